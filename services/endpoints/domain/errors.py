@@ -1,0 +1,110 @@
+"""The errors KongFlow raises on purpose: one small tree, data in fields.
+
+Every error a caller may see is a `KongflowError` with a `Reason` of the contract. Adapters translate driver errors into
+these at their boundary and keep the original as `__cause__`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import timedelta
+
+
+class Reason(Enum):
+    """Names why a call failed; the names are those of the proto enum `ErrorReason` without its prefix."""
+
+    INVALID_REQUEST = "INVALID_REQUEST"
+    ADDRESS_NOT_ALLOWED = "ADDRESS_NOT_ALLOWED"
+    PAYLOAD_TOO_LARGE = "PAYLOAD_TOO_LARGE"
+    REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
+    NOT_FOUND = "NOT_FOUND"
+    FAILED_PING = "FAILED_PING"
+    FAILED_UPSERT = "FAILED_UPSERT"
+    ENDPOINT_SUSPENDED = "ENDPOINT_SUSPENDED"
+    WRONG_STATE = "WRONG_STATE"
+    ALREADY_EXISTS = "ALREADY_EXISTS"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+    PERMISSION_DENIED = "PERMISSION_DENIED"
+    OUT_OF_RANGE = "OUT_OF_RANGE"
+    CONFLICT = "CONFLICT"
+    DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
+    RATE_LIMITED = "RATE_LIMITED"
+    QUOTA_EXCEEDED = "QUOTA_EXCEEDED"
+    DRAINING = "DRAINING"
+    DATABASE_UNAVAILABLE = "DATABASE_UNAVAILABLE"
+    INTERNAL = "INTERNAL"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """One refused field: `field` is its proto path, `description` a sentence that says what would be accepted."""
+
+    field: str
+    description: str
+
+
+class KongflowError(Exception):
+    """A failure with a reason of the contract.
+
+    `metadata` values are strings and hold no secret and no payload. `retry_after` is set when repeating the same call
+    later may succeed.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: Reason,
+        violations: Sequence[FieldViolation] = (),
+        metadata: Mapping[str, str] | None = None,
+        retry_after: timedelta | None = None,
+    ) -> None:
+        """Hold the sentence for people and the data for programs."""
+        super().__init__(message)
+        self.message = message
+        self.reason = reason
+        self.violations = tuple(violations)
+        self.metadata = dict(metadata or {})
+        self.retry_after = retry_after
+
+
+class InvalidRequestError(KongflowError):
+    """One or more fields were refused; all of them are named at once."""
+
+    def __init__(self, violations: Sequence[FieldViolation], *, reason: Reason = Reason.INVALID_REQUEST) -> None:
+        """Build the sentence from the violations."""
+        described = "; ".join(f"{violation.field}: {violation.description}" for violation in violations)
+        super().__init__(described, reason=reason, violations=violations)
+
+
+class NotFoundError(KongflowError):
+    """The resource is absent or belongs to another tenant: both read the same."""
+
+    def __init__(self, resource: str, name: str) -> None:
+        """Name the resource as the caller named it."""
+        super().__init__(
+            f"There is no {resource} {name!r} here.",
+            reason=Reason.NOT_FOUND,
+            metadata={"resource": resource, "name": name},
+        )
+
+
+class ConflictError(KongflowError):
+    """The database refused concurrent work (serialization, deadlock, lock timeout); the same call may succeed."""
+
+    def __init__(self, message: str, *, retry_after: timedelta) -> None:
+        """Say when to try again."""
+        super().__init__(message, reason=Reason.CONFLICT, retry_after=retry_after)
+
+
+class DatabaseUnavailableError(KongflowError):
+    """PostgreSQL is away, starting or out of connections."""
+
+    def __init__(self, message: str, *, retry_after: timedelta) -> None:
+        """Say when to try again."""
+        super().__init__(message, reason=Reason.DATABASE_UNAVAILABLE, retry_after=retry_after)

@@ -1,0 +1,82 @@
+"""Ids, keys and hook identifiers: how each is made and what each looks like."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+import uuid
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from services.endpoints.domain.tenancy import EnvironmentType
+
+HOOK_IDENTIFIER_ALPHABET: Final = "0123456789abcdefghijklmnopqrstuvxyz"
+HOOK_IDENTIFIER_LENGTH: Final = 10
+MAX_SLUG_LENGTH: Final = 100
+NIL_UUID: Final = uuid.UUID(int=0)
+
+_ALPHANUMERIC: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_API_KEY_LENGTH: Final = 20
+_TOKEN_LENGTH: Final = 40
+_SLUG: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,99}", re.ASCII)
+_HOOK_IDENTIFIER: Final = re.compile(rf"[{HOOK_IDENTIFIER_ALPHABET}]{{{HOOK_IDENTIFIER_LENGTH}}}", re.ASCII)
+
+_KEY_WORDS: Final = {"DEVELOPMENT": "dev", "PRODUCTION": "prod", "STAGING": "stg", "PREVIEW": "prev"}
+
+
+def new_uuid7(
+    *,
+    now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    random_bits: Callable[[int], int] = secrets.randbits,
+) -> uuid.UUID:
+    """Return a version 7 UUID: 48 bits of milliseconds, then random bits, so that ids sort by creation time.
+
+    Source: RFC 9562 section 5.7.
+    """
+    value = (now_ms() & ((1 << 48) - 1)) << 80
+    value |= 0x7 << 76
+    value |= random_bits(12) << 64
+    value |= 0b10 << 62
+    value |= random_bits(62)
+    return uuid.UUID(int=value)
+
+
+def new_hook_identifier() -> str:
+    """Return 10 random characters of the hook alphabet; whoever knows them may ask for an index.
+
+    Source: protocol, section 2.1.
+    """
+    return "".join(secrets.choice(HOOK_IDENTIFIER_ALPHABET) for _ in range(HOOK_IDENTIFIER_LENGTH))
+
+
+def new_api_key(environment_type: EnvironmentType) -> str:
+    """Return an environment API key `tr_<dev,prod,stg,prev>_<20 alphanumerics>`.
+
+    Source: protocol, section 0; the SDK sends no other shape.
+    """
+    return f"tr_{_KEY_WORDS[environment_type.value]}_{_random_alphanumerics(_API_KEY_LENGTH)}"
+
+
+def new_token(kind: str) -> str:
+    """Return a token `kf_<kind>_<40 alphanumerics>`; `kind` is `service`, `worker` or `admin`."""
+    return f"kf_{kind}_{_random_alphanumerics(_TOKEN_LENGTH)}"
+
+
+def is_slug(text: str) -> bool:
+    """Tell whether `text` may name an endpoint, an environment, a project or an organization.
+
+    1 to 100 ASCII characters of `A-Z a-z 0-9 . _ ~ -`, the first one a letter or a digit; never `..`.
+    """
+    return _SLUG.fullmatch(text) is not None and ".." not in text
+
+
+def is_hook_identifier(text: str) -> bool:
+    """Tell whether `text` is 10 characters of the hook alphabet."""
+    return _HOOK_IDENTIFIER.fullmatch(text) is not None
+
+
+def _random_alphanumerics(length: int) -> str:
+    return "".join(secrets.choice(_ALPHANUMERIC) for _ in range(length))
