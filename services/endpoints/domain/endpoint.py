@@ -1,0 +1,36 @@
+"""An endpoint: one customer app at one URL, unique by (environment, slug)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from uuid import UUID
+
+
+class EndpointState(Enum):
+    """How the endpoint has been answering; a SUSPENDED one is indexed only by force."""
+
+    HEALTHY = "HEALTHY"
+    FAILING = "FAILING"
+    SUSPENDED = "SUSPENDED"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One row of `endpoints`; `indexing_hook_identifier` is a credential."""
+
+    id: UUID
+    slug: str
+    url: str
+    indexing_hook_identifier: str
+    environment_id: UUID
+    organization_id: UUID
+    project_id: UUID
+    index_sequence: int
+    state: EndpointState
+    created_at: datetime
+    updated_at: datetime
