@@ -1,0 +1,1 @@
+"""PostgreSQL, Redis and both services in one process tree, with nothing to install."""

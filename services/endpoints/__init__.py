@@ -1,0 +1,1 @@
+"""The endpoints service: registers endpoints, indexes what they offer and decides what must run."""

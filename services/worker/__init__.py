@@ -1,0 +1,1 @@
+"""The worker service: hears the doorbell on Redis and calls the endpoints service back."""

@@ -1,0 +1,1 @@
+"""Calls to customers' endpoints: the protocol and the guard in front of every request."""

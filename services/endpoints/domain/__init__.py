@@ -1,0 +1,1 @@
+"""What KongFlow is about, without any input or output."""

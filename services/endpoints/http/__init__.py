@@ -1,0 +1,1 @@
+"""The HTTP face: health, readiness, metrics and indexing hooks."""

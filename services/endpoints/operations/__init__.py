@@ -1,0 +1,1 @@
+"""Use cases over ports: what each call and each queue job does."""

@@ -1,0 +1,1 @@
+"""The doorbell: lane names published through arq on Redis, and wake-ups."""

@@ -1,0 +1,1 @@
+"""Encryption and keyed hashing of keys and tokens."""
