@@ -1,0 +1,1 @@
+"""The contract of KongFlow, generated from the protos."""

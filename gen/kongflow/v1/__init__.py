@@ -1,0 +1,1 @@
+"""Messages and stubs of `kongflow.v1`, generated from the protos."""
