@@ -25,19 +25,19 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n kongflow/v1/endpoint_index.proto\x12\x0bkongflow.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xae\x01\n\x12\x45ndpointIndexStats\x12\x0c\n\x04jobs\x18\x01 \x01(\x05\x12\x0f\n\x07sources\x18\x02 \x01(\x05\x12\x18\n\x10\x64ynamic_triggers\x18\x03 \x01(\x05\x12\x19\n\x11\x64ynamic_schedules\x18\x04 \x01(\x05\x12\x15\n\rdisabled_jobs\x18\x05 \x01(\x05\x12\x14\n\x0c\x66\x61iled_items\x18\x06 \x01(\x05\x12\x17\n\x0funchanged_items\x18\x07 \x01(\x05\"\xaa\x03\n\rEndpointIndex\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0b\x65ndpoint_id\x18\x02 \x01(\t\x12.\n\x05state\x18\x03 \x01(\x0e\x32\x1f.kongflow.v1.EndpointIndexState\x12\x30\n\x06source\x18\x04 \x01(\x0e\x32 .kongflow.v1.EndpointIndexSource\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\r\n\x05\x65rror\x18\x06 \x01(\t\x12\x18\n\x10source_data_json\x18\x07 \x01(\t\x12.\n\x05stats\x18\x08 \x01(\x0b\x32\x1f.kongflow.v1.EndpointIndexStats\x12\x11\n\tdata_json\x18\t \x01(\t\x12\x10\n\x08revision\x18\n \x01(\x03\x12\x10\n\x08sequence\x18\x0b \x01(\x03\x12\x14\n\x0cqueue_job_id\x18\x0c \x01(\t\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\xc1\x01\n\x13\x45ndpointIndexSource\x12%\n!ENDPOINT_INDEX_SOURCE_UNSPECIFIED\x10\x00\x12 \n\x1c\x45NDPOINT_INDEX_SOURCE_MANUAL\x10\x01\x12\x1d\n\x19\x45NDPOINT_INDEX_SOURCE_API\x10\x02\x12\"\n\x1e\x45NDPOINT_INDEX_SOURCE_INTERNAL\x10\x03\x12\x1e\n\x1a\x45NDPOINT_INDEX_SOURCE_HOOK\x10\x04*\x98\x02\n\x12\x45ndpointIndexState\x12$\n ENDPOINT_INDEX_STATE_UNSPECIFIED\x10\x00\x12 \n\x1c\x45NDPOINT_INDEX_STATE_PENDING\x10\x01\x12!\n\x1d\x45NDPOINT_INDEX_STATE_FETCHING\x10\x02\x12$\n ENDPOINT_INDEX_STATE_REGISTERING\x10\x03\x12\"\n\x1e\x45NDPOINT_INDEX_STATE_SUCCEEDED\x10\x04\x12,\n(ENDPOINT_INDEX_STATE_PARTIALLY_SUCCEEDED\x10\x05\x12\x1f\n\x1b\x45NDPOINT_INDEX_STATE_FAILED\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n kongflow/v1/endpoint_index.proto\x12\x0bkongflow.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xae\x01\n\x12\x45ndpointIndexStats\x12\x0c\n\x04jobs\x18\x01 \x01(\x05\x12\x0f\n\x07sources\x18\x02 \x01(\x05\x12\x18\n\x10\x64ynamic_triggers\x18\x03 \x01(\x05\x12\x19\n\x11\x64ynamic_schedules\x18\x04 \x01(\x05\x12\x15\n\rdisabled_jobs\x18\x05 \x01(\x05\x12\x14\n\x0c\x66\x61iled_items\x18\x06 \x01(\x05\x12\x17\n\x0funchanged_items\x18\x07 \x01(\x05\"\xd0\x03\n\rEndpointIndex\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0b\x65ndpoint_id\x18\x02 \x01(\t\x12.\n\x05state\x18\x03 \x01(\x0e\x32\x1f.kongflow.v1.EndpointIndexState\x12\x30\n\x06source\x18\x04 \x01(\x0e\x32 .kongflow.v1.EndpointIndexSource\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\r\n\x05\x65rror\x18\x06 \x01(\t\x12\x18\n\x10source_data_json\x18\x07 \x01(\t\x12.\n\x05stats\x18\x08 \x01(\x0b\x32\x1f.kongflow.v1.EndpointIndexStats\x12\x11\n\tdata_json\x18\t \x01(\t\x12\x10\n\x08revision\x18\n \x01(\x03\x12\x10\n\x08sequence\x18\x0b \x01(\x03\x12\x14\n\x0cqueue_job_id\x18\x0c \x01(\t\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05items\x18\x0f \x01(\x05\x12\x15\n\rpending_items\x18\x10 \x01(\x05*\xc1\x01\n\x13\x45ndpointIndexSource\x12%\n!ENDPOINT_INDEX_SOURCE_UNSPECIFIED\x10\x00\x12 \n\x1c\x45NDPOINT_INDEX_SOURCE_MANUAL\x10\x01\x12\x1d\n\x19\x45NDPOINT_INDEX_SOURCE_API\x10\x02\x12\"\n\x1e\x45NDPOINT_INDEX_SOURCE_INTERNAL\x10\x03\x12\x1e\n\x1a\x45NDPOINT_INDEX_SOURCE_HOOK\x10\x04*\x98\x02\n\x12\x45ndpointIndexState\x12$\n ENDPOINT_INDEX_STATE_UNSPECIFIED\x10\x00\x12 \n\x1c\x45NDPOINT_INDEX_STATE_PENDING\x10\x01\x12!\n\x1d\x45NDPOINT_INDEX_STATE_FETCHING\x10\x02\x12$\n ENDPOINT_INDEX_STATE_REGISTERING\x10\x03\x12\"\n\x1e\x45NDPOINT_INDEX_STATE_SUCCEEDED\x10\x04\x12,\n(ENDPOINT_INDEX_STATE_PARTIALLY_SUCCEEDED\x10\x05\x12\x1f\n\x1b\x45NDPOINT_INDEX_STATE_FAILED\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'kongflow.v1.endpoint_index_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENDPOINTINDEXSOURCE']._serialized_start=689
-  _globals['_ENDPOINTINDEXSOURCE']._serialized_end=882
-  _globals['_ENDPOINTINDEXSTATE']._serialized_start=885
-  _globals['_ENDPOINTINDEXSTATE']._serialized_end=1165
+  _globals['_ENDPOINTINDEXSOURCE']._serialized_start=727
+  _globals['_ENDPOINTINDEXSOURCE']._serialized_end=920
+  _globals['_ENDPOINTINDEXSTATE']._serialized_start=923
+  _globals['_ENDPOINTINDEXSTATE']._serialized_end=1203
   _globals['_ENDPOINTINDEXSTATS']._serialized_start=83
   _globals['_ENDPOINTINDEXSTATS']._serialized_end=257
   _globals['_ENDPOINTINDEX']._serialized_start=260
-  _globals['_ENDPOINTINDEX']._serialized_end=686
+  _globals['_ENDPOINTINDEX']._serialized_end=724
 # @@protoc_insertion_point(module_scope)

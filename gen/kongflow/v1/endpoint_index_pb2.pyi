@@ -158,6 +158,8 @@ class EndpointIndex(_message.Message):
     QUEUE_JOB_ID_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    PENDING_ITEMS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """A UUID, made by the server."""
     endpoint_id: _builtins.str
@@ -182,6 +184,10 @@ class EndpointIndex(_message.Message):
     """Its place in the order of its endpoint's fetches: what a higher number says is newer. 0: no fetch has begun."""
     queue_job_id: _builtins.str
     """The queue job that carries it, a UUID."""
+    items: _builtins.int
+    """How many items the endpoint's answer holds. 0 until it has answered."""
+    pending_items: _builtins.int
+    """How many of them still wait for their registration."""
     @_builtins.property
     def stats(self) -> Global___EndpointIndexStats:
         """What it found, in numbers. All zero until the endpoint has answered."""
@@ -211,10 +217,12 @@ class EndpointIndex(_message.Message):
         queue_job_id: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        items: _builtins.int = ...,
+        pending_items: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "stats", b"stats", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "data_json", b"data_json", "endpoint_id", b"endpoint_id", "error", b"error", "id", b"id", "queue_job_id", b"queue_job_id", "reason", b"reason", "revision", b"revision", "sequence", b"sequence", "source", b"source", "source_data_json", b"source_data_json", "state", b"state", "stats", b"stats", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "data_json", b"data_json", "endpoint_id", b"endpoint_id", "error", b"error", "id", b"id", "items", b"items", "pending_items", b"pending_items", "queue_job_id", b"queue_job_id", "reason", b"reason", "revision", b"revision", "sequence", b"sequence", "source", b"source", "source_data_json", b"source_data_json", "state", b"state", "stats", b"stats", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

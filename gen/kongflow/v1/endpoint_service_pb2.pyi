@@ -265,7 +265,7 @@ class ListEndpointsResponse(_message.Message):
     """Asks for the page after this one. Empty: this was the last."""
     @_builtins.property
     def endpoints(self) -> _containers.RepeatedCompositeFieldContainer[_endpoint_pb2.Endpoint]:
-        """One page, oldest first."""
+        """One page, by slug."""
 
     def __init__(
         self,

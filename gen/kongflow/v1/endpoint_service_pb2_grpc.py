@@ -131,7 +131,7 @@ class EndpointServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListEndpoints(self, request, context):
-        """Lists the endpoints of an environment, oldest first. Needs the scope `read`.
+        """Lists the endpoints of an environment by slug. Needs the scope `read`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -48,7 +48,7 @@ class EndpointServiceStub:
     GetEndpoint: _grpc.UnaryUnaryMultiCallable[_endpoint_service_pb2.GetEndpointRequest, _endpoint_service_pb2.GetEndpointResponse]
     """Returns one endpoint. Needs the scope `read`."""
     ListEndpoints: _grpc.UnaryUnaryMultiCallable[_endpoint_service_pb2.ListEndpointsRequest, _endpoint_service_pb2.ListEndpointsResponse]
-    """Lists the endpoints of an environment, oldest first. Needs the scope `read`."""
+    """Lists the endpoints of an environment by slug. Needs the scope `read`."""
     UpdateEndpoint: _grpc.UnaryUnaryMultiCallable[_endpoint_service_pb2.UpdateEndpointRequest, _endpoint_service_pb2.UpdateEndpointResponse]
     """Changes an endpoint. Needs the scope `write`. A new url is pinged first, as in CreateEndpoint, and indexed. Without a
     deadline of the caller it ends after 35 seconds.
@@ -99,7 +99,7 @@ class EndpointServiceAsyncStub(EndpointServiceStub):
     GetEndpoint: _aio.UnaryUnaryMultiCallable[_endpoint_service_pb2.GetEndpointRequest, _endpoint_service_pb2.GetEndpointResponse]  # type: ignore[assignment]
     """Returns one endpoint. Needs the scope `read`."""
     ListEndpoints: _aio.UnaryUnaryMultiCallable[_endpoint_service_pb2.ListEndpointsRequest, _endpoint_service_pb2.ListEndpointsResponse]  # type: ignore[assignment]
-    """Lists the endpoints of an environment, oldest first. Needs the scope `read`."""
+    """Lists the endpoints of an environment by slug. Needs the scope `read`."""
     UpdateEndpoint: _aio.UnaryUnaryMultiCallable[_endpoint_service_pb2.UpdateEndpointRequest, _endpoint_service_pb2.UpdateEndpointResponse]  # type: ignore[assignment]
     """Changes an endpoint. Needs the scope `write`. A new url is pinged first, as in CreateEndpoint, and indexed. Without a
     deadline of the caller it ends after 35 seconds.
@@ -171,7 +171,7 @@ class EndpointServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _endpoint_service_pb2.ListEndpointsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_endpoint_service_pb2.ListEndpointsResponse, _abc.Awaitable[_endpoint_service_pb2.ListEndpointsResponse]]:
-        """Lists the endpoints of an environment, oldest first. Needs the scope `read`."""
+        """Lists the endpoints of an environment by slug. Needs the scope `read`."""
 
     @_abc_1.abstractmethod
     def UpdateEndpoint(

@@ -27,7 +27,7 @@ from kongflow.v1 import queue_pb2 as kongflow_dot_v1_dot_queue__pb2
 from kongflow.v1 import queue_job_pb2 as kongflow_dot_v1_dot_queue__job__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dkongflow/v1/queue_stats.proto\x12\x0bkongflow.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17kongflow/v1/queue.proto\x1a\x1bkongflow/v1/queue_job.proto\"\xe0\x01\n\nQueueStats\x12!\n\x05queue\x18\x01 \x01(\x0e\x32\x12.kongflow.v1.Queue\x12,\n\x06\x63ounts\x18\x02 \x03(\x0b\x32\x1c.kongflow.v1.QueueStateCount\x12\x37\n\x14oldest_available_age\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nopen_lanes\x18\x04 \x01(\x03\x12\x34\n\runknown_kinds\x18\x05 \x03(\x0b\x32\x1d.kongflow.v1.UnknownKindCount\"K\n\x0fQueueStateCount\x12)\n\x05state\x18\x01 \x01(\x0e\x32\x1a.kongflow.v1.QueueJobState\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\"/\n\x10UnknownKindCount\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dkongflow/v1/queue_stats.proto\x12\x0bkongflow.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17kongflow/v1/queue.proto\x1a\x1bkongflow/v1/queue_job.proto\"\xc1\x01\n\nQueueStats\x12!\n\x05queue\x18\x01 \x01(\x0e\x32\x12.kongflow.v1.Queue\x12,\n\x06\x63ounts\x18\x02 \x03(\x0b\x32\x1c.kongflow.v1.QueueStateCount\x12\x37\n\x14oldest_available_age\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nopen_lanes\x18\x04 \x01(\x03\x12\x15\n\runknown_kinds\x18\x05 \x01(\x03\"K\n\x0fQueueStateCount\x12)\n\x05state\x18\x01 \x01(\x0e\x32\x1a.kongflow.v1.QueueJobState\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,9 +35,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'kongflow.v1.queue_stats_pb2
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_QUEUESTATS']._serialized_start=133
-  _globals['_QUEUESTATS']._serialized_end=357
-  _globals['_QUEUESTATECOUNT']._serialized_start=359
-  _globals['_QUEUESTATECOUNT']._serialized_end=434
-  _globals['_UNKNOWNKINDCOUNT']._serialized_start=436
-  _globals['_UNKNOWNKINDCOUNT']._serialized_end=483
+  _globals['_QUEUESTATS']._serialized_end=326
+  _globals['_QUEUESTATECOUNT']._serialized_start=328
+  _globals['_QUEUESTATECOUNT']._serialized_end=403
 # @@protoc_insertion_point(module_scope)

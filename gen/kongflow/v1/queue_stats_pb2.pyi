@@ -36,6 +36,8 @@ class QueueStats(_message.Message):
     """The queue."""
     open_lanes: _builtins.int
     """Lanes that are open: rung or running."""
+    unknown_kinds: _builtins.int
+    """Queue jobs that wait because no server here knows their kind."""
     @_builtins.property
     def counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueueStateCount]:
         """How many queue jobs are in each state; a state without any is left out."""
@@ -44,10 +46,6 @@ class QueueStats(_message.Message):
     def oldest_available_age(self) -> _duration_pb2.Duration:
         """How long the oldest AVAILABLE queue job has been due. Unset: none is AVAILABLE."""
 
-    @_builtins.property
-    def unknown_kinds(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnknownKindCount]:
-        """Kinds that wait because no server here knows them, by name."""
-
     def __init__(
         self,
         *,
@@ -55,7 +53,7 @@ class QueueStats(_message.Message):
         counts: _abc.Iterable[Global___QueueStateCount] | None = ...,
         oldest_available_age: _duration_pb2.Duration | None = ...,
         open_lanes: _builtins.int = ...,
-        unknown_kinds: _abc.Iterable[Global___UnknownKindCount] | None = ...,
+        unknown_kinds: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["oldest_available_age", b"oldest_available_age"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -90,29 +88,3 @@ class QueueStateCount(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___QueueStateCount: _TypeAlias = QueueStateCount  # noqa: Y015
-
-@_typing.final
-class UnknownKindCount(_message.Message):
-    """How many queue jobs wait for a server that knows their kind."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    KIND_FIELD_NUMBER: _builtins.int
-    COUNT_FIELD_NUMBER: _builtins.int
-    kind: _builtins.str
-    """The kind."""
-    count: _builtins.int
-    """How many."""
-    def __init__(
-        self,
-        *,
-        kind: _builtins.str = ...,
-        count: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "kind", b"kind"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___UnknownKindCount: _TypeAlias = UnknownKindCount  # noqa: Y015
