@@ -1,0 +1,99 @@
+"""A server process of ours: started, watched and stopped without leaving anything behind."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import os
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Sequence
+    from datetime import timedelta
+
+LAUNCHER = Path(__file__).with_name("launcher.py")
+
+
+class EmbeddedServerError(Exception):
+    """Says in one sentence why an embedded server could not be started."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The user and the group a server process runs as."""
+
+    user_id: int
+    group_id: int
+
+
+class ServerProcess:
+    """Holds one running server process.
+
+    The process has a session of its own, so a Ctrl-C at the terminal reaches its parent only, which then stops things
+    in order. On Linux it is signalled when the thread that started it ends. Of our environment it sees nothing but where
+    shared libraries are.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        log: Path,
+        stop_signal: signal.Signals,
+        identity: Identity | None = None,
+    ) -> None:
+        self._stop_signal = stop_signal
+        self._ended: concurrent.futures.Future[int] = concurrent.futures.Future()
+        self._ended.set_running_or_notify_cancel()
+        user, group = (str(identity.user_id), str(identity.group_id)) if identity else ("", "")
+        prefix = [sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), str(int(stop_signal)), user, group]
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                [*prefix, *command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=_environment(),
+                start_new_session=True,
+            )
+        threading.Thread(target=self._watch, name=f"wait-{self._process.pid}", daemon=True).start()
+
+    @property
+    def pid(self) -> int:
+        """Return the process id; it stays the same from the launcher to the server."""
+        return self._process.pid
+
+    @property
+    def has_ended(self) -> bool:
+        """Tell whether the process has ended."""
+        return self._ended.done()
+
+    async def ended(self) -> int:
+        """Wait until the process has ended, however that came, and return its exit status (negative: a signal)."""
+        return await asyncio.wrap_future(self._ended)
+
+    async def stop(self, *, grace: timedelta) -> None:
+        """Ask the process to end, kill it after `grace`, and wait until it is gone. Repeatable."""
+        if self.has_ended:
+            return
+        self._process.send_signal(self._stop_signal)
+        try:
+            async with asyncio.timeout(grace.total_seconds()):
+                await self.ended()
+        except TimeoutError:
+            self._process.kill()
+            await self.ended()
+
+    def _watch(self) -> None:
+        self._ended.set_result(self._process.wait())
+
+
+def _environment() -> dict[str, str]:
+    libraries = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH") if name in os.environ}
+    return {"LC_ALL": "C", "TZ": "UTC", "PATH": os.defpath, **libraries}
