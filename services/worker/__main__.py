@@ -1,0 +1,27 @@
+"""Runs the worker: `python -m services.worker`."""
+
+from __future__ import annotations
+
+import sys
+
+import uvloop
+
+from services.worker.app import run
+from services.worker.logging import configure_logging
+from services.worker.settings import SettingsError, load_settings
+
+
+def main() -> int:
+    """Run the worker by the environment's settings and return the process's exit code: 2 when these are wrong."""
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        sys.stderr.write(f"The worker cannot start:\n{error}\n")
+        return 2
+    configure_logging(settings.log_level)
+    uvloop.run(run(settings))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""Puts the worker together and runs it: one consumer per queue, until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from arq.connections import ArqRedis
+
+from services.worker.client import WorkerClient
+from services.worker.consumer import PoppingWorker
+from services.worker.health import HealthServer
+from services.worker.metrics import WorkerMetrics
+from services.worker.supervisor import supervise
+
+if TYPE_CHECKING:
+    from services.worker.settings import WorkerSettings
+
+POP_TIMEOUT: Final = timedelta(seconds=1)
+CONNECT_TIMEOUT: Final = timedelta(seconds=1)
+READ_TIMEOUT: Final = timedelta(seconds=5)
+# How far a call may outlast its own deadline before it is ended from outside.
+CALL_OVERRUN: Final = timedelta(seconds=5)
+
+
+async def run(settings: WorkerSettings, stop: asyncio.Event | None = None) -> None:
+    """Serve the queues of `settings` until `stop` is set, then finish what is held.
+
+    Without `stop`, SIGTERM and SIGINT stop it. Redis and the endpoints service may come, go and come back at any time.
+
+    Raises:
+        OSError: the health address cannot be listened on.
+    """
+    stopping = stop if stop is not None else _stopped_by_signals()
+    log = structlog.get_logger(__name__)
+    async with AsyncExitStack() as stack:
+        metrics = WorkerMetrics()
+        if settings.worker_health_address is not None:
+            health = HealthServer(address=settings.worker_health_address, metrics=metrics)
+            stack.push_async_callback(health.close)
+            log.info("health_listening", port=await health.start())
+        client = WorkerClient(
+            target=settings.grpc_target,
+            token=settings.worker_token.get_secret_value(),
+            call_timeout=settings.call_timeout,
+            metrics=metrics,
+        )
+        stack.push_async_callback(client.close)
+        workers: dict[str, PoppingWorker] = {}
+        for queue, concurrency in settings.worker_queues.items():
+            redis = _open_redis(settings.redis_url)
+            stack.push_async_callback(redis.aclose)
+            workers[queue] = PoppingWorker(
+                queue=queue,
+                concurrency=concurrency,
+                server=client,
+                redis=redis,
+                metrics=metrics,
+                pop_timeout=POP_TIMEOUT,
+                job_timeout=settings.call_timeout + CALL_OVERRUN,
+            )
+            stack.push_async_callback(workers[queue].close)
+        log.info("worker_started", queues=dict(settings.worker_queues))
+        await _pop_until(stopping, workers)
+        held = sum(len(worker.tasks) for worker in workers.values())
+        log.info("worker_draining", held=held)
+        late = await asyncio.gather(*(worker.drain(settings.drain_timeout) for worker in workers.values()))
+        log.info("worker_stopped", cancelled=sum(late))
+
+
+async def _pop_until(stopping: asyncio.Event, workers: dict[str, PoppingWorker]) -> None:
+    """Run all consumers; when `stopping` is set have them pop no more, and return when the last pop ended."""
+    supervisors = [
+        asyncio.create_task(supervise(worker, queue=queue, stopping=stopping)) for queue, worker in workers.items()
+    ]
+    stopper = asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait([stopper, *supervisors], return_when=asyncio.FIRST_COMPLETED)
+        for worker in workers.values():
+            worker.stop_popping()
+        # A frozen Redis would hold the pop for its whole read timeout.
+        await asyncio.wait(supervisors, timeout=(POP_TIMEOUT + CONNECT_TIMEOUT).total_seconds())
+    finally:
+        for task in (stopper, *supervisors):
+            task.cancel()
+        ends = await asyncio.gather(*supervisors, stopper, return_exceptions=True)
+    for end in ends:
+        if isinstance(end, Exception):
+            raise end
+
+
+def _open_redis(url: str) -> ArqRedis:
+    redis: ArqRedis = ArqRedis.from_url(
+        url,
+        socket_connect_timeout=CONNECT_TIMEOUT.total_seconds(),
+        socket_timeout=READ_TIMEOUT.total_seconds(),
+        socket_keepalive=True,
+    )
+    return redis
+
+
+def _stopped_by_signals() -> asyncio.Event:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    return stopping

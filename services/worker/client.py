@@ -1,0 +1,148 @@
+"""Calls the endpoints service back, and knows when there is no point in trying."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+import grpc
+import grpc.aio
+import structlog
+from kongflow.v1 import queue_pb2, worker_service_pb2, worker_service_pb2_grpc
+
+from services.worker.backoff import backoff
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from services.worker.metrics import WorkerMetrics
+
+PROBE_PERIOD: Final = timedelta(milliseconds=50)
+CLOSE_GRACE: Final = timedelta(seconds=1)
+
+# What another message would meet too. Everything else concerns this one call, and the ledger rings again.
+_PAUSING: Final = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.UNIMPLEMENTED,
+    }
+)
+
+_CHANNEL_OPTIONS: Final = (
+    ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
+    # A frozen or cut-off server is noticed within 15 s, also when no call is under way.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    # gRPC's own pause between attempts to connect grows to two minutes; a server is back in seconds.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.dns_min_time_between_resolutions_ms", 5_000),
+    # An idle channel would hang up, and the first message afterwards would wait for a connection.
+    ("grpc.client_idle_timeout_ms", 2**31 - 1),
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+class WorkerClient:
+    """Hands rung lanes to the endpoints service.
+
+    A failed call is logged, counted and let go: the ledger rings again. A failure that the next message would meet too
+    closes the gate for a moment (50 ms doubling to 2 s), and it stays closed until the channel is connected, so that
+    messages keep waiting in Redis while there is nobody to take them.
+    """
+
+    def __init__(
+        self,
+        *,
+        target: str,
+        token: str,
+        call_timeout: timedelta,
+        metrics: WorkerMetrics,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        """Prepare a channel to `target`; it connects when first asked whether the server is reachable.
+
+        Must be called where an event loop runs. `jitter` gives numbers in [0, 1).
+        """
+        self._channel = grpc.aio.insecure_channel(target, options=_CHANNEL_OPTIONS)
+        self._stub: worker_service_pb2_grpc.WorkerServiceAsyncStub = worker_service_pb2_grpc.WorkerServiceStub(
+            self._channel
+        )
+        self._metadata = (("authorization", f"Bearer {token}"),)
+        self._timeout_seconds = call_timeout.total_seconds()
+        self._metrics = metrics
+        self._jitter = jitter
+        self._clock = asyncio.get_running_loop().time
+        self._failures = 0
+        self._resume_at = 0.0
+        self._is_away: bool | None = None
+        self._log = structlog.get_logger(__name__).bind(target=target)
+
+    @property
+    def is_reachable(self) -> bool:
+        """Tell whether a call made now has somebody to answer it; begins to connect when not connected."""
+        state = self._channel.get_state(try_to_connect=True)
+        if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+            self._note_away("CONNECTION")
+        return state is grpc.ChannelConnectivity.READY and self._clock() >= self._resume_at
+
+    async def wait_until_reachable(self) -> None:
+        """Return when `is_reachable`."""
+        # gRPC tells changes of state only to waiters that cannot be cancelled.
+        while not self.is_reachable:  # noqa: ASYNC110
+            await asyncio.sleep(max(PROBE_PERIOD.total_seconds(), self._resume_at - self._clock()))
+
+    async def run_queue_jobs(self, queue: str, lanes: Sequence[str]) -> None:
+        """Have the server run `lanes` of `queue`, and return when it answered or failed."""
+        request = worker_service_pb2.RunQueueJobsRequest(queue=_queue_number(queue), lanes=lanes)
+        try:
+            response = await self._stub.RunQueueJobs(request, timeout=self._timeout_seconds, metadata=self._metadata)
+        except grpc.aio.AioRpcError as error:
+            self._failed(queue, error)
+        else:
+            self._answered()
+            outcome = worker_service_pb2.RunOutcome.Name(response.outcome).removeprefix("RUN_OUTCOME_")
+            self._metrics.calls.labels(queue, outcome).inc()
+
+    async def close(self) -> None:
+        """Hang up; calls still under way get a second to end."""
+        await self._channel.close(CLOSE_GRACE.total_seconds())
+
+    def _answered(self) -> None:
+        self._failures = 0
+        self._resume_at = 0.0
+        if self._is_away is not False:
+            self._is_away = False
+            self._metrics.server_reachable.set(1)
+            self._log.info("server_answers")
+
+    def _failed(self, queue: str, error: grpc.aio.AioRpcError) -> None:
+        code = error.code()
+        self._metrics.calls.labels(queue, code.name).inc()
+        if code not in _PAUSING:
+            self._log.warning("call_failed", queue=queue, status=code.name, details=error.details())
+            return
+        self._note_away(code.name, error.details())
+        # Calls under way fail together: only the first one of a pause lengthens the next.
+        if self._clock() >= self._resume_at:
+            self._failures += 1
+            self._resume_at = self._clock() + backoff(self._failures, jitter=self._jitter()).total_seconds()
+
+    def _note_away(self, status: str, details: str | None = None) -> None:
+        if self._is_away is not True:
+            self._is_away = True
+            self._metrics.server_reachable.set(0)
+            self._log.warning("server_away", status=status, details=details)
+
+
+def _queue_number(queue: str) -> queue_pb2.Queue.ValueType:
+    return queue_pb2.Queue.Value(f"QUEUE_{queue.upper()}")

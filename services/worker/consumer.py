@@ -1,0 +1,271 @@
+"""Pops the messages of one queue and hands each to the endpoints service."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+
+import structlog
+from arq.constants import job_key_prefix
+from arq.jobs import DeserializationError, deserialize_job_raw
+from arq.worker import Worker, func
+from redis.exceptions import RedisError
+
+from services.worker.message import (
+    FUNCTION_NAME,
+    MAX_MESSAGE_BYTES,
+    NewerMessageError,
+    UnreadableMessageError,
+    queue_key,
+    read_message,
+    set_aside_key,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import timedelta
+
+    from arq.connections import ArqRedis
+    from arq.typing import WorkerCoroutine
+
+    from services.worker.metrics import WorkerMetrics
+
+MAX_SET_ASIDE: Final = 1_000
+_JOB_KEY: Final = job_key_prefix.encode()
+
+
+class Server(Protocol):
+    """Whoever runs the lanes."""
+
+    @property
+    def is_reachable(self) -> bool:
+        """Tell whether a call made now has somebody to answer it."""
+        ...
+
+    async def wait_until_reachable(self) -> None:
+        """Return when `is_reachable`."""
+        ...
+
+    async def run_queue_jobs(self, queue: str, lanes: Sequence[str]) -> None:
+        """Run `lanes` of `queue`; return when that ended, however it ended."""
+        ...
+
+
+class PoppingWorker(Worker):
+    """An arq worker that pops its messages instead of polling for them.
+
+    arq reads all waiting and running messages at every poll and keeps a lease on each; here a message leaves Redis when
+    it is picked up, and when it is lost on the way the ledger rings again. The blocking pop is the wake-up, so an idle
+    worker picks up at once and costs one command a second.
+    """
+
+    def __init__(
+        self,
+        *,
+        queue: str,
+        concurrency: int,
+        server: Server,
+        redis: ArqRedis,
+        metrics: WorkerMetrics,
+        pop_timeout: timedelta,
+        job_timeout: timedelta,
+    ) -> None:
+        """Serve `queue` with at most `concurrency` calls at once.
+
+        `redis` stays the caller's. `pop_timeout` is how long one blocking pop waits, and so how long a drain may wait
+        for it; `job_timeout` ends a call that does not obey its own deadline.
+        """
+        super().__init__(
+            functions=[func(cast("WorkerCoroutine", self._run_queue_jobs), name=FUNCTION_NAME)],
+            queue_name=queue_key(queue),
+            redis_pool=redis,
+            handle_signals=False,
+            max_jobs=concurrency,
+            job_timeout=job_timeout,
+            keep_result=0,
+            retry_jobs=False,
+            log_results=False,
+            job_deserializer=read_message,
+        )
+        self._queue = queue
+        self._server = server
+        self._metrics = metrics
+        self._pop_timeout_seconds = pop_timeout.total_seconds()
+        self._is_backlogged = False
+        self._call_numbers = itertools.count()
+        self.connections = 0
+        self._draining = asyncio.Event()
+        self._slot_freed = asyncio.Event()
+        self._log = structlog.get_logger(__name__).bind(queue=queue)
+
+    async def main(self) -> None:
+        """Pop and run messages until `stop_popping` is called; calls under way go on after it returns.
+
+        Raises:
+            redis.exceptions.RedisError: Redis is away or refuses; may be called again.
+        """
+        await self.pool.ping()
+        self.connections += 1
+        self._log.info("popping")
+        self._metrics.redis_connected.labels(self._queue).set(1)
+        try:
+            while not self._draining.is_set():
+                if self.job_counter >= self.max_jobs:
+                    await self._unless_draining(self._slot_freed)
+                elif not self._server.is_reachable:
+                    await self._reachable_or_draining()
+                else:
+                    await self._pop(self.max_jobs - self.job_counter)
+        finally:
+            self._metrics.redis_connected.labels(self._queue).set(0)
+
+    def stop_popping(self) -> None:
+        """Have `main` return as soon as its present pop ends; what that pop brings is still run."""
+        self.allow_pick_jobs = False
+        self._draining.set()
+        self._slot_freed.set()
+
+    async def drain(self, timeout: timedelta) -> int:  # noqa: ASYNC109 - part of the shutdown's own deadline
+        """Wait for the calls under way, cancel those that outlast `timeout`, and return how many were cancelled."""
+        held = set(self.tasks.values())
+        if not held:
+            return 0
+        _, late = await asyncio.wait(held, timeout=timeout.total_seconds())
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+        return len(late)
+
+    async def close(self) -> None:
+        """Cancel what is still under way."""
+        self.stop_popping()
+        tasks = list(self.tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _unless_draining(self, event: asyncio.Event) -> None:
+        event.clear()
+        if not self._draining.is_set():
+            await event.wait()
+
+    async def _reachable_or_draining(self) -> None:
+        waits = {
+            asyncio.create_task(self._server.wait_until_reachable()),
+            asyncio.create_task(self._draining.wait()),
+        }
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+
+    async def _pop(self, free: int) -> None:
+        """Take up to `free` messages and start them; wait for the first when none is there."""
+        pool: Any = self.pool
+        if self._is_backlogged:
+            popped = await pool.zpopmin(self.queue_name, free)
+            self._is_backlogged = len(popped) == free
+            await self._start([job_id for job_id, _ in popped])
+            return
+        first = await pool.bzpopmin(self.queue_name, timeout=self._pop_timeout_seconds)
+        if first is None:
+            return
+        _, first_id, _ = first
+        rest = await self._start([first_id], then_pop=free - 1)
+        self._is_backlogged = 0 < len(rest) == free - 1
+        await self._start(rest)
+
+    async def _start(self, job_ids: Sequence[bytes], *, then_pop: int = 0) -> list[bytes]:
+        """Fetch and start messages; return the ids of up to `then_pop` more, popped in the same round trip.
+
+        A text is read up to the longest a message may have, because Redis would hand over half a gigabyte.
+        """
+        if not job_ids:
+            return []
+        pool: Any = self.pool
+        async with pool.pipeline(transaction=False) as pipeline:
+            for job_id in job_ids:
+                pipeline.getrange(_JOB_KEY + job_id, 0, MAX_MESSAGE_BYTES)
+                pipeline.unlink(_JOB_KEY + job_id)
+            if then_pop:
+                pipeline.zpopmin(self.queue_name, then_pop)
+            answers = await pipeline.execute(raise_on_error=False)
+        # What can be read starts before anything is set aside, because that takes Redis again.
+        refused = [
+            refusal for body in answers[0 : 2 * len(job_ids) : 2] if (refusal := self._receive(body)) is not None
+        ]
+        if refused:
+            await self._set_aside(refused)
+        if not then_pop:
+            return []
+        if isinstance(answers[-1], RedisError):
+            raise answers[-1]
+        return [job_id for job_id, _ in answers[-1]]
+
+    def _receive(self, body: bytes | RedisError) -> bytes | None:
+        """Start the message and return None, or return the bytes to set aside."""
+        self._metrics.popped.labels(self._queue).inc()
+        if isinstance(body, RedisError):
+            # The key holds something else than a text: there are no bytes to keep but the refusal's.
+            return self._refuse(str(body).encode(), UnreadableMessageError("It is no text."))
+        if not body:
+            self._metrics.missing.labels(self._queue).inc()
+            self._log.warning("message_missing")
+            return None
+        try:
+            function, arguments, _, _, enqueued_ms = deserialize_job_raw(body, deserializer=self.job_deserializer)
+        except DeserializationError as error:
+            return self._refuse(body, error.__cause__)
+        if arguments[1] != self._queue:
+            return self._refuse(body, UnreadableMessageError("It belongs to another queue."))
+        pickup_seconds = max(0.0, time.time() - enqueued_ms / 1000)
+        self._metrics.pickup_seconds.labels(self._queue).observe(pickup_seconds)
+        self._start_call(function, arguments)
+        return None
+
+    def _refuse(self, body: bytes, error: BaseException | None) -> bytes:
+        reason = "newer" if isinstance(error, NewerMessageError) else "unreadable"
+        self._metrics.set_aside.labels(self._queue, reason).inc()
+        self._log.error("message_set_aside", reason=reason, rule=str(error), size_bytes=len(body))
+        return body
+
+    async def _set_aside(self, bodies: Sequence[bytes]) -> None:
+        pool: Any = self.pool
+        async with pool.pipeline(transaction=False) as pipeline:
+            pipeline.lpush(set_aside_key(self._queue), *bodies)
+            pipeline.ltrim(set_aside_key(self._queue), 0, MAX_SET_ASIDE - 1)
+            await pipeline.execute()
+
+    def _start_call(self, function: str, arguments: tuple[Any, ...]) -> None:
+        # Not the message's id: a forged one may come twice.
+        name = str(next(self._call_numbers))
+        self.job_counter += 1
+        self._metrics.in_flight.labels(self._queue).inc()
+        task = asyncio.create_task(self._call(function, arguments))
+        self.tasks[name] = task
+        task.add_done_callback(lambda done: self._ended(name, done))
+
+    async def _call(self, function: str, arguments: tuple[Any, ...]) -> None:
+        async with asyncio.timeout(self.job_timeout_s):
+            await self.functions[function].coroutine({}, *arguments)
+
+    async def _run_queue_jobs(self, _context: dict[Any, Any], _version: int, queue: str, lanes: list[str]) -> None:
+        await self._server.run_queue_jobs(queue, lanes)
+
+    def _ended(self, name: str, task: asyncio.Task[None]) -> None:
+        del self.tasks[name]
+        self.job_counter -= 1
+        self._metrics.in_flight.labels(self._queue).dec()
+        self._slot_freed.set()
+        if task.cancelled():
+            self.jobs_failed += 1
+        elif (error := task.exception()) is not None:
+            self.jobs_failed += 1
+            self._metrics.crashes.labels(self._queue).inc()
+            self._log.error("call_crashed", exc_info=error)
+        else:
+            self.jobs_complete += 1

@@ -1,0 +1,168 @@
+"""The worker's settings: read once from the environment, every mistake reported together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+QUEUES: Final = ("default", "execution", "events", "maintenance")
+MAX_CONCURRENCY: Final = 10_000
+MAX_PORT: Final = 65_535
+_REDIS_SCHEMES: Final = ("redis://", "rediss://", "unix://")
+_TARGET_SCHEMES: Final = ("dns:", "ipv4:", "ipv6:", "unix:", "xds:")
+
+
+class SettingsError(Exception):
+    """One or more variables have an impossible value; each line of the text names one, without its value."""
+
+
+class Address(BaseModel):
+    """A host and a port to listen on; port 0 lets the system choose."""
+
+    model_config = ConfigDict(frozen=True)
+
+    host: str
+    port: int
+
+
+class WorkerSettings(BaseSettings):
+    """What a worker needs to know; frozen.
+
+    Each field is the environment variable of its name in capitals with the prefix `KONGFLOW_`.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="KONGFLOW_", frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    redis_url: str = Field(default="redis://127.0.0.1:6379/0", repr=False)
+    """Where the doorbell is (`redis://`, `rediss://`, `unix://`); may hold a password, so it is not shown."""
+
+    grpc_target: str = Field(
+        default="dns:///127.0.0.1:50051",
+        validation_alias=AliasChoices("KONGFLOW_GRPC_TARGET", "KONGFLOW_GRPC_ADDRESS", "grpc_target"),
+    )
+    """The endpoints service; a name with several addresses is called in turn. A bare `host:port` becomes `dns:///`."""
+
+    worker_token: SecretStr
+    """The bearer token that may call WorkerService."""
+
+    worker_queues: Annotated[Mapping[str, int], NoDecode] = MappingProxyType(
+        {"default": 10, "execution": 100, "events": 10, "maintenance": 1}
+    )
+    """How many calls run at once, per queue served: `name:count` pairs with commas; count 1 to 10,000."""
+
+    worker_health_address: Address | None = None
+    """`host:port` for `/healthz` and `/metrics`; nothing listens when unset or empty."""
+
+    worker_drain_timeout_seconds: float = Field(default=30, ge=0, le=600)
+    """How long a stopping worker waits for the calls it holds."""
+
+    worker_call_timeout_seconds: float = Field(default=45, ge=1, le=300)
+    """The deadline of one call; above the longest work the server does in one."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least serious line that is logged."""
+
+    @property
+    def drain_timeout(self) -> timedelta:
+        """Return how long a stopping worker waits for the calls it holds."""
+        return timedelta(seconds=self.worker_drain_timeout_seconds)
+
+    @property
+    def call_timeout(self) -> timedelta:
+        """Return the deadline of one call."""
+        return timedelta(seconds=self.worker_call_timeout_seconds)
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_url_has_a_known_scheme(cls, value: str) -> str:
+        if not value.startswith(_REDIS_SCHEMES):
+            raise ValueError("must begin with redis://, rediss:// or unix://")
+        return value
+
+    @field_validator("grpc_target")
+    @classmethod
+    def _grpc_target_is_a_name_to_resolve(cls, value: str) -> str:
+        if value.startswith(_TARGET_SCHEMES):
+            return value
+        address = _address(value)
+        # The server's own variable may say on which interfaces it listens; from here they are this machine.
+        host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]", "": "127.0.0.1"}.get(address.host, address.host)  # noqa: S104
+        return f"dns:///{host}:{address.port}"
+
+    @field_validator("worker_token")
+    @classmethod
+    def _worker_token_fits_a_header(cls, value: SecretStr) -> SecretStr:
+        secret = value.get_secret_value()
+        if not secret or not secret.isascii() or not secret.isprintable() or " " in secret:
+            raise ValueError("must be printable ASCII without spaces")
+        return value
+
+    @field_validator("worker_queues", mode="before")
+    @classmethod
+    def _worker_queues_are_pairs(cls, value: object) -> object:
+        return _queues(value) if isinstance(value, str) else value
+
+    @field_validator("worker_queues")
+    @classmethod
+    def _worker_queues_exist(cls, value: Mapping[str, int]) -> Mapping[str, int]:
+        if not value:
+            raise ValueError("must name at least one queue")
+        for queue, count in value.items():
+            if queue not in QUEUES:
+                raise ValueError(f"{queue!r} is no queue; there are {', '.join(QUEUES)}")
+            if not 1 <= count <= MAX_CONCURRENCY:
+                raise ValueError(f"{queue} must have a count from 1 to {MAX_CONCURRENCY}")
+        return MappingProxyType(dict(value))
+
+    @field_validator("worker_health_address", mode="before")
+    @classmethod
+    def _worker_health_address_is_host_and_port(cls, value: object) -> object:
+        if value == "":
+            return None
+        return _address(value) if isinstance(value, str) else value
+
+
+def load_settings(**given: Any) -> WorkerSettings:  # noqa: ANN401 - pydantic checks what is given, as it does the environment
+    """Return the settings from the environment; `given` fields win over it.
+
+    Raises:
+        SettingsError: one or more variables are missing or impossible; all are named.
+    """
+    try:
+        return WorkerSettings(**given)
+    except ValidationError as error:
+        lines = [f"{_variable(mistake['loc'])}: {_sentence(mistake['msg'])}" for mistake in error.errors()]
+        raise SettingsError("\n".join(lines)) from None
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    name = str(location[0]).upper()
+    return name if name.startswith("KONGFLOW_") else f"KONGFLOW_{name}"
+
+
+def _sentence(message: str) -> str:
+    return message.removeprefix("Value error, ")
+
+
+def _queues(text: str) -> dict[str, int]:
+    queues: dict[str, int] = {}
+    for pair in text.split(","):
+        queue, separator, count = (part.strip() for part in pair.partition(":"))
+        if not separator or not count.isdecimal():
+            raise ValueError("must be name:count pairs with commas, such as default:10,execution:100")
+        if queue in queues:
+            raise ValueError(f"{queue} is named twice")
+        queues[queue] = int(count)
+    return queues
+
+
+def _address(text: str) -> Address:
+    host, _, port = text.rpartition(":")
+    if not port.isdecimal() or int(port) > MAX_PORT:
+        raise ValueError("must be host:port")
+    return Address(host=host, port=int(port))
