@@ -108,3 +108,47 @@ class DatabaseUnavailableError(KongflowError):
     def __init__(self, message: str, *, retry_after: timedelta) -> None:
         """Say when to try again."""
         super().__init__(message, reason=Reason.DATABASE_UNAVAILABLE, retry_after=retry_after)
+
+
+class AddressNotAllowedError(KongflowError):
+    """The URL's host is, or resolves to, an address that KongFlow does not call."""
+
+    def __init__(self, host: str, refusal: str, *, field: str = "url") -> None:
+        """Name the host and what it is, never the address a name resolved to: that may be somebody's internal DNS."""
+        super().__init__(
+            f"The host {host!r} is not allowed: it is {refusal}.",
+            reason=Reason.ADDRESS_NOT_ALLOWED,
+            violations=[FieldViolation(field, f"must not lead to {refusal}")],
+            metadata={"host": host},
+        )
+
+
+class UnauthenticatedError(KongflowError):
+    """There is no credential, or it is malformed, unknown, expired or revoked: all read the same."""
+
+    def __init__(self) -> None:
+        """Say the one sentence."""
+        super().__init__(
+            "This call needs a valid credential: send `authorization: Bearer <API key or token>`.",
+            reason=Reason.UNAUTHENTICATED,
+        )
+
+
+class PermissionDeniedError(KongflowError):
+    """The credential is good, but its kind, its scopes or its environment do not allow the call."""
+
+    def __init__(self, message: str) -> None:
+        """Take the sentence that says what would be needed."""
+        super().__init__(message, reason=Reason.PERMISSION_DENIED)
+
+
+class AlreadyExistsError(KongflowError):
+    """The name is taken by other content."""
+
+    def __init__(self, resource: str, name: str) -> None:
+        """Name the resource as the caller named it."""
+        super().__init__(
+            f"There is a {resource} {name!r} already.",
+            reason=Reason.ALREADY_EXISTS,
+            metadata={"resource": resource, "name": name},
+        )

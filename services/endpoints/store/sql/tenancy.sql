@@ -1,0 +1,91 @@
+-- name: insert_organization
+-- Inserts an organization unless its slug is taken.
+INSERT INTO organizations (id, slug, title) VALUES ($1, $2, $3)
+ON CONFLICT (slug) DO NOTHING
+RETURNING id, slug, title, created_at, updated_at
+
+-- name: get_organization
+-- Reads one organization.
+SELECT id, slug, title, created_at, updated_at FROM organizations WHERE id = $1
+
+-- name: insert_project
+-- Inserts a project of an organization that is there, unless its slug is taken.
+INSERT INTO projects (id, slug, name, organization_id)
+SELECT $1, $2, $3, organization.id
+FROM (SELECT id FROM organizations WHERE id = $4 FOR KEY SHARE) AS organization
+ON CONFLICT (slug) DO NOTHING
+RETURNING id, slug, name, organization_id, created_at, updated_at
+
+-- name: get_project
+-- Reads one project.
+SELECT id, slug, name, organization_id, created_at, updated_at FROM projects WHERE id = $1
+
+-- name: insert_environment
+-- Inserts an environment of a project that is there, unless its slug is taken in it.
+INSERT INTO runtime_environments (id, slug, type, organization_id, project_id, api_key_hash, api_key_ciphertext)
+SELECT $1, $2, $3, project.organization_id, project.id, $5, $6
+FROM (SELECT id, organization_id FROM projects WHERE id = $4 FOR KEY SHARE) AS project
+ON CONFLICT (project_id, slug) DO NOTHING
+RETURNING id, slug, type, organization_id, project_id, created_at, updated_at
+
+-- name: get_environment
+-- Reads one environment.
+SELECT id, slug, type, organization_id, project_id, created_at, updated_at FROM runtime_environments WHERE id = $1
+
+-- name: list_environments
+-- Reads environments by id, those after $5; a filter that is null takes all.
+SELECT id, slug, type, organization_id, project_id, created_at, updated_at
+FROM runtime_environments
+WHERE ($1::uuid IS NULL OR organization_id = $1)
+    AND ($2::uuid IS NULL OR project_id = $2)
+    AND ($3::uuid IS NULL OR id = $3)
+    AND ($5::uuid IS NULL OR id > $5)
+ORDER BY id
+LIMIT $4
+
+-- name: set_api_key
+-- Gives an environment another API key.
+UPDATE runtime_environments SET api_key_hash = $2, api_key_ciphertext = $3, updated_at = now()
+WHERE id = $1
+RETURNING id, slug, type, organization_id, project_id, created_at, updated_at
+
+-- name: find_environment
+-- Reads the environment of an API key.
+SELECT id, slug, type, organization_id, project_id, created_at, updated_at, api_key_hash
+FROM runtime_environments
+WHERE api_key_hash = $1
+
+-- name: insert_token
+-- Inserts a token.
+INSERT INTO tokens (id, kind, name, organization_id, scopes, token_hash, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+RETURNING id, kind, name, organization_id, scopes, expires_at, revoked_at, created_at
+
+-- name: get_token
+-- Reads one token.
+SELECT id, kind, name, organization_id, scopes, expires_at, revoked_at, created_at FROM tokens WHERE id = $1
+
+-- name: list_tokens
+-- Reads tokens by id, those after $5; a filter that is null takes all.
+SELECT id, kind, name, organization_id, scopes, expires_at, revoked_at, created_at
+FROM tokens
+WHERE ($1::uuid IS NULL OR organization_id = $1)
+    AND ($2::text IS NULL OR kind = $2)
+    AND ($3::boolean OR revoked_at IS NULL)
+    AND ($5::uuid IS NULL OR id > $5)
+ORDER BY id
+LIMIT $4
+
+-- name: revoke_token
+-- Revokes a token and keeps an earlier time of revocation.
+UPDATE tokens SET revoked_at = coalesce(revoked_at, now())
+WHERE id = $1
+RETURNING id, kind, name, organization_id, scopes, expires_at, revoked_at, created_at
+
+-- name: find_token
+-- Reads a token that is neither expired nor revoked.
+SELECT
+    id, kind, name, organization_id, scopes, expires_at, revoked_at, created_at, token_hash,
+    expires_at - now() AS expires_in
+FROM tokens
+WHERE token_hash = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
