@@ -1,0 +1,83 @@
+"""The port through which use cases call customers' endpoints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from services.endpoints.domain.endpoint_calls import EndpointAddress, IndexAnswer, PingResult, RawAnswer
+    from services.endpoints.domain.endpoint_wire import (
+        HttpSourceDelivery,
+        HttpSourceResponse,
+        PreprocessRunBody,
+        RegisterTriggerBody,
+        RunJobBody,
+    )
+    from services.endpoints.domain.json_text import JsonValue
+
+
+class EndpointClient(Protocol):
+    """Calls one endpoint once: nothing is repeated, no redirect is followed, every call ends within its timeout.
+
+    `timeout` covers the whole call, from looking up the name to the answer's last byte; None means the client's own
+    (30 s). Every text is the protocol's.
+    """
+
+    async def ping(self, address: EndpointAddress, *, timeout: timedelta | None = None) -> PingResult:
+        """Ask whether the endpoint is there, takes the key and has the slug; a failure is a result."""
+        ...
+
+    async def validate(self, address: EndpointAddress, *, timeout: timedelta | None = None) -> PingResult:
+        """Ask which slug lives at the url, `endpoint_id` of the result; a failure is a result."""
+        ...
+
+    async def index_endpoint(self, address: EndpointAddress, *, timeout: timedelta | None = None) -> IndexAnswer:
+        """Ask what the endpoint offers; the answer is JSON, its shape is the caller's to check.
+
+        Raises:
+            EndpointCallError: there was no answer, or one that is not 2xx or not JSON.
+        """
+        ...
+
+    async def initialize_trigger(
+        self, address: EndpointAddress, *, trigger_slug: str, params: JsonValue, timeout: timedelta | None = None
+    ) -> RegisterTriggerBody:
+        """Ask what a dynamic trigger with these `params` listens to.
+
+        Raises:
+            EndpointCallError: there was no answer, or one that is not 2xx, not JSON or not of that shape; when the
+                endpoint sent an error of its own, the message is `EndpointApiError: <its message>`.
+        """
+        ...
+
+    async def preprocess_run(
+        self, address: EndpointAddress, body: PreprocessRunBody, *, timeout: timedelta | None = None
+    ) -> RawAnswer:
+        """Ask for the properties of a run; the answer is of any status and `PreprocessRunResponse` reads it.
+
+        Raises:
+            EndpointCallError: there was no answer.
+        """
+        ...
+
+    async def execute_job(
+        self, address: EndpointAddress, body: RunJobBody, *, timeout: timedelta | None = None
+    ) -> RawAnswer:
+        """Carry a run on; the answer is of any status and `parse_run_job_response` reads it.
+
+        Raises:
+            EndpointCallError: there was no answer.
+        """
+        ...
+
+    async def deliver_http_source_request(
+        self, address: EndpointAddress, delivery: HttpSourceDelivery, *, timeout: timedelta | None = None
+    ) -> HttpSourceResponse:
+        """Replay a stored webhook request to the endpoint that knows its source.
+
+        Raises:
+            EndpointCallError: there was no answer, or one that is not 2xx, not JSON or not of that shape.
+        """
+        ...
