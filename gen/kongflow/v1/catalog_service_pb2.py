@@ -28,7 +28,7 @@ from kongflow.v1 import schedule_pb2 as kongflow_dot_v1_dot_schedule__pb2
 from kongflow.v1 import source_pb2 as kongflow_dot_v1_dot_source__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!kongflow/v1/catalog_service.proto\x12\x0bkongflow.v1\x1a!kongflow/v1/dynamic_trigger.proto\x1a\x15kongflow/v1/job.proto\x1a\x1akongflow/v1/schedule.proto\x1a\x18kongflow/v1/source.proto\"\x8d\x01\n\x0fListJobsRequest\x12\x16\n\x0e\x65nvironment_id\x18\x01 \x01(\t\x12\x13\n\x0b\x65ndpoint_id\x18\x02 \x01(\t\x12\x0c\n\x04slug\x18\x03 \x01(\t\x12\x18\n\x10include_internal\x18\x04 \x01(\x08\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\"K\n\x10ListJobsResponse\x12\x1e\n\x04jobs\x18\x01 \x03(\x0b\x32\x10.kongflow.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"5\n\rGetJobRequest\x12\x16\n\x0e\x65nvironment_id\x18\x01 \x01(\t\x12\x0c\n\x04slug\x18\x02 \x01(\t\"/\n\x0eGetJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.kongflow.v1.Job\"h\n\x12ListSourcesRequest\x12\x16\n\x0e\x65nvironment_id\x18\x01 \x01(\t\x12\x13\n\x0b\x65ndpoint_id\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"T\n\x13ListSourcesResponse\x12$\n\x07sources\x18\x01 \x03(\x0b\x32\x13.kongflow.v1.Source\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9f\x01\n\x1aListDynamicTriggersRequest\x12\x16\n\x0e\x65nvironment_id\x18\x01 \x01(\t\x12\x13\n\x0b\x65ndpoint_id\x18\x02 \x01(\t\x12-\n\x04type\x18\x03 \x01(\x0e\x32\x1f.kongflow.v1.DynamicTriggerType\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"m\n\x1bListDynamicTriggersResponse\x12\x35\n\x10\x64ynamic_triggers\x18\x01 \x03(\x0b\x32\x1b.kongflow.v1.DynamicTrigger\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"U\n\x14ListSchedulesRequest\x12\x16\n\x0e\x65nvironment_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"Z\n\x15ListSchedulesResponse\x12(\n\tschedules\x18\x01 \x03(\x0b\x32\x15.kongflow.v1.Schedule\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xc9\x03\n\x0e\x43\x61talogService\x12L\n\x08ListJobs\x12\x1c.kongflow.v1.ListJobsRequest\x1a\x1d.kongflow.v1.ListJobsResponse\"\x03\x90\x02\x01\x12\x46\n\x06GetJob\x12\x1a.kongflow.v1.GetJobRequest\x1a\x1b.kongflow.v1.GetJobResponse\"\x03\x90\x02\x01\x12U\n\x0bListSources\x12\x1f.kongflow.v1.ListSourcesRequest\x1a .kongflow.v1.ListSourcesResponse\"\x03\x90\x02\x01\x12m\n\x13ListDynamicTriggers\x12\'.kongflow.v1.ListDynamicTriggersRequest\x1a(.kongflow.v1.ListDynamicTriggersResponse\"\x03\x90\x02\x01\x12[\n\rListSchedules\x12!.kongflow.v1.ListSchedulesRequest\x1a\".kongflow.v1.ListSchedulesResponse\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!kongflow/v1/catalog_service.proto\x12\x0bkongflow.v1\x1a!kongflow/v1/dynamic_trigger.proto\x1a\x15kongflow/v1/job.proto\x1a\x1akongflow/v1/schedule.proto\x1a\x18kongflow/v1/source.proto\"\x82\x01\n\x0fListJobsRequest\x12\x16\n\x0e\x65nvironment_id\x18\x01 \x01(\t\x12\x13\n\x0b\x65ndpoint_id\x18\x02 \x01(\t\x12\x0c\n\x04slug\x18\x03 \x01(\t\x12\r\n\x05title\x18\x04 \x01(\t\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\"K\n\x10ListJobsResponse\x12\x1e\n\x04jobs\x18\x01 \x03(\x0b\x32\x10.kongflow.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"5\n\rGetJobRequest\x12\x16\n\x0e\x65nvironment_id\x18\x01 \x01(\t\x12\x0c\n\x04slug\x18\x02 \x01(\t\"/\n\x0eGetJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.kongflow.v1.Job\"h\n\x12ListSourcesRequest\x12\x16\n\x0e\x65nvironment_id\x18\x01 \x01(\t\x12\x13\n\x0b\x65ndpoint_id\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"T\n\x13ListSourcesResponse\x12$\n\x07sources\x18\x01 \x03(\x0b\x32\x13.kongflow.v1.Source\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"p\n\x1aListDynamicTriggersRequest\x12\x16\n\x0e\x65nvironment_id\x18\x01 \x01(\t\x12\x13\n\x0b\x65ndpoint_id\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"m\n\x1bListDynamicTriggersResponse\x12\x35\n\x10\x64ynamic_triggers\x18\x01 \x03(\x0b\x32\x1b.kongflow.v1.DynamicTrigger\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"U\n\x14ListSchedulesRequest\x12\x16\n\x0e\x65nvironment_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"Z\n\x15ListSchedulesResponse\x12(\n\tschedules\x18\x01 \x03(\x0b\x32\x15.kongflow.v1.Schedule\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xc9\x03\n\x0e\x43\x61talogService\x12L\n\x08ListJobs\x12\x1c.kongflow.v1.ListJobsRequest\x1a\x1d.kongflow.v1.ListJobsResponse\"\x03\x90\x02\x01\x12\x46\n\x06GetJob\x12\x1a.kongflow.v1.GetJobRequest\x1a\x1b.kongflow.v1.GetJobResponse\"\x03\x90\x02\x01\x12U\n\x0bListSources\x12\x1f.kongflow.v1.ListSourcesRequest\x1a .kongflow.v1.ListSourcesResponse\"\x03\x90\x02\x01\x12m\n\x13ListDynamicTriggers\x12\'.kongflow.v1.ListDynamicTriggersRequest\x1a(.kongflow.v1.ListDynamicTriggersResponse\"\x03\x90\x02\x01\x12[\n\rListSchedules\x12!.kongflow.v1.ListSchedulesRequest\x1a\".kongflow.v1.ListSchedulesResponse\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,25 +46,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CATALOGSERVICE'].methods_by_name['ListSchedules']._loaded_options = None
   _globals['_CATALOGSERVICE'].methods_by_name['ListSchedules']._serialized_options = b'\220\002\001'
   _globals['_LISTJOBSREQUEST']._serialized_start=163
-  _globals['_LISTJOBSREQUEST']._serialized_end=304
-  _globals['_LISTJOBSRESPONSE']._serialized_start=306
-  _globals['_LISTJOBSRESPONSE']._serialized_end=381
-  _globals['_GETJOBREQUEST']._serialized_start=383
-  _globals['_GETJOBREQUEST']._serialized_end=436
-  _globals['_GETJOBRESPONSE']._serialized_start=438
-  _globals['_GETJOBRESPONSE']._serialized_end=485
-  _globals['_LISTSOURCESREQUEST']._serialized_start=487
-  _globals['_LISTSOURCESREQUEST']._serialized_end=591
-  _globals['_LISTSOURCESRESPONSE']._serialized_start=593
-  _globals['_LISTSOURCESRESPONSE']._serialized_end=677
-  _globals['_LISTDYNAMICTRIGGERSREQUEST']._serialized_start=680
-  _globals['_LISTDYNAMICTRIGGERSREQUEST']._serialized_end=839
-  _globals['_LISTDYNAMICTRIGGERSRESPONSE']._serialized_start=841
-  _globals['_LISTDYNAMICTRIGGERSRESPONSE']._serialized_end=950
-  _globals['_LISTSCHEDULESREQUEST']._serialized_start=952
-  _globals['_LISTSCHEDULESREQUEST']._serialized_end=1037
-  _globals['_LISTSCHEDULESRESPONSE']._serialized_start=1039
-  _globals['_LISTSCHEDULESRESPONSE']._serialized_end=1129
-  _globals['_CATALOGSERVICE']._serialized_start=1132
-  _globals['_CATALOGSERVICE']._serialized_end=1589
+  _globals['_LISTJOBSREQUEST']._serialized_end=293
+  _globals['_LISTJOBSRESPONSE']._serialized_start=295
+  _globals['_LISTJOBSRESPONSE']._serialized_end=370
+  _globals['_GETJOBREQUEST']._serialized_start=372
+  _globals['_GETJOBREQUEST']._serialized_end=425
+  _globals['_GETJOBRESPONSE']._serialized_start=427
+  _globals['_GETJOBRESPONSE']._serialized_end=474
+  _globals['_LISTSOURCESREQUEST']._serialized_start=476
+  _globals['_LISTSOURCESREQUEST']._serialized_end=580
+  _globals['_LISTSOURCESRESPONSE']._serialized_start=582
+  _globals['_LISTSOURCESRESPONSE']._serialized_end=666
+  _globals['_LISTDYNAMICTRIGGERSREQUEST']._serialized_start=668
+  _globals['_LISTDYNAMICTRIGGERSREQUEST']._serialized_end=780
+  _globals['_LISTDYNAMICTRIGGERSRESPONSE']._serialized_start=782
+  _globals['_LISTDYNAMICTRIGGERSRESPONSE']._serialized_end=891
+  _globals['_LISTSCHEDULESREQUEST']._serialized_start=893
+  _globals['_LISTSCHEDULESREQUEST']._serialized_end=978
+  _globals['_LISTSCHEDULESRESPONSE']._serialized_start=980
+  _globals['_LISTSCHEDULESRESPONSE']._serialized_end=1070
+  _globals['_CATALOGSERVICE']._serialized_start=1073
+  _globals['_CATALOGSERVICE']._serialized_end=1530
 # @@protoc_insertion_point(module_scope)

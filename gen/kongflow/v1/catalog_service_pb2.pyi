@@ -31,17 +31,17 @@ class ListJobsRequest(_message.Message):
     ENVIRONMENT_ID_FIELD_NUMBER: _builtins.int
     ENDPOINT_ID_FIELD_NUMBER: _builtins.int
     SLUG_FIELD_NUMBER: _builtins.int
-    INCLUDE_INTERNAL_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     environment_id: _builtins.str
     """The environment, a UUID. Empty: the caller's own, which only an API key has."""
     endpoint_id: _builtins.str
-    """Only jobs with a version that this endpoint registered last, a UUID. Empty: of every endpoint."""
+    """Only jobs whose latest version this endpoint registered, a UUID. Empty: of every endpoint."""
     slug: _builtins.str
     """Only the job with this slug, compared as it is. Empty: every job."""
-    include_internal: _builtins.bool
-    """Whether internal jobs are listed too. Default: they are not."""
+    title: _builtins.str
+    """Only jobs with this title, compared as it is. Empty: every title."""
     page_size: _builtins.int
     """How many at most, 1 to 1,000; more counts as 1,000. 0: 50. A page may hold fewer."""
     page_token: _builtins.str
@@ -52,13 +52,13 @@ class ListJobsRequest(_message.Message):
         environment_id: _builtins.str = ...,
         endpoint_id: _builtins.str = ...,
         slug: _builtins.str = ...,
-        include_internal: _builtins.bool = ...,
+        title: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint_id", b"endpoint_id", "environment_id", b"environment_id", "include_internal", b"include_internal", "page_size", b"page_size", "page_token", b"page_token", "slug", b"slug"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint_id", b"endpoint_id", "environment_id", b"environment_id", "page_size", b"page_size", "page_token", b"page_token", "slug", b"slug", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -212,15 +212,12 @@ class ListDynamicTriggersRequest(_message.Message):
 
     ENVIRONMENT_ID_FIELD_NUMBER: _builtins.int
     ENDPOINT_ID_FIELD_NUMBER: _builtins.int
-    TYPE_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     environment_id: _builtins.str
     """The environment, a UUID. Empty: the caller's own, which only an API key has."""
     endpoint_id: _builtins.str
     """Only dynamic triggers of this endpoint, a UUID. Empty: of every endpoint."""
-    type: _dynamic_trigger_pb2.DynamicTriggerType.ValueType
-    """Only dynamic triggers of this type. Unspecified: every type."""
     page_size: _builtins.int
     """How many at most, 1 to 1,000; more counts as 1,000. 0: 50. A page may hold fewer."""
     page_token: _builtins.str
@@ -230,13 +227,12 @@ class ListDynamicTriggersRequest(_message.Message):
         *,
         environment_id: _builtins.str = ...,
         endpoint_id: _builtins.str = ...,
-        type: _dynamic_trigger_pb2.DynamicTriggerType.ValueType = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint_id", b"endpoint_id", "environment_id", b"environment_id", "page_size", b"page_size", "page_token", b"page_token", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint_id", b"endpoint_id", "environment_id", b"environment_id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -36,7 +36,7 @@ class CatalogServiceStub:
     ListJobs: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.ListJobsRequest, _catalog_service_pb2.ListJobsResponse]
     """Lists the jobs of an environment by slug, each with its latest version."""
     GetJob: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.GetJobRequest, _catalog_service_pb2.GetJobResponse]
-    """Returns one job with all its versions in an environment."""
+    """Returns one job with its latest version in an environment."""
     ListSources: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.ListSourcesRequest, _catalog_service_pb2.ListSourcesResponse]
     """Lists the sources of an environment by key."""
     ListDynamicTriggers: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.ListDynamicTriggersRequest, _catalog_service_pb2.ListDynamicTriggersResponse]
@@ -52,7 +52,7 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     ListJobs: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.ListJobsRequest, _catalog_service_pb2.ListJobsResponse]  # type: ignore[assignment]
     """Lists the jobs of an environment by slug, each with its latest version."""
     GetJob: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.GetJobRequest, _catalog_service_pb2.GetJobResponse]  # type: ignore[assignment]
-    """Returns one job with all its versions in an environment."""
+    """Returns one job with its latest version in an environment."""
     ListSources: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.ListSourcesRequest, _catalog_service_pb2.ListSourcesResponse]  # type: ignore[assignment]
     """Lists the sources of an environment by key."""
     ListDynamicTriggers: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.ListDynamicTriggersRequest, _catalog_service_pb2.ListDynamicTriggersResponse]  # type: ignore[assignment]
@@ -77,7 +77,7 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_service_pb2.GetJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_service_pb2.GetJobResponse, _abc.Awaitable[_catalog_service_pb2.GetJobResponse]]:
-        """Returns one job with all its versions in an environment."""
+        """Returns one job with its latest version in an environment."""
 
     @_abc_1.abstractmethod
     def ListSources(

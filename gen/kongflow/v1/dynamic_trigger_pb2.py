@@ -25,17 +25,17 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!kongflow/v1/dynamic_trigger.proto\x12\x0bkongflow.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa7\x02\n\x0e\x44ynamicTrigger\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04slug\x18\x02 \x01(\t\x12-\n\x04type\x18\x03 \x01(\x0e\x32\x1f.kongflow.v1.DynamicTriggerType\x12\x13\n\x0b\x65ndpoint_id\x18\x04 \x01(\t\x12\x16\n\x0e\x65nvironment_id\x18\x05 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x06 \x01(\x08\x12,\n\x04jobs\x18\x07 \x03(\x0b\x32\x1e.kongflow.v1.DynamicTriggerJob\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"2\n\x11\x44ynamicTriggerJob\x12\x0c\n\x04slug\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t*}\n\x12\x44ynamicTriggerType\x12$\n DYNAMIC_TRIGGER_TYPE_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x44YNAMIC_TRIGGER_TYPE_EVENT\x10\x01\x12!\n\x1d\x44YNAMIC_TRIGGER_TYPE_SCHEDULE\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!kongflow/v1/dynamic_trigger.proto\x12\x0bkongflow.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc9\x02\n\x0e\x44ynamicTrigger\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04slug\x18\x02 \x01(\t\x12-\n\x04type\x18\x03 \x01(\x0e\x32\x1f.kongflow.v1.DynamicTriggerType\x12\x13\n\x0b\x65ndpoint_id\x18\x04 \x01(\t\x12\x16\n\x0e\x65nvironment_id\x18\x05 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x06 \x01(\x08\x12,\n\x04jobs\x18\x07 \x03(\x0b\x32\x1e.kongflow.v1.DynamicTriggerJob\x12 \n\x18register_source_job_json\x18\x08 \x01(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"2\n\x11\x44ynamicTriggerJob\x12\x0c\n\x04slug\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t*}\n\x12\x44ynamicTriggerType\x12$\n DYNAMIC_TRIGGER_TYPE_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x44YNAMIC_TRIGGER_TYPE_EVENT\x10\x01\x12!\n\x1d\x44YNAMIC_TRIGGER_TYPE_SCHEDULE\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'kongflow.v1.dynamic_trigger_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DYNAMICTRIGGERTYPE']._serialized_start=433
-  _globals['_DYNAMICTRIGGERTYPE']._serialized_end=558
+  _globals['_DYNAMICTRIGGERTYPE']._serialized_start=467
+  _globals['_DYNAMICTRIGGERTYPE']._serialized_end=592
   _globals['_DYNAMICTRIGGER']._serialized_start=84
-  _globals['_DYNAMICTRIGGER']._serialized_end=379
-  _globals['_DYNAMICTRIGGERJOB']._serialized_start=381
-  _globals['_DYNAMICTRIGGERJOB']._serialized_end=431
+  _globals['_DYNAMICTRIGGER']._serialized_end=413
+  _globals['_DYNAMICTRIGGERJOB']._serialized_start=415
+  _globals['_DYNAMICTRIGGERJOB']._serialized_end=465
 # @@protoc_insertion_point(module_scope)

@@ -27,7 +27,7 @@ class _DynamicTriggerType:
 class _DynamicTriggerTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DynamicTriggerType.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     DYNAMIC_TRIGGER_TYPE_UNSPECIFIED: _DynamicTriggerType.ValueType  # 0
-    """As a filter: every type. Never stored."""
+    """Never stored."""
     DYNAMIC_TRIGGER_TYPE_EVENT: _DynamicTriggerType.ValueType  # 1
     """Events of sources that are registered while the app runs."""
     DYNAMIC_TRIGGER_TYPE_SCHEDULE: _DynamicTriggerType.ValueType  # 2
@@ -37,7 +37,7 @@ class DynamicTriggerType(_DynamicTriggerType, metaclass=_DynamicTriggerTypeEnumT
     """What a dynamic trigger reacts to."""
 
 DYNAMIC_TRIGGER_TYPE_UNSPECIFIED: DynamicTriggerType.ValueType  # 0
-"""As a filter: every type. Never stored."""
+"""Never stored."""
 DYNAMIC_TRIGGER_TYPE_EVENT: DynamicTriggerType.ValueType  # 1
 """Events of sources that are registered while the app runs."""
 DYNAMIC_TRIGGER_TYPE_SCHEDULE: DynamicTriggerType.ValueType  # 2
@@ -57,6 +57,7 @@ class DynamicTrigger(_message.Message):
     ENVIRONMENT_ID_FIELD_NUMBER: _builtins.int
     ENABLED_FIELD_NUMBER: _builtins.int
     JOBS_FIELD_NUMBER: _builtins.int
+    REGISTER_SOURCE_JOB_JSON_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
@@ -71,6 +72,8 @@ class DynamicTrigger(_message.Message):
     """The environment it belongs to, a UUID."""
     enabled: _builtins.bool
     """Whether the endpoint still offers it."""
+    register_source_job_json: _builtins.str
+    """The job that registers its sources, `{"id":…,"version":…}` as JSON text. Empty: none."""
     @_builtins.property
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___DynamicTriggerJob]:
         """The jobs it starts, by slug."""
@@ -93,12 +96,13 @@ class DynamicTrigger(_message.Message):
         environment_id: _builtins.str = ...,
         enabled: _builtins.bool = ...,
         jobs: _abc.Iterable[Global___DynamicTriggerJob] | None = ...,
+        register_source_job_json: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "enabled", b"enabled", "endpoint_id", b"endpoint_id", "environment_id", b"environment_id", "id", b"id", "jobs", b"jobs", "slug", b"slug", "type", b"type", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "enabled", b"enabled", "endpoint_id", b"endpoint_id", "environment_id", b"environment_id", "id", b"id", "jobs", b"jobs", "register_source_job_json", b"register_source_job_json", "slug", b"slug", "type", b"type", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

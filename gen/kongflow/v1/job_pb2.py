@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from kongflow.v1 import job_version_pb2 as kongflow_dot_v1_dot_job__version__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15kongflow/v1/job.proto\x12\x0bkongflow.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dkongflow/v1/job_version.proto\"\xaa\x02\n\x03Job\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04slug\x18\x02 \x01(\t\x12\r\n\x05title\x18\x03 \x01(\t\x12\x10\n\x08internal\x18\x04 \x01(\x08\x12\x17\n\x0forganization_id\x18\x05 \x01(\t\x12\x12\n\nproject_id\x18\x06 \x01(\t\x12\x16\n\x0e\x65nvironment_id\x18\x07 \x01(\t\x12\x16\n\x0elatest_version\x18\x08 \x01(\t\x12)\n\x08versions\x18\t \x03(\x0b\x32\x17.kongflow.v1.JobVersion\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15kongflow/v1/job.proto\x12\x0bkongflow.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dkongflow/v1/job_version.proto\"\xeb\x01\n\x03Job\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04slug\x18\x02 \x01(\t\x12\r\n\x05title\x18\x03 \x01(\t\x12\x10\n\x08internal\x18\x04 \x01(\x08\x12\x16\n\x0e\x65nvironment_id\x18\x05 \x01(\t\x12/\n\x0elatest_version\x18\x06 \x01(\x0b\x32\x17.kongflow.v1.JobVersion\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,5 +34,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'kongflow.v1.job_pb2', _glob
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_JOB']._serialized_start=103
-  _globals['_JOB']._serialized_end=401
+  _globals['_JOB']._serialized_end=338
 # @@protoc_insertion_point(module_scope)

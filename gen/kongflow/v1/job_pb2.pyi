@@ -3,11 +3,9 @@
 isort:skip_file
 """
 
-from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
-from google.protobuf.internal import containers as _containers
 from kongflow.v1 import job_version_pb2 as _job_version_pb2
 import builtins as _builtins
 import sys
@@ -30,11 +28,8 @@ class Job(_message.Message):
     SLUG_FIELD_NUMBER: _builtins.int
     TITLE_FIELD_NUMBER: _builtins.int
     INTERNAL_FIELD_NUMBER: _builtins.int
-    ORGANIZATION_ID_FIELD_NUMBER: _builtins.int
-    PROJECT_ID_FIELD_NUMBER: _builtins.int
     ENVIRONMENT_ID_FIELD_NUMBER: _builtins.int
     LATEST_VERSION_FIELD_NUMBER: _builtins.int
-    VERSIONS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
@@ -45,17 +40,11 @@ class Job(_message.Message):
     """A name for people, from the version registered last."""
     internal: _builtins.bool
     """Whether it serves the platform rather than the customer, such as one that registers a source."""
-    organization_id: _builtins.str
-    """The organization that owns it, a UUID."""
-    project_id: _builtins.str
-    """The project it belongs to, a UUID."""
     environment_id: _builtins.str
-    """The environment in which its versions were looked up, a UUID."""
-    latest_version: _builtins.str
-    """The version that `latest` means here: the highest by number among those registered."""
+    """The environment in which its version was looked up, a UUID."""
     @_builtins.property
-    def versions(self) -> _containers.RepeatedCompositeFieldContainer[_job_version_pb2.JobVersion]:
-        """Its versions in this environment, highest number first. ListJobs returns the latest one only."""
+    def latest_version(self) -> _job_version_pb2.JobVersion:
+        """The version that `latest` means here: the highest by number among those registered."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -72,17 +61,14 @@ class Job(_message.Message):
         slug: _builtins.str = ...,
         title: _builtins.str = ...,
         internal: _builtins.bool = ...,
-        organization_id: _builtins.str = ...,
-        project_id: _builtins.str = ...,
         environment_id: _builtins.str = ...,
-        latest_version: _builtins.str = ...,
-        versions: _abc.Iterable[_job_version_pb2.JobVersion] | None = ...,
+        latest_version: _job_version_pb2.JobVersion | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "latest_version", b"latest_version", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "environment_id", b"environment_id", "id", b"id", "internal", b"internal", "latest_version", b"latest_version", "organization_id", b"organization_id", "project_id", b"project_id", "slug", b"slug", "title", b"title", "update_time", b"update_time", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "environment_id", b"environment_id", "id", b"id", "internal", b"internal", "latest_version", b"latest_version", "slug", b"slug", "title", b"title", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,21 +25,23 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dkongflow/v1/job_version.proto\x12\x0bkongflow.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xee\x03\n\nJobVersion\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12+\n\x05state\x18\x03 \x01(\x0e\x32\x1c.kongflow.v1.JobVersionState\x12\x13\n\x0b\x65ndpoint_id\x18\x04 \x01(\t\x12\x14\n\x0ctrigger_json\x18\x05 \x01(\t\x12 \n\x18\x65vent_specification_json\x18\x06 \x01(\t\x12\x17\n\x0fproperties_json\x18\x07 \x01(\t\x12\x35\n\x0estart_position\x18\x08 \x01(\x0e\x32\x1d.kongflow.v1.JobStartPosition\x12\x17\n\x0fpreprocess_runs\x18\t \x01(\x08\x12\x1e\n\x16\x63oncurrency_limit_json\x18\n \x01(\t\x12\x31\n\x0cintegrations\x18\x0b \x03(\x0b\x32\x1b.kongflow.v1.JobIntegration\x12+\n\x08\x65xamples\x18\x0c \x03(\x0b\x32\x19.kongflow.v1.EventExample\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"O\n\x0eJobIntegration\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0c\n\x04slug\x18\x02 \x01(\t\x12\r\n\x05title\x18\x03 \x01(\t\x12\x13\n\x0b\x61uth_source\x18\x04 \x01(\t\"N\n\x0c\x45ventExample\x12\x0c\n\x04slug\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04icon\x18\x03 \x01(\t\x12\x14\n\x0cpayload_json\x18\x04 \x01(\t*r\n\x0fJobVersionState\x12!\n\x1dJOB_VERSION_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18JOB_VERSION_STATE_ACTIVE\x10\x01\x12\x1e\n\x1aJOB_VERSION_STATE_DISABLED\x10\x02*u\n\x10JobStartPosition\x12\"\n\x1eJOB_START_POSITION_UNSPECIFIED\x10\x00\x12\x1e\n\x1aJOB_START_POSITION_INITIAL\x10\x01\x12\x1d\n\x19JOB_START_POSITION_LATEST\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dkongflow/v1/job_version.proto\x12\x0bkongflow.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd6\x04\n\nJobVersion\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12+\n\x05state\x18\x03 \x01(\x0e\x32\x1c.kongflow.v1.JobVersionState\x12\x13\n\x0b\x65ndpoint_id\x18\x04 \x01(\t\x12\x15\n\rendpoint_slug\x18\x05 \x01(\t\x12\x14\n\x0ctrigger_type\x18\x06 \x01(\t\x12\x14\n\x0ctrigger_json\x18\x07 \x01(\t\x12\x13\n\x0b\x65vent_names\x18\x08 \x03(\t\x12 \n\x18\x65vent_specification_json\x18\t \x01(\t\x12\x17\n\x0fproperties_json\x18\n \x01(\t\x12\x35\n\x0estart_position\x18\x0b \x01(\x0e\x32\x1d.kongflow.v1.JobStartPosition\x12\x17\n\x0fpreprocess_runs\x18\x0c \x01(\x08\x12\x1e\n\x16\x63oncurrency_limit_json\x18\r \x01(\t\x12$\n\x05queue\x18\x0e \x01(\x0b\x32\x15.kongflow.v1.JobQueue\x12\x31\n\x0cintegrations\x18\x0f \x03(\x0b\x32\x1b.kongflow.v1.JobIntegration\x12+\n\x08\x65xamples\x18\x10 \x03(\x0b\x32\x19.kongflow.v1.EventExample\x12/\n\x0b\x63reate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"*\n\x08JobQueue\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08max_jobs\x18\x02 \x01(\x05\"\x95\x01\n\x0eJobIntegration\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0c\n\x04slug\x18\x02 \x01(\t\x12\r\n\x05title\x18\x03 \x01(\t\x12\x15\n\rdefinition_id\x18\x04 \x01(\t\x12\x17\n\x0f\x64\x65\x66inition_name\x18\x05 \x01(\t\x12\x13\n\x0b\x61uth_source\x18\x06 \x01(\t\x12\x14\n\x0csetup_status\x18\x07 \x01(\t\"N\n\x0c\x45ventExample\x12\x0c\n\x04slug\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04icon\x18\x03 \x01(\t\x12\x14\n\x0cpayload_json\x18\x04 \x01(\t*r\n\x0fJobVersionState\x12!\n\x1dJOB_VERSION_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18JOB_VERSION_STATE_ACTIVE\x10\x01\x12\x1e\n\x1aJOB_VERSION_STATE_DISABLED\x10\x02*u\n\x10JobStartPosition\x12\"\n\x1eJOB_START_POSITION_UNSPECIFIED\x10\x00\x12\x1e\n\x1aJOB_START_POSITION_INITIAL\x10\x01\x12\x1d\n\x19JOB_START_POSITION_LATEST\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'kongflow.v1.job_version_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_JOBVERSIONSTATE']._serialized_start=737
-  _globals['_JOBVERSIONSTATE']._serialized_end=851
-  _globals['_JOBSTARTPOSITION']._serialized_start=853
-  _globals['_JOBSTARTPOSITION']._serialized_end=970
+  _globals['_JOBVERSIONSTATE']._serialized_start=956
+  _globals['_JOBVERSIONSTATE']._serialized_end=1070
+  _globals['_JOBSTARTPOSITION']._serialized_start=1072
+  _globals['_JOBSTARTPOSITION']._serialized_end=1189
   _globals['_JOBVERSION']._serialized_start=80
-  _globals['_JOBVERSION']._serialized_end=574
-  _globals['_JOBINTEGRATION']._serialized_start=576
-  _globals['_JOBINTEGRATION']._serialized_end=655
-  _globals['_EVENTEXAMPLE']._serialized_start=657
-  _globals['_EVENTEXAMPLE']._serialized_end=735
+  _globals['_JOBVERSION']._serialized_end=678
+  _globals['_JOBQUEUE']._serialized_start=680
+  _globals['_JOBQUEUE']._serialized_end=722
+  _globals['_JOBINTEGRATION']._serialized_start=725
+  _globals['_JOBINTEGRATION']._serialized_end=874
+  _globals['_EVENTEXAMPLE']._serialized_start=876
+  _globals['_EVENTEXAMPLE']._serialized_end=954
 # @@protoc_insertion_point(module_scope)

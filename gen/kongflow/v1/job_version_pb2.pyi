@@ -78,12 +78,16 @@ class JobVersion(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     ENDPOINT_ID_FIELD_NUMBER: _builtins.int
+    ENDPOINT_SLUG_FIELD_NUMBER: _builtins.int
+    TRIGGER_TYPE_FIELD_NUMBER: _builtins.int
     TRIGGER_JSON_FIELD_NUMBER: _builtins.int
+    EVENT_NAMES_FIELD_NUMBER: _builtins.int
     EVENT_SPECIFICATION_JSON_FIELD_NUMBER: _builtins.int
     PROPERTIES_JSON_FIELD_NUMBER: _builtins.int
     START_POSITION_FIELD_NUMBER: _builtins.int
     PREPROCESS_RUNS_FIELD_NUMBER: _builtins.int
     CONCURRENCY_LIMIT_JSON_FIELD_NUMBER: _builtins.int
+    QUEUE_FIELD_NUMBER: _builtins.int
     INTEGRATIONS_FIELD_NUMBER: _builtins.int
     EXAMPLES_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
@@ -96,6 +100,10 @@ class JobVersion(_message.Message):
     """Whether it may run."""
     endpoint_id: _builtins.str
     """The endpoint that registered it last, a UUID."""
+    endpoint_slug: _builtins.str
+    """The slug of that endpoint."""
+    trigger_type: _builtins.str
+    """What kind of trigger starts it, in the protocol's words: `static`, `scheduled`, `dynamic` or `invoke`."""
     trigger_json: _builtins.str
     """What starts it, as the app declares it, as JSON text."""
     event_specification_json: _builtins.str
@@ -109,12 +117,20 @@ class JobVersion(_message.Message):
     concurrency_limit_json: _builtins.str
     """The app's limit on runs at once, as JSON text. Empty: none."""
     @_builtins.property
+    def event_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The names of the events it takes."""
+
+    @_builtins.property
+    def queue(self) -> Global___JobQueue:
+        """The queue of runs that an app with an SDK before 2.1 asked for. Unset: none."""
+
+    @_builtins.property
     def integrations(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobIntegration]:
         """The integrations it uses, by key."""
 
     @_builtins.property
     def examples(self) -> _containers.RepeatedCompositeFieldContainer[Global___EventExample]:
-        """Example events, by slug. Empty in ListJobs."""
+        """Example events, by slug."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -131,24 +147,54 @@ class JobVersion(_message.Message):
         version: _builtins.str = ...,
         state: Global___JobVersionState.ValueType = ...,
         endpoint_id: _builtins.str = ...,
+        endpoint_slug: _builtins.str = ...,
+        trigger_type: _builtins.str = ...,
         trigger_json: _builtins.str = ...,
+        event_names: _abc.Iterable[_builtins.str] | None = ...,
         event_specification_json: _builtins.str = ...,
         properties_json: _builtins.str = ...,
         start_position: Global___JobStartPosition.ValueType = ...,
         preprocess_runs: _builtins.bool = ...,
         concurrency_limit_json: _builtins.str = ...,
+        queue: Global___JobQueue | None = ...,
         integrations: _abc.Iterable[Global___JobIntegration] | None = ...,
         examples: _abc.Iterable[Global___EventExample] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "queue", b"queue", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency_limit_json", b"concurrency_limit_json", "create_time", b"create_time", "endpoint_id", b"endpoint_id", "event_specification_json", b"event_specification_json", "examples", b"examples", "id", b"id", "integrations", b"integrations", "preprocess_runs", b"preprocess_runs", "properties_json", b"properties_json", "start_position", b"start_position", "state", b"state", "trigger_json", b"trigger_json", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency_limit_json", b"concurrency_limit_json", "create_time", b"create_time", "endpoint_id", b"endpoint_id", "endpoint_slug", b"endpoint_slug", "event_names", b"event_names", "event_specification_json", b"event_specification_json", "examples", b"examples", "id", b"id", "integrations", b"integrations", "preprocess_runs", b"preprocess_runs", "properties_json", b"properties_json", "queue", b"queue", "start_position", b"start_position", "state", b"state", "trigger_json", b"trigger_json", "trigger_type", b"trigger_type", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___JobVersion: _TypeAlias = JobVersion  # noqa: Y015
+
+@_typing.final
+class JobQueue(_message.Message):
+    """A queue of runs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MAX_JOBS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name; unique in its environment."""
+    max_jobs: _builtins.int
+    """How many runs at once."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        max_jobs: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_jobs", b"max_jobs", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobQueue: _TypeAlias = JobQueue  # noqa: Y015
 
 @_typing.final
 class JobIntegration(_message.Message):
@@ -159,26 +205,38 @@ class JobIntegration(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     SLUG_FIELD_NUMBER: _builtins.int
     TITLE_FIELD_NUMBER: _builtins.int
+    DEFINITION_ID_FIELD_NUMBER: _builtins.int
+    DEFINITION_NAME_FIELD_NUMBER: _builtins.int
     AUTH_SOURCE_FIELD_NUMBER: _builtins.int
+    SETUP_STATUS_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """The name by which the job calls it."""
     slug: _builtins.str
     """The integration's id in the app; unique in its organization."""
     title: _builtins.str
     """A name for people."""
+    definition_id: _builtins.str
+    """What it integrates with, such as `github`."""
+    definition_name: _builtins.str
+    """The name of that for people."""
     auth_source: _builtins.str
     """Who holds its credentials: `HOSTED`, `LOCAL` or `RESOLVER`, in the protocol's words."""
+    setup_status: _builtins.str
+    """Whether it can be used: `COMPLETE`, or `MISSING_FIELDS` when something has yet to be filled in."""
     def __init__(
         self,
         *,
         key: _builtins.str = ...,
         slug: _builtins.str = ...,
         title: _builtins.str = ...,
+        definition_id: _builtins.str = ...,
+        definition_name: _builtins.str = ...,
         auth_source: _builtins.str = ...,
+        setup_status: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["auth_source", b"auth_source", "key", b"key", "slug", b"slug", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["auth_source", b"auth_source", "definition_id", b"definition_id", "definition_name", b"definition_name", "key", b"key", "setup_status", b"setup_status", "slug", b"slug", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

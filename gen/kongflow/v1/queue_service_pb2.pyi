@@ -35,8 +35,8 @@ class ListQueueJobsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     environment_id: _builtins.str
-    """Only queue jobs of this environment, a UUID; required for a service token. Empty: with an API key its own
-    environment, with an admin token every environment and upkeep.
+    """Only queue jobs of this environment, a UUID. Empty: of every environment that the caller may see, and with an
+    admin token upkeep as well.
     """
     state: _queue_job_pb2.QueueJobState.ValueType
     """Only queue jobs in this state. Unspecified: every state."""
@@ -151,8 +151,8 @@ class GetQueueStatsRequest(_message.Message):
 
     ENVIRONMENT_ID_FIELD_NUMBER: _builtins.int
     environment_id: _builtins.str
-    """Only queue jobs of this environment, a UUID; required for a service token. Empty: with an API key its own
-    environment, with an admin token every environment and upkeep.
+    """Only queue jobs of this environment, a UUID. Empty: of every environment that the caller may see, and with an
+    admin token upkeep as well.
     """
     def __init__(
         self,

@@ -10,10 +10,10 @@ import builtins as _builtins
 import sys
 import typing as _typing
 
-if sys.version_info >= (3, 10):
-    from typing import TypeAlias as _TypeAlias
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    from typing_extensions import TypeAlias as _TypeAlias
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -26,11 +26,10 @@ class Schedule(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     KEY_FIELD_NUMBER: _builtins.int
     SCHEDULE_JSON_FIELD_NUMBER: _builtins.int
-    METADATA_JSON_FIELD_NUMBER: _builtins.int
     ACTIVE_FIELD_NUMBER: _builtins.int
     ENVIRONMENT_ID_FIELD_NUMBER: _builtins.int
-    JOB_ID_FIELD_NUMBER: _builtins.int
-    DYNAMIC_TRIGGER_ID_FIELD_NUMBER: _builtins.int
+    JOB_FIELD_NUMBER: _builtins.int
+    DYNAMIC_SCHEDULE_FIELD_NUMBER: _builtins.int
     LAST_EVENT_TIME_FIELD_NUMBER: _builtins.int
     NEXT_EVENT_TIME_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
@@ -41,16 +40,18 @@ class Schedule(_message.Message):
     """Its key: the slug of its job, or the id under which the app registered it."""
     schedule_json: _builtins.str
     """When it is due, as the app declares it, as JSON text: `{"type":"cron","options":{…}}` or `interval`."""
-    metadata_json: _builtins.str
-    """What the app sent along, as JSON text. Empty: nothing."""
     active: _builtins.bool
     """Whether it is followed."""
     environment_id: _builtins.str
     """The environment it belongs to, a UUID."""
-    job_id: _builtins.str
-    """A job, a UUID."""
-    dynamic_trigger_id: _builtins.str
-    """A dynamic schedule, a UUID."""
+    @_builtins.property
+    def job(self) -> Global___ScheduleOwner:
+        """A job."""
+
+    @_builtins.property
+    def dynamic_schedule(self) -> Global___ScheduleOwner:
+        """A dynamic schedule."""
+
     @_builtins.property
     def last_event_time(self) -> _timestamp_pb2.Timestamp:
         """When it was due last. Unset: never yet."""
@@ -73,22 +74,47 @@ class Schedule(_message.Message):
         id: _builtins.str = ...,
         key: _builtins.str = ...,
         schedule_json: _builtins.str = ...,
-        metadata_json: _builtins.str = ...,
         active: _builtins.bool = ...,
         environment_id: _builtins.str = ...,
-        job_id: _builtins.str = ...,
-        dynamic_trigger_id: _builtins.str = ...,
+        job: Global___ScheduleOwner | None = ...,
+        dynamic_schedule: Global___ScheduleOwner | None = ...,
         last_event_time: _timestamp_pb2.Timestamp | None = ...,
         next_event_time: _timestamp_pb2.Timestamp | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "dynamic_trigger_id", b"dynamic_trigger_id", "job_id", b"job_id", "last_event_time", b"last_event_time", "next_event_time", b"next_event_time", "owner", b"owner", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "dynamic_schedule", b"dynamic_schedule", "job", b"job", "last_event_time", b"last_event_time", "next_event_time", b"next_event_time", "owner", b"owner", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "create_time", b"create_time", "dynamic_trigger_id", b"dynamic_trigger_id", "environment_id", b"environment_id", "id", b"id", "job_id", b"job_id", "key", b"key", "last_event_time", b"last_event_time", "metadata_json", b"metadata_json", "next_event_time", b"next_event_time", "owner", b"owner", "schedule_json", b"schedule_json", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "create_time", b"create_time", "dynamic_schedule", b"dynamic_schedule", "environment_id", b"environment_id", "id", b"id", "job", b"job", "key", b"key", "last_event_time", b"last_event_time", "next_event_time", b"next_event_time", "owner", b"owner", "schedule_json", b"schedule_json", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_owner: _TypeAlias = _typing.Literal["job_id", "dynamic_trigger_id"]  # noqa: Y015
+    _WhichOneofReturnType_owner: _TypeAlias = _typing.Literal["job", "dynamic_schedule"]  # noqa: Y015
     _WhichOneofArgType_owner: _TypeAlias = _typing.Literal["owner", b"owner"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_owner) -> _WhichOneofReturnType_owner | None: ...
 
 Global___Schedule: _TypeAlias = Schedule  # noqa: Y015
+
+@_typing.final
+class ScheduleOwner(_message.Message):
+    """What a schedule belongs to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    SLUG_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """A UUID."""
+    slug: _builtins.str
+    """Its slug."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        slug: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "slug", b"slug"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScheduleOwner: _TypeAlias = ScheduleOwner  # noqa: Y015

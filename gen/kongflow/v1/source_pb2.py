@@ -25,17 +25,17 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18kongflow/v1/source.proto\x12\x0bkongflow.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x81\x03\n\x06Source\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12+\n\x07\x63hannel\x18\x04 \x01(\x0e\x32\x1a.kongflow.v1.SourceChannel\x12\x13\n\x0bparams_json\x18\x05 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x06 \x01(\x08\x12\x0e\n\x06\x61\x63tive\x18\x07 \x01(\x08\x12*\n\x07options\x18\x08 \x03(\x0b\x32\x19.kongflow.v1.SourceOption\x12\x13\n\x0bintegration\x18\t \x01(\t\x12\x13\n\x0b\x65ndpoint_id\x18\n \x01(\t\x12\x16\n\x0e\x65nvironment_id\x18\x0b \x01(\t\x12\x1a\n\x12\x64ynamic_trigger_id\x18\x0c \x01(\t\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"?\n\x0cSourceOption\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x12\n\nregistered\x18\x03 \x01(\x08*y\n\rSourceChannel\x12\x1e\n\x1aSOURCE_CHANNEL_UNSPECIFIED\x10\x00\x12\x17\n\x13SOURCE_CHANNEL_HTTP\x10\x01\x12\x16\n\x12SOURCE_CHANNEL_SQS\x10\x02\x12\x17\n\x13SOURCE_CHANNEL_SMTP\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18kongflow/v1/source.proto\x12\x0bkongflow.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x87\x03\n\x06Source\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12+\n\x07\x63hannel\x18\x04 \x01(\x0e\x32\x1a.kongflow.v1.SourceChannel\x12\x13\n\x0bparams_json\x18\x05 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x06 \x01(\x08\x12\x0e\n\x06\x61\x63tive\x18\x07 \x01(\x08\x12*\n\x07options\x18\x08 \x03(\x0b\x32\x19.kongflow.v1.SourceOption\x12\x13\n\x0bintegration\x18\t \x01(\t\x12 \n\x18register_source_job_json\x18\n \x01(\t\x12\x13\n\x0b\x65ndpoint_id\x18\x0b \x01(\t\x12\x16\n\x0e\x65nvironment_id\x18\x0c \x01(\t\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"+\n\x0cSourceOption\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t*y\n\rSourceChannel\x12\x1e\n\x1aSOURCE_CHANNEL_UNSPECIFIED\x10\x00\x12\x17\n\x13SOURCE_CHANNEL_HTTP\x10\x01\x12\x16\n\x12SOURCE_CHANNEL_SQS\x10\x02\x12\x17\n\x13SOURCE_CHANNEL_SMTP\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'kongflow.v1.source_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SOURCECHANNEL']._serialized_start=527
-  _globals['_SOURCECHANNEL']._serialized_end=648
+  _globals['_SOURCECHANNEL']._serialized_start=513
+  _globals['_SOURCECHANNEL']._serialized_end=634
   _globals['_SOURCE']._serialized_start=75
-  _globals['_SOURCE']._serialized_end=460
-  _globals['_SOURCEOPTION']._serialized_start=462
-  _globals['_SOURCEOPTION']._serialized_end=525
+  _globals['_SOURCE']._serialized_end=466
+  _globals['_SOURCEOPTION']._serialized_start=468
+  _globals['_SOURCEOPTION']._serialized_end=511
 # @@protoc_insertion_point(module_scope)

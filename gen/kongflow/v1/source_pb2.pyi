@@ -63,9 +63,9 @@ class Source(_message.Message):
     ACTIVE_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
     INTEGRATION_FIELD_NUMBER: _builtins.int
+    REGISTER_SOURCE_JOB_JSON_FIELD_NUMBER: _builtins.int
     ENDPOINT_ID_FIELD_NUMBER: _builtins.int
     ENVIRONMENT_ID_FIELD_NUMBER: _builtins.int
-    DYNAMIC_TRIGGER_ID_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
@@ -84,12 +84,12 @@ class Source(_message.Message):
     """Whether the third party knows about it."""
     integration: _builtins.str
     """The slug of the integration it uses."""
+    register_source_job_json: _builtins.str
+    """The job that registers it with the third party, `{"id":…,"version":…}` as JSON text. Empty: none."""
     endpoint_id: _builtins.str
     """The endpoint that registered it last, a UUID."""
     environment_id: _builtins.str
     """The environment it belongs to, a UUID."""
-    dynamic_trigger_id: _builtins.str
-    """The dynamic trigger it serves, a UUID. Empty: none."""
     @_builtins.property
     def options(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceOption]:
         """What is asked of the third party, by name and value."""
@@ -114,15 +114,15 @@ class Source(_message.Message):
         active: _builtins.bool = ...,
         options: _abc.Iterable[Global___SourceOption] | None = ...,
         integration: _builtins.str = ...,
+        register_source_job_json: _builtins.str = ...,
         endpoint_id: _builtins.str = ...,
         environment_id: _builtins.str = ...,
-        dynamic_trigger_id: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "channel", b"channel", "create_time", b"create_time", "dynamic_trigger_id", b"dynamic_trigger_id", "enabled", b"enabled", "endpoint_id", b"endpoint_id", "environment_id", b"environment_id", "id", b"id", "integration", b"integration", "key", b"key", "options", b"options", "params_json", b"params_json", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "channel", b"channel", "create_time", b"create_time", "enabled", b"enabled", "endpoint_id", b"endpoint_id", "environment_id", b"environment_id", "id", b"id", "integration", b"integration", "key", b"key", "options", b"options", "params_json", b"params_json", "register_source_job_json", b"register_source_job_json", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -136,23 +136,19 @@ class SourceOption(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
-    REGISTERED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """What kind of thing, such as `event`."""
     value: _builtins.str
     """Which one."""
-    registered: _builtins.bool
-    """Whether the third party has accepted it."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         value: _builtins.str = ...,
-        registered: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "registered", b"registered", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

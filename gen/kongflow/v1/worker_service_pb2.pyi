@@ -29,9 +29,9 @@ class _RunOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunOutcome
     RUN_OUTCOME_UNSPECIFIED: _RunOutcome.ValueType  # 0
     """Never sent."""
     RUN_OUTCOME_DONE: _RunOutcome.ValueType  # 1
-    """At least one lane was run."""
+    """At least one queue job was run."""
     RUN_OUTCOME_NOTHING_DUE: _RunOutcome.ValueType  # 2
-    """No lane was waiting for this call: it was answered already, or never rung."""
+    """Nothing was due in any of the lanes: they were answered already, or never rung."""
 
 class RunOutcome(_RunOutcome, metaclass=_RunOutcomeEnumTypeWrapper):
     """What a call back found."""
@@ -39,9 +39,9 @@ class RunOutcome(_RunOutcome, metaclass=_RunOutcomeEnumTypeWrapper):
 RUN_OUTCOME_UNSPECIFIED: RunOutcome.ValueType  # 0
 """Never sent."""
 RUN_OUTCOME_DONE: RunOutcome.ValueType  # 1
-"""At least one lane was run."""
+"""At least one queue job was run."""
 RUN_OUTCOME_NOTHING_DUE: RunOutcome.ValueType  # 2
-"""No lane was waiting for this call: it was answered already, or never rung."""
+"""Nothing was due in any of the lanes: they were answered already, or never rung."""
 Global___RunOutcome: _TypeAlias = RunOutcome  # noqa: Y015
 
 @_typing.final
@@ -79,36 +79,24 @@ class RunQueueJobsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     OUTCOME_FIELD_NUMBER: _builtins.int
-    LANES_FIELD_NUMBER: _builtins.int
     COMPLETED_FIELD_NUMBER: _builtins.int
-    SCHEDULED_FIELD_NUMBER: _builtins.int
-    DISCARDED_FIELD_NUMBER: _builtins.int
-    CANCELLED_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
     outcome: Global___RunOutcome.ValueType
     """What the call found."""
-    lanes: _builtins.int
-    """Lanes that were run."""
     completed: _builtins.int
     """Queue jobs that were completed."""
-    scheduled: _builtins.int
-    """Queue jobs that will run again: their attempt failed, or they were put off."""
-    discarded: _builtins.int
-    """Queue jobs that failed for good."""
-    cancelled: _builtins.int
-    """Queue jobs that were cancelled while they ran."""
+    failed: _builtins.int
+    """Queue jobs whose attempt failed; the ledger knows whether another attempt follows."""
     def __init__(
         self,
         *,
         outcome: Global___RunOutcome.ValueType = ...,
-        lanes: _builtins.int = ...,
         completed: _builtins.int = ...,
-        scheduled: _builtins.int = ...,
-        discarded: _builtins.int = ...,
-        cancelled: _builtins.int = ...,
+        failed: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "completed", b"completed", "discarded", b"discarded", "lanes", b"lanes", "outcome", b"outcome", "scheduled", b"scheduled"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "failed", b"failed", "outcome", b"outcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
