@@ -106,6 +106,7 @@ CREATE TABLE endpoint_indexes (
     )
 );
 CREATE INDEX endpoint_indexes_endpoint_id ON endpoint_indexes (endpoint_id, id);
+CREATE UNIQUE INDEX endpoint_indexes_queue_job_id ON endpoint_indexes (queue_job_id);
 CREATE INDEX endpoint_indexes_source ON endpoint_indexes (source);
 CREATE INDEX endpoint_indexes_created_at ON endpoint_indexes (created_at);
 

@@ -1,0 +1,70 @@
+"""Fixtures for every test: real servers once for each pytest process, and a place of its own in them for each test."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import pytest_asyncio
+import redis.asyncio
+
+from services.embedded.redis import EmbeddedRedis
+from tests.support.servers import fresh_database, reachable_directory, running_postgres
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from services.embedded.postgres import EmbeddedPostgres
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A fresh directory that PostgreSQL's own user can enter."""
+    with reachable_directory() as path:
+        yield path
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def postgres() -> AsyncIterator[EmbeddedPostgres]:
+    """The PostgreSQL server, with a migrated template database."""
+    async with running_postgres() as server:
+        yield server
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session", name="redis")
+async def redis_server() -> AsyncIterator[EmbeddedRedis]:
+    """The Redis server."""
+    with reachable_directory() as path:
+        async with EmbeddedRedis(path / "redis") as server:
+            yield server
+
+
+@pytest.fixture
+async def database_url(postgres: EmbeddedPostgres) -> AsyncIterator[str]:
+    """The address of a migrated database that only this test uses."""
+    async with fresh_database(postgres) as url:
+        yield url
+
+
+@pytest.fixture
+async def empty_database_url(postgres: EmbeddedPostgres) -> AsyncIterator[str]:
+    """The address of a database without a schema that only this test uses."""
+    async with fresh_database(postgres, template="template0") as url:
+        yield url
+
+
+@pytest.fixture
+async def redis_url(redis: EmbeddedRedis) -> AsyncIterator[str]:
+    """The address of a Redis server that is empty before and after this test."""
+    await _flush(redis.url)
+    yield redis.url
+    await _flush(redis.url)
+
+
+async def _flush(url: str) -> None:
+    client = redis.asyncio.Redis.from_url(url)
+    try:
+        await client.flushall()
+    finally:
+        await client.aclose()

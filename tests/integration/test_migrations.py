@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+
+from services.endpoints.store.migrations import runner
+from services.endpoints.store.migrations.runner import MigrationStatus
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HEAD = "0001"
+
+# Everything a migration may make, with its full definition, alembic's own table left out.
+SCHEMA = """
+SELECT format('%s %s', c.relkind, c.relname), coalesce(array_to_string(c.reloptions, ','), '')
+FROM pg_class c
+WHERE c.relnamespace = 'public'::regnamespace AND c.relname NOT LIKE 'alembic%'
+UNION ALL
+SELECT format('column %s.%s', c.relname, a.attname),
+       concat_ws(' ', a.attnum, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity,
+                 pg_get_expr(d.adbin, d.adrelid))
+FROM pg_attribute a
+JOIN pg_class c ON c.oid = a.attrelid AND c.relkind = 'r'
+LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+WHERE c.relnamespace = 'public'::regnamespace AND c.relname NOT LIKE 'alembic%' AND a.attnum > 0
+UNION ALL
+SELECT format('constraint %s on %s', conname, conrelid::regclass), pg_get_constraintdef(oid)
+FROM pg_constraint
+WHERE connamespace = 'public'::regnamespace AND conrelid::regclass::text NOT LIKE 'alembic%'
+UNION ALL
+SELECT format('index %s', indexname), indexdef
+FROM pg_indexes
+WHERE schemaname = 'public' AND tablename NOT LIKE 'alembic%'
+UNION ALL
+SELECT format('routine %s', oid::regprocedure), prosrc
+FROM pg_proc
+WHERE pronamespace = 'public'::regnamespace
+UNION ALL
+SELECT format('type %s', typname), typtype::text
+FROM pg_type
+WHERE typnamespace = 'public'::regnamespace AND typtype <> 'c' AND typelem = 0
+UNION ALL
+SELECT format('trigger %s', tgname), pg_get_triggerdef(oid)
+FROM pg_trigger
+WHERE NOT tgisinternal
+"""
+
+
+async def read_schema(url: str) -> dict[str, str]:
+    connection = await asyncpg.connect(url)
+    try:
+        return dict(await connection.fetch(SCHEMA))
+    finally:
+        await connection.close()
+
+
+async def execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def test_upgrade_makes_the_ledger_and_the_catalog(empty_database_url: str) -> None:
+    await runner.upgrade(empty_database_url)
+
+    schema = await read_schema(empty_database_url)
+    assert {"r endpoints", "r queue_jobs", "r queue_lanes", "r jobs", "S queue_claims"} <= schema.keys()
+
+
+async def test_downgrade_leaves_nothing_behind(empty_database_url: str) -> None:
+    await runner.upgrade(empty_database_url)
+    await runner.downgrade(empty_database_url, "base")
+
+    assert await read_schema(empty_database_url) == {}
+
+
+async def test_schema_is_the_same_after_down_and_up_again(empty_database_url: str) -> None:
+    await runner.upgrade(empty_database_url)
+    first = await read_schema(empty_database_url)
+    await runner.downgrade(empty_database_url, "base")
+    await runner.upgrade(empty_database_url)
+
+    assert await read_schema(empty_database_url) == first
+
+
+async def test_concurrent_upgrades_wait_for_each_other(empty_database_url: str) -> None:
+    await asyncio.gather(*(runner.upgrade(empty_database_url) for _ in range(5)))
+
+    assert (await runner.status(empty_database_url)).is_current
+
+
+async def test_upgrade_of_a_current_database_keeps_its_rows(database_url: str) -> None:
+    await execute(database_url, "INSERT INTO queue_pauses (queue) VALUES ('default')")
+    await runner.upgrade(database_url)
+
+    connection = await asyncpg.connect(database_url)
+    try:
+        assert await connection.fetchval("SELECT count(*) FROM queue_pauses") == 1
+    finally:
+        await connection.close()
+
+
+async def test_failed_upgrade_changes_nothing(empty_database_url: str) -> None:
+    # The last table of the script stands in its way, so all statements before it have run.
+    await execute(empty_database_url, "CREATE TABLE queue_pauses ()")
+    before = await read_schema(empty_database_url)
+
+    with pytest.raises(asyncpg.DuplicateTableError):
+        await runner.upgrade(empty_database_url)
+
+    assert await read_schema(empty_database_url) == before
+    assert await runner.status(empty_database_url) == MigrationStatus(current=None, head=HEAD)
+
+
+async def test_failed_upgrade_lets_the_next_one_pass(empty_database_url: str) -> None:
+    await execute(empty_database_url, "CREATE TABLE queue_pauses ()")
+    with pytest.raises(asyncpg.DuplicateTableError):
+        await runner.upgrade(empty_database_url)
+    await execute(empty_database_url, "DROP TABLE queue_pauses")
+
+    await runner.upgrade(empty_database_url)
+
+    assert (await runner.status(empty_database_url)).is_current
+
+
+async def test_status_follows_the_database(empty_database_url: str) -> None:
+    assert await runner.status(empty_database_url) == MigrationStatus(current=None, head=HEAD)
+    await runner.upgrade(empty_database_url)
+    assert await runner.status(empty_database_url) == MigrationStatus(current=HEAD, head=HEAD)
+    await runner.downgrade(empty_database_url, "base")
+    assert await runner.status(empty_database_url) == MigrationStatus(current=None, head=HEAD)
+
+
+async def test_unreachable_database_is_the_drivers_error(directory: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        await runner.status(f"postgresql:///kongflow?host={directory}")

@@ -1,0 +1,77 @@
+"""Real servers for tests: one PostgreSQL and one Redis for each pytest process, a database of its own for each test."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from services.embedded.postgres import EmbeddedPostgres
+from services.endpoints.store.migrations import runner
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+TEMPLATE = "kongflow_template"
+
+# What is lost in a crash does not matter here, and the data is gone a moment later.
+THROWAWAY_SETTINGS = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "shared_buffers": "64MB",
+    "max_wal_size": "256MB",
+    "autovacuum_naptime": "10min",
+}
+
+_numbers = itertools.count(1)
+
+
+@contextmanager
+def reachable_directory() -> Iterator[Path]:
+    """Give a fresh directory that PostgreSQL's own user can enter; pytest's are closed to everyone but us."""
+    directory = Path(tempfile.mkdtemp(prefix="kongflow-tests-"))
+    directory.chmod(0o755)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory)
+
+
+@asynccontextmanager
+async def running_postgres() -> AsyncIterator[EmbeddedPostgres]:
+    """Run a PostgreSQL server that holds a migrated template database, in a directory that vanishes with it."""
+    with reachable_directory() as directory:
+        async with EmbeddedPostgres(directory / "postgres", settings=THROWAWAY_SETTINGS) as server:
+            await _execute(server, f"CREATE DATABASE {TEMPLATE}")
+            await runner.upgrade(server.url_of(TEMPLATE))
+            yield server
+
+
+@asynccontextmanager
+async def fresh_database(server: EmbeddedPostgres, *, template: str = TEMPLATE) -> AsyncIterator[str]:
+    """Give the address of a new database, copied from `template`, and drop it afterwards, whoever is still connected.
+
+    `template="template0"` gives an empty database.
+    """
+    name = f"test_{next(_numbers)}"
+    await _execute(server, f"CREATE DATABASE {name} TEMPLATE {template}")
+    try:
+        yield server.url_of(name)
+    finally:
+        await _execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def _execute(server: EmbeddedPostgres, statement: str) -> None:
+    connection = await asyncpg.connect(server.url_of("postgres"))
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
