@@ -218,6 +218,7 @@ class AiohttpEndpointClient:
         timeout: timedelta | None,
     ) -> PingResult:
         started = asyncio.get_running_loop().time()
+        # A page instead of JSON means the wrong url here; for an index it may be a deployment's, which passes.
         answer: RawAnswer | None = None
         endpoint_id: str | None = None
         failure: EndpointCallError | None = None
@@ -238,7 +239,7 @@ class AiohttpEndpointClient:
             endpoint_id=endpoint_id,
             failure=failure.failure if failure else None,
             detail=failure.detail if failure else None,
-            retryable=failure.retryable if failure else False,
+            retryable=failure is not None and failure.retryable and failure.failure is not CallFailure.NOT_JSON,
             retry_after=failure.retry_after if failure else None,
         )
 
