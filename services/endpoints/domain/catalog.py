@@ -64,7 +64,7 @@ def endpoint_lane(endpoint_id: UUID) -> str:
     return f"endpoint-{endpoint_id}"
 
 
-def new_queue_job(  # noqa: PLR0913 - one argument per column that differs between queue jobs of a kind
+def new_queue_job(
     kind: Kind,
     args: Mapping[str, Any],
     *,

@@ -69,14 +69,15 @@ class ItemState(Enum):
 class EndpointIndex:
     """One row of `endpoint_indexes`; `data` is left empty unless it was asked for.
 
-    `stats` has the protocol's camelCase keys. `revision` grows with every visible change and is what a watch resumes from.
+    `stats` has the protocol's camelCase keys. `revision` grows with every visible change: a watch resumes from it.
+    `pending_items` of `items` wait for their registration.
     """
 
     id: UUID
     endpoint_id: UUID
     state: IndexState
     stats: Mapping[str, int]
-    data_json: str
+    data_json: str | None
     source: IndexSource
     source_data_json: str | None
     reason: str | None
@@ -86,6 +87,8 @@ class EndpointIndex:
     queue_job_id: UUID
     created_at: datetime
     updated_at: datetime
+    items: int
+    pending_items: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,5 +22,5 @@ class Backoff:
 
     def delay(self, *, attempt: int, jitter: float) -> timedelta:
         """Return how long to wait after attempt `attempt` (from 1) failed; `jitter` in [0, 1)."""
-        doubled = self.base * 2 ** min(attempt - 1, MAX_DOUBLINGS)
+        doubled: timedelta = self.base * 2 ** min(attempt - 1, MAX_DOUBLINGS)
         return min(doubled, self.cap) * (0.5 + jitter / 2)

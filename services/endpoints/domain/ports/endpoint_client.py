@@ -81,3 +81,15 @@ class EndpointClient(Protocol):
             EndpointCallError: there was no answer, or one that is not 2xx, not JSON or not of that shape.
         """
         ...
+
+
+class AddressCheck(Protocol):
+    """Decides whether a customer's address may be called at all."""
+
+    async def check(self, url: str) -> None:
+        """Resolve the host of `url` and look at every address.
+
+        Raises:
+            AddressNotAllowedError: one of them is refused.
+        """
+        ...

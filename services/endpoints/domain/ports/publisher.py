@@ -48,7 +48,7 @@ class Publisher(Protocol):
 class WakeUp(Protocol):
     """One listener's flag."""
 
-    async def wait(self, timeout: timedelta) -> bool:  # noqa: ASYNC109 - the safety poll is the listener's own period
+    async def wait(self, timeout: timedelta) -> bool:
         """Return True when woken, False after `timeout`; at once when woken since the last call.
 
         The flag is down when this returns, so whoever looks afterwards misses nothing: a wake-up during the look is

@@ -1,0 +1,25 @@
+"""The numbers of the ledger, each with its unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from services.endpoints.domain.retry import Backoff
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerSettings:
+    """How long things may take and how much goes together; the defaults are the documented constants."""
+
+    ring_answered_within: timedelta = timedelta(seconds=5)
+    lease: timedelta = timedelta(seconds=10)
+    renew_every: timedelta = timedelta(seconds=3)
+    sweep_every: timedelta = timedelta(seconds=1)
+    safety_poll: timedelta = timedelta(seconds=1)
+    max_queue_jobs_per_call: int = 200
+    max_lanes_per_message: int = 50
+    max_rescues: int = 10
+    max_unended_attempts: int = 3
+    max_promoted_at_once: int = 2_000
+    backoff: Backoff = field(default_factory=Backoff)

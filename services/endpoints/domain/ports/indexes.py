@@ -1,0 +1,122 @@
+"""What operations ask of endpoint indexes and their items, inside one transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from uuid import UUID
+
+    from services.endpoints.domain.endpoint_index import (
+        EndpointIndex,
+        EndpointIndexItem,
+        IndexSource,
+        ItemKind,
+        ItemState,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class NewItem:
+    """One item of an answer as it is stored first."""
+
+    ordinal: int
+    kind: ItemKind
+    key: str
+    version: str | None
+    state: ItemState
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ItemResult:
+    """What became of one item that was PENDING."""
+
+    index_id: UUID
+    kind: ItemKind
+    key: str
+    state: ItemState
+    reason: str | None = None
+
+
+class Indexes(Protocol):
+    """Statements about endpoint indexes."""
+
+    async def insert(
+        self,
+        *,
+        index_id: UUID,
+        endpoint_id: UUID,
+        source: IndexSource,
+        source_data_json: str | None,
+        reason: str | None,
+        queue_job_id: UUID,
+    ) -> EndpointIndex:
+        """Insert a PENDING index."""
+        ...
+
+    async def join(
+        self, queue_job_id: UUID, *, source_data_json: str | None, reason: str | None
+    ) -> EndpointIndex | None:
+        """Give the waiting index of a queue job the last request's reason and source data."""
+        ...
+
+    async def begin(self, index_id: UUID, *, sequence: int) -> EndpointIndex | None:
+        """Make an index FETCHING with the endpoint's next number; None when it is gone."""
+        ...
+
+    async def wait_again(self, index_id: UUID, *, error: str) -> None:
+        """Make an index PENDING again because its fetch failed and will be repeated."""
+        ...
+
+    async def fail(self, index_id: UUID, *, error: str) -> None:
+        """Make an index FAILED because its fetch failed for good."""
+        ...
+
+    async def store_answer(
+        self, index_id: UUID, *, data_json: str, stats: Mapping[str, int], items: Sequence[NewItem]
+    ) -> None:
+        """Make an index REGISTERING with what its endpoint answered."""
+        ...
+
+    async def supersede_older(self, endpoint_id: UUID, *, sequence: int) -> list[UUID]:
+        """Make the PENDING items of the endpoint's older indexes SUPERSEDED; return those indexes."""
+        ...
+
+    async def set_items(self, results: Sequence[ItemResult]) -> None:
+        """Store what became of PENDING items."""
+        ...
+
+    async def lock(self, index_ids: Sequence[UUID]) -> None:
+        """Lock indexes by id."""
+        ...
+
+    async def settle(self, index_ids: Sequence[UUID]) -> list[UUID]:
+        """Recompute locked indexes from their items; return the queue jobs of those that became FAILED."""
+        ...
+
+    async def get(self, index_id: UUID, *, with_data: bool = False) -> EndpointIndex | None:
+        """Read one index."""
+        ...
+
+    async def get_by_queue_job(self, queue_job_id: UUID) -> EndpointIndex | None:
+        """Read the index that a queue job carries out."""
+        ...
+
+    async def list_indexes(self, endpoint_id: UUID, *, limit: int, before: UUID | None) -> list[EndpointIndex]:
+        """Read an endpoint's indexes, newest first."""
+        ...
+
+    async def list_items(
+        self,
+        index_id: UUID,
+        *,
+        kind: ItemKind | None,
+        state: ItemState | None,
+        limit: int,
+        after_ordinal: int,
+    ) -> list[EndpointIndexItem]:
+        """Read an index's items in the order of the answer."""
+        ...

@@ -1,0 +1,243 @@
+"""What operations ask of the ledger, inside one transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime, timedelta
+    from typing import Any
+    from uuid import UUID
+
+    from services.endpoints.domain.queue_job import (
+        NewQueueJob,
+        Priority,
+        Queue,
+        QueueJob,
+        QueueJobRecord,
+        QueueJobState,
+        QueueStats,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RungLane:
+    """A lane of the `RUNG` state that this transaction has locked."""
+
+    name: str
+    rings: int
+    suspect: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLane:
+    """A lane that was just rung, and whether it must travel alone because it is suspect."""
+
+    queue: Queue
+    name: str
+    environment_id: UUID
+    alone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FinalQueueJob:
+    """A queue job that reached a final state in this transaction, with the reason when it is not COMPLETED."""
+
+    id: UUID
+    kind: str
+    args: Mapping[str, Any]
+    environment_id: UUID
+    state: QueueJobState
+    reason: str | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One failed attempt and what follows: `retry_in` None discards the queue job."""
+
+    queue_job_id: UUID
+    reason: str
+    message: str
+    retry_in: timedelta | None
+    counts_attempt: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingQueueJob:
+    """A queue job that was locked by id, as an index request needs to see it."""
+
+    id: UUID
+    state: QueueJobState
+    run_at: datetime
+    cancel_requested: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Which queue job last claimed a unique key, and until when the key is taken."""
+
+    queue_job_id: UUID
+    expires_at: datetime
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class QueueJobFilter:
+    """Which queue jobs to list; None means any."""
+
+    environment_id: UUID | None = None
+    organization_id: UUID | None = None
+    queue: Queue | None = None
+    state: QueueJobState | None = None
+    kind: str | None = None
+    lane: str | None = None
+
+
+class Ledger(Protocol):
+    """The ledger's statements. Every state change repeats the state it expects."""
+
+    async def enqueue(self, queue_jobs: Sequence[NewQueueJob]) -> None:
+        """Insert queue jobs in the caller's transaction; a `run_at` not in the future makes them AVAILABLE at once."""
+        ...
+
+    async def promote_due(self, *, limit: int) -> int:
+        """Make up to `limit` due SCHEDULED queue jobs AVAILABLE; return how many."""
+        ...
+
+    async def next_due_in(self) -> timedelta | None:
+        """Return how long until the next SCHEDULED queue job falls due; None when there is none."""
+        ...
+
+    async def ring(
+        self, queue: Queue, *, limit: int, from_environment: UUID, answer_within: timedelta
+    ) -> list[OpenLane]:
+        """Open up to `limit` idle lanes with work, in turn per environment; `from_environment` goes first."""
+        ...
+
+    async def overdue_lanes(self, *, limit: int) -> list[tuple[Queue, str, bool]]:
+        """Lock lanes whose lease ran out, skipping locked ones; the flag says RUNNING."""
+        ...
+
+    async def rescue_running(self, lanes: Sequence[tuple[Queue, str]], *, max_rescues: int) -> list[FinalQueueJob]:
+        """Give the RUNNING queue jobs of dead owners back, attempt not counted; return those that ended instead."""
+        ...
+
+    async def ring_again(self, lanes: Sequence[tuple[Queue, str]], *, answer_within: timedelta) -> list[OpenLane]:
+        """Ring locked lanes once more."""
+        ...
+
+    async def lock_rung_lanes(self, queue: Queue, lanes: Sequence[str]) -> list[RungLane]:
+        """Lock those of `lanes` that are RUNG, in name order, waiting for their holders."""
+        ...
+
+    async def mark_suspect(self, queue: Queue, lanes: Sequence[str]) -> None:
+        """Note on RUNG lanes that a call began although they had been rung before."""
+        ...
+
+    async def extend_rung_lane(self, queue: Queue, lane: str, *, answer_within: timedelta) -> None:
+        """Keep a RUNG lane's row for a further call."""
+        ...
+
+    async def pull(self, queue: Queue, lanes: Sequence[str], *, limit: int) -> list[QueueJob]:
+        """Lock up to `limit` due queue jobs of locked lanes, shared out fairly, by (priority, run_at, seq)."""
+        ...
+
+    async def close_lanes(self, queue: Queue, lanes: Sequence[str]) -> None:
+        """Delete the rows of RUNG lanes that this transaction has locked."""
+        ...
+
+    async def start(self, queue_job: QueueJob, *, lease: timedelta) -> int:
+        """Make one queue job and its locked lane RUNNING, attempt + 1; return the claim."""
+        ...
+
+    async def renew(self, claims: Sequence[int], *, lease: timedelta) -> set[int]:
+        """Renew the leases of `claims`; return those that still hold."""
+        ...
+
+    async def release(self, claim: int) -> bool:
+        """Delete the lane's row of `claim`; False means that a newer owner has the lane."""
+        ...
+
+    async def lock_running(self, queue_job_id: UUID, *, attempt: int) -> WaitingQueueJob | None:
+        """Lock a RUNNING queue job of this attempt; None when it is no longer that."""
+        ...
+
+    async def begin_alone(self, queue_job_id: UUID) -> int:
+        """Count that an attempt of a suspect lane begins; return how many began and never ended, this one included."""
+        ...
+
+    async def end_alone(self, queue_job_id: UUID) -> None:
+        """Take back that an attempt of a suspect lane began, because this transaction ends it."""
+        ...
+
+    async def complete(self, queue_jobs: Sequence[QueueJob]) -> None:
+        """Make AVAILABLE or RUNNING queue jobs COMPLETED; raises when one of them is neither."""
+        ...
+
+    async def fail(self, failures: Sequence[Failure]) -> list[FinalQueueJob]:
+        """Store failed attempts; return the queue jobs that were DISCARDED."""
+        ...
+
+    async def cancel(self, queue_job_ids: Sequence[UUID], *, message: str) -> list[FinalQueueJob]:
+        """Make queue jobs that are not final CANCELLED."""
+        ...
+
+    async def cancel_lane(self, lane: str, *, message: str) -> list[FinalQueueJob]:
+        """Cancel a lane's waiting queue jobs in every queue and ask its running ones to stop."""
+        ...
+
+    async def supersede_lane(self, queue: Queue, lane: str) -> int:
+        """Make the waiting queue jobs of a lane COMPLETED because newer ones replace them; return how many."""
+        ...
+
+    async def now(self) -> datetime:
+        """Read the database's clock, the only one that decides."""
+        ...
+
+    async def serialize(self, key: str) -> None:
+        """Wait until no other transaction holds `key`; the first lock a request takes."""
+        ...
+
+    async def window(self, key: str, value: str) -> Window | None:
+        """Read who claimed a unique key last."""
+        ...
+
+    async def claim_window(self, key: str, value: str, *, queue_job_id: UUID, lasting: timedelta) -> None:
+        """Claim a unique key for a queue job."""
+        ...
+
+    async def open_windows(self, queue_job_ids: Sequence[UUID]) -> None:
+        """Give up the unique keys that these queue jobs hold."""
+        ...
+
+    async def lock_queue_job(self, queue_job_id: UUID) -> WaitingQueueJob | None:
+        """Lock one queue job; None when it is gone."""
+        ...
+
+    async def reschedule(
+        self,
+        queue_job_id: UUID,
+        *,
+        run_at: datetime | None,
+        args: Mapping[str, Any],
+        priority: Priority,
+    ) -> datetime:
+        """Give a waiting queue job new arguments and an earlier or equal time (None means now); return its `run_at`."""
+        ...
+
+    async def get(self, queue_job_id: UUID) -> QueueJobRecord | None:
+        """Read one queue job with its errors."""
+        ...
+
+    async def list_queue_jobs(self, wanted: QueueJobFilter, *, limit: int, before: UUID | None) -> list[QueueJobRecord]:
+        """Read queue jobs, newest first, those with an id smaller than `before`."""
+        ...
+
+    async def stats(
+        self, *, environment_id: UUID | None, organization_id: UUID | None, known_kinds: Sequence[str]
+    ) -> list[QueueStats]:
+        """Read each queue's depth and ages; None means any."""
+        ...

@@ -1,0 +1,414 @@
+"""Registers, reads, changes, pings and deletes endpoints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from services.endpoints.domain.catalog import endpoint_lane
+from services.endpoints.domain.endpoint_calls import EndpointAddress
+from services.endpoints.domain.endpoint_index import IndexSource
+from services.endpoints.domain.errors import (
+    ConflictError,
+    DatabaseUnavailableError,
+    FieldViolation,
+    InvalidRequestError,
+    KongflowError,
+    NotFoundError,
+    Reason,
+)
+from services.endpoints.domain.identifiers import new_hook_identifier
+from services.endpoints.domain.page import page_of
+from services.endpoints.domain.request_hash import request_hash
+from services.endpoints.operations.authorization import environment_or_own, require_environment, require_owner
+from services.endpoints.operations.index_requests import IndexWish
+from services.endpoints.operations.pings import failed_ping
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from datetime import timedelta
+    from uuid import UUID
+
+    from services.endpoints.domain.endpoint import Endpoint
+    from services.endpoints.domain.endpoint_calls import PingResult
+    from services.endpoints.domain.page import Page, PageRequest
+    from services.endpoints.domain.ports.clock import NewId
+    from services.endpoints.domain.ports.endpoint_client import AddressCheck
+    from services.endpoints.domain.ports.endpoints import SealedCredential
+    from services.endpoints.domain.ports.secrets import SecretBox
+    from services.endpoints.domain.ports.store import Store, Transaction
+    from services.endpoints.domain.tenancy import Principal
+    from services.endpoints.operations.finality import Finality
+    from services.endpoints.operations.index_requests import IndexRequests
+    from services.endpoints.operations.pings import Pinger
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True)
+class CreateEndpoint:
+    """A request to register an endpoint; `environment_id` None means the API key's own."""
+
+    environment_id: UUID | None
+    slug: str
+    url: str
+    organization_id: UUID | None = None
+    project_id: UUID | None = None
+    request_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UpsertEndpoint:
+    """A request to store an endpoint without calling it; the hook identifier is taken on create only."""
+
+    environment_id: UUID | None
+    slug: str
+    url: str
+    indexing_hook_identifier: str | None = None
+    request_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateEndpoint:
+    """A request to change an endpoint; `url` None leaves it as it is."""
+
+    endpoint_id: UUID
+    url: str | None = None
+    request_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedEndpoint:
+    """A registered endpoint with the index that was asked for."""
+
+    endpoint: Endpoint
+    created: bool
+    index_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class UpsertedEndpoint:
+    """A stored endpoint."""
+
+    endpoint: Endpoint
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UpdatedEndpoint:
+    """A changed endpoint; `index_id` is set when its url changed."""
+
+    endpoint: Endpoint
+    index_id: UUID | None = None
+
+
+class EndpointOperations:
+    """What callers do with endpoints.
+
+    Nothing is stored for a call that fails. Calls to customers happen outside any transaction.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        pinger: Pinger,
+        addresses: AddressCheck,
+        secret_box: SecretBox,
+        index_requests: IndexRequests,
+        finality: Finality,
+        new_id: NewId,
+        new_hook_identifier: Callable[[], str] = new_hook_identifier,
+    ) -> None:
+        """Hold the ports."""
+        self._store = store
+        self._pinger = pinger
+        self._addresses = addresses
+        self._secret_box = secret_box
+        self._index_requests = index_requests
+        self._finality = finality
+        self._new_id = new_id
+        self._new_hook_identifier = new_hook_identifier
+
+    async def create(
+        self, principal: Principal, request: CreateEndpoint, *, deadline: timedelta | None = None
+    ) -> CreatedEndpoint:
+        """Ping the endpoint, then store it and ask for its index in one transaction.
+
+        Raises:
+            InvalidRequestError: the environment belongs to another organization or project than named, the address is
+                not allowed, or the request id was used for another request.
+            NotFoundError: there is no such environment for this principal.
+            KongflowError: FAILED_PING, the endpoint did not answer as it must; FAILED_UPSERT, the database failed after
+                the ping.
+        """
+        credential = await self._credential(principal, request.environment_id)
+        _require_owners(credential, request)
+        if request.request_id is not None:
+            async with self._store.transaction() as tx:
+                repeated = await self._created_before(tx, principal, request)
+            if repeated is not None:
+                return repeated
+        await self._require_answer(credential, slug=request.slug, url=request.url, deadline=deadline)
+
+        async def work(tx: Transaction) -> CreatedEndpoint:
+            environment = credential.environment
+            await self._index_requests.serialize(tx, environment.id, request.slug)
+            repeated = await self._created_before(tx, principal, request)
+            if repeated is not None:
+                return repeated
+            known = await tx.endpoints.get_by_slug(environment.id, request.slug)
+            endpoint = known or await self._insert(tx, credential, slug=request.slug, url=request.url)
+            requested = await self._index_requests.request(
+                tx, endpoint, environment.type, IndexWish(IndexSource.INTERNAL)
+            )
+            if known is not None:
+                endpoint = await _set_url(tx, known.id, request.url)
+            if request.request_id is not None:
+                await tx.requests.record(
+                    principal.name, "CreateEndpoint", request.request_id, request_hash(request), requested.index.id
+                )
+            return CreatedEndpoint(endpoint, created=known is None, index_id=requested.index.id)
+
+        return await self._after_ping(work)
+
+    async def upsert(self, principal: Principal, request: UpsertEndpoint) -> UpsertedEndpoint:
+        """Store an endpoint without calling it.
+
+        Raises:
+            InvalidRequestError: the address is not allowed or the request id was used for another request.
+            NotFoundError: there is no such environment for this principal.
+        """
+        credential = await self._credential(principal, request.environment_id)
+        await self._addresses.check(request.url)
+
+        async def work(tx: Transaction) -> UpsertedEndpoint:
+            await self._index_requests.serialize(tx, credential.environment.id, request.slug)
+            if request.request_id is not None:
+                endpoint_id = await tx.requests.claim(
+                    principal.name, "UpsertEndpoint", request.request_id, request_hash(request)
+                )
+                if endpoint_id is not None:
+                    return UpsertedEndpoint(_found(await tx.endpoints.get(endpoint_id), endpoint_id), created=False)
+            known = await tx.endpoints.get_by_slug(credential.environment.id, request.slug)
+            if known is None:
+                endpoint = await self._insert(
+                    tx, credential, slug=request.slug, url=request.url, hook=request.indexing_hook_identifier
+                )
+            else:
+                endpoint = await _set_url(tx, known.id, request.url)
+            if request.request_id is not None:
+                await tx.requests.record(
+                    principal.name, "UpsertEndpoint", request.request_id, request_hash(request), endpoint.id
+                )
+            return UpsertedEndpoint(endpoint, created=known is None)
+
+        return await self._store.transact(work)
+
+    async def get(self, principal: Principal, endpoint_id: UUID) -> Endpoint:
+        """Return one endpoint.
+
+        Raises:
+            NotFoundError: there is none for this principal.
+        """
+        async with self._store.reading() as tx:
+            return await owned_endpoint(tx, principal, endpoint_id)
+
+    async def get_by_slug(self, principal: Principal, environment_id: UUID | None, slug: str) -> Endpoint:
+        """Return the endpoint of a slug.
+
+        Raises:
+            NotFoundError: there is no such environment or endpoint for this principal.
+        """
+        credential = await self._credential(principal, environment_id)
+        async with self._store.reading() as tx:
+            endpoint = await tx.endpoints.get_by_slug(credential.environment.id, slug)
+        if endpoint is None:
+            raise NotFoundError("endpoint", slug)
+        return endpoint
+
+    async def list_endpoints(
+        self, principal: Principal, environment_id: UUID | None, page: PageRequest
+    ) -> Page[Endpoint]:
+        """Return an environment's endpoints by slug.
+
+        Raises:
+            NotFoundError: there is no such environment for this principal.
+        """
+        credential = await self._credential(principal, environment_id)
+        async with self._store.reading() as tx:
+            rows = await tx.endpoints.list_endpoints(
+                credential.environment.id, limit=page.limit, after_slug=page.after or ""
+            )
+        return page_of(rows, page, lambda endpoint: endpoint.slug)
+
+    async def update(
+        self, principal: Principal, request: UpdateEndpoint, *, deadline: timedelta | None = None
+    ) -> UpdatedEndpoint:
+        """Give an endpoint another url: ping it there, then store it and ask for an index.
+
+        Raises:
+            InvalidRequestError: the address is not allowed or the request id was used for another request.
+            NotFoundError: there is no such endpoint for this principal.
+            KongflowError: FAILED_PING or FAILED_UPSERT, as in `create`.
+        """
+        endpoint = await self.get(principal, request.endpoint_id)
+        if request.url is None or request.url == endpoint.url:
+            return UpdatedEndpoint(endpoint)
+        url = request.url
+        credential = await self._credential(principal, endpoint.environment_id)
+        await self._require_answer(credential, slug=endpoint.slug, url=url, deadline=deadline)
+
+        async def work(tx: Transaction) -> UpdatedEndpoint:
+            await self._index_requests.serialize(tx, endpoint.environment_id, endpoint.slug)
+            if request.request_id is not None:
+                index_id = await tx.requests.claim(
+                    principal.name, "UpdateEndpoint", request.request_id, request_hash(request)
+                )
+                if index_id is not None:
+                    return UpdatedEndpoint(_found(await tx.endpoints.get(endpoint.id), endpoint.id), index_id)
+            current = _found(await tx.endpoints.get(endpoint.id), endpoint.id)
+            requested = await self._index_requests.request(
+                tx, current, credential.environment.type, IndexWish(IndexSource.INTERNAL)
+            )
+            updated = await _set_url(tx, endpoint.id, url)
+            if request.request_id is not None:
+                await tx.requests.record(
+                    principal.name, "UpdateEndpoint", request.request_id, request_hash(request), requested.index.id
+                )
+            return UpdatedEndpoint(updated, requested.index.id)
+
+        return await self._after_ping(work)
+
+    async def delete(self, principal: Principal, endpoint_id: UUID, *, allow_missing: bool) -> None:
+        """Delete an endpoint: its waiting work is cancelled, its running work ends without effect.
+
+        Raises:
+            NotFoundError: there is none for this principal and that is not allowed.
+        """
+        try:
+            endpoint = await self.get(principal, endpoint_id)
+        except NotFoundError:
+            if allow_missing:
+                return
+            raise
+
+        async def work(tx: Transaction) -> None:
+            await self._index_requests.serialize(tx, endpoint.environment_id, endpoint.slug)
+            cancelled = await tx.ledger.cancel_lane(endpoint_lane(endpoint_id), message="The endpoint was deleted.")
+            await self._finality.settle(tx, cancelled)
+            await tx.catalog.disable_endpoint(endpoint_id)
+            await tx.endpoints.delete(endpoint_id)
+
+        await self._store.transact(work)
+
+    async def ping(self, principal: Principal, endpoint_id: UUID, *, deadline: timedelta | None = None) -> PingResult:
+        """Ping an endpoint; a failed ping is a result.
+
+        Raises:
+            NotFoundError: there is no such endpoint for this principal.
+        """
+        endpoint = await self.get(principal, endpoint_id)
+        credential = await self._credential(principal, endpoint.environment_id)
+        return await self._pinger.ping(
+            self._address(credential, slug=endpoint.slug, url=endpoint.url), deadline=deadline
+        )
+
+    async def _credential(self, principal: Principal, environment_id: UUID | None) -> SealedCredential:
+        wanted = environment_or_own(principal, environment_id)
+        async with self._store.reading() as tx:
+            credential = await tx.endpoints.credential(wanted)
+        require_environment(principal, credential.environment if credential else None, name=wanted)
+        assert credential is not None  # noqa: S101 - require_environment raised otherwise
+        return credential
+
+    def _address(self, credential: SealedCredential, *, slug: str, url: str) -> EndpointAddress:
+        api_key = self._secret_box.unseal(credential.api_key_ciphertext, environment_id=credential.environment.id)
+        return EndpointAddress(url=url, api_key=api_key, slug=slug)
+
+    async def _require_answer(
+        self, credential: SealedCredential, *, slug: str, url: str, deadline: timedelta | None
+    ) -> None:
+        await self._addresses.check(url)
+        result = await self._pinger.ping(self._address(credential, slug=slug, url=url), deadline=deadline)
+        if not result.ok:
+            raise failed_ping(result)
+
+    async def _insert(
+        self, tx: Transaction, credential: SealedCredential, *, slug: str, url: str, hook: str | None = None
+    ) -> Endpoint:
+        return await tx.endpoints.insert(
+            endpoint_id=self._new_id(),
+            slug=slug,
+            url=url,
+            hook_identifier=hook or self._new_hook_identifier(),
+            environment=credential.environment,
+        )
+
+    async def _created_before(
+        self, tx: Transaction, principal: Principal, request: CreateEndpoint
+    ) -> CreatedEndpoint | None:
+        """Return what the same request made before; the index remembers it, made with the endpoint or later."""
+        if request.request_id is None:
+            return None
+        index_id = await tx.requests.claim(principal.name, "CreateEndpoint", request.request_id, request_hash(request))
+        if index_id is None:
+            return None
+        index = await tx.indexes.get(index_id)
+        if index is None:
+            raise NotFoundError("endpoint", request.slug)
+        endpoint = _found(await tx.endpoints.get(index.endpoint_id), index.endpoint_id)
+        return CreatedEndpoint(endpoint, created=index.created_at == endpoint.created_at, index_id=index_id)
+
+    async def _after_ping(self, work: Callable[[Transaction], Awaitable[_Result]]) -> _Result:
+        try:
+            return await self._store.transact(work)
+        except (ConflictError, DatabaseUnavailableError) as error:
+            raise KongflowError(
+                f"The endpoint answered its ping, but it could not be stored: {error.message}",
+                reason=Reason.FAILED_UPSERT,
+                metadata={"cause": error.reason.value},
+                retry_after=error.retry_after,
+            ) from error
+
+
+async def owned_endpoint(tx: Transaction, principal: Principal, endpoint_id: UUID) -> Endpoint:
+    """Return an endpoint that the principal may act on.
+
+    Raises:
+        NotFoundError: it is absent or of another organization.
+        KongflowError: PERMISSION_DENIED, it is of another environment of the principal's organization.
+    """
+    endpoint = _found(await tx.endpoints.get(endpoint_id), endpoint_id)
+    require_owner(
+        principal,
+        organization_id=endpoint.organization_id,
+        environment_id=endpoint.environment_id,
+        resource="endpoint",
+        name=str(endpoint_id),
+    )
+    return endpoint
+
+
+def _found(endpoint: Endpoint | None, endpoint_id: UUID) -> Endpoint:
+    if endpoint is None:
+        raise NotFoundError("endpoint", str(endpoint_id))
+    return endpoint
+
+
+async def _set_url(tx: Transaction, endpoint_id: UUID, url: str) -> Endpoint:
+    return _found(await tx.endpoints.set_url(endpoint_id, url), endpoint_id)
+
+
+def _require_owners(credential: SealedCredential, request: CreateEndpoint) -> None:
+    environment = credential.environment
+    violations = [
+        FieldViolation(field, "must own the environment; leave it empty or name its own")
+        for field, named, owner in (
+            ("organization_id", request.organization_id, environment.organization_id),
+            ("project_id", request.project_id, environment.project_id),
+        )
+        if named is not None and named != owner
+    ]
+    if violations:
+        raise InvalidRequestError(violations)

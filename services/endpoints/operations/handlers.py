@@ -1,0 +1,69 @@
+"""What a kind of queue job must provide: a batch of effects, or a call to a customer between two transactions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from services.endpoints.domain.ports.ledger import Failure, FinalQueueJob
+    from services.endpoints.domain.ports.store import Transaction
+    from services.endpoints.domain.queue_job import QueueJob
+
+Begun = TypeVar("Begun")
+Answer = TypeVar("Answer")
+
+
+class BatchHandler(Protocol):
+    """A kind that only touches the database."""
+
+    async def run(self, tx: Transaction, queue_jobs: Sequence[QueueJob]) -> None:
+        """Do the effects of all `queue_jobs` in as few statements as possible.
+
+        An exception undoes the batch, which is then halved until the culprit stands alone.
+
+        Raises:
+            AttemptFailedError: with the reason to store.
+        """
+        ...
+
+    async def on_final(self, tx: Transaction, queue_jobs: Sequence[FinalQueueJob]) -> None:
+        """Do what follows when queue jobs of this kind became final, in the transaction that made them so."""
+        ...
+
+
+class CallingHandler(Protocol[Begun, Answer]):
+    """A kind that calls a customer's endpoint, with no transaction open meanwhile."""
+
+    async def begin(self, tx: Transaction, queue_job: QueueJob) -> Begun | None:
+        """Read what the call needs; None means that there is nothing to call for any more."""
+        ...
+
+    async def call(self, begun: Begun) -> Answer:
+        """Call the customer.
+
+        Raises:
+            AttemptFailedError: with the reason to store and whether repeating may help.
+        """
+        ...
+
+    async def finish(self, tx: Transaction, queue_job: QueueJob, begun: Begun, answer: Answer) -> None:
+        """Write the effect and enqueue what follows."""
+        ...
+
+    async def on_failed(self, tx: Transaction, queue_job: QueueJob, failure: Failure) -> None:
+        """Note an attempt that failed and will be repeated."""
+        ...
+
+    async def on_final(self, tx: Transaction, queue_jobs: Sequence[FinalQueueJob]) -> None:
+        """Do what follows when queue jobs of this kind became final, in the transaction that made them so."""
+        ...
+
+
+class OnFinal(Protocol):
+    """The part of a handler that every way into a final state runs."""
+
+    async def on_final(self, tx: Transaction, queue_jobs: Sequence[FinalQueueJob]) -> None:
+        """Do what follows."""
+        ...

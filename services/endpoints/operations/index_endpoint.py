@@ -1,0 +1,215 @@
+"""Carries out an index: fetches what an endpoint offers and orders its registrations."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from services.endpoints.domain.attempt import AttemptFailedError
+from services.endpoints.domain.catalog import (
+    REGISTER_DYNAMIC_SCHEDULE,
+    REGISTER_DYNAMIC_TRIGGER,
+    REGISTER_JOB,
+    REGISTER_SOURCE,
+    endpoint_lane,
+    new_queue_job,
+)
+from services.endpoints.domain.endpoint_calls import EndpointAddress, EndpointCallError
+from services.endpoints.domain.endpoint_index import ItemKind, ItemState
+from services.endpoints.domain.index_answer import Disposition, IndexAnswerError, IndexItem, read_index_answer
+from services.endpoints.domain.json_text import dump_json
+from services.endpoints.domain.ports.catalog import OfferedItem
+from services.endpoints.domain.ports.indexes import NewItem
+from services.endpoints.domain.queue_job import Queue, QueueJob, QueueJobState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from services.endpoints.domain.endpoint import Endpoint
+    from services.endpoints.domain.index_answer import IndexReading
+    from services.endpoints.domain.ports.clock import NewId
+    from services.endpoints.domain.ports.endpoint_client import EndpointClient
+    from services.endpoints.domain.ports.ledger import Failure, FinalQueueJob
+    from services.endpoints.domain.ports.secrets import SecretBox
+    from services.endpoints.domain.ports.store import Transaction
+    from services.endpoints.operations.index_requests import IndexRequests
+
+_FAILED_INDEX: Final = "FAILED_INDEX"
+_READ_IN_THREAD_FROM_BYTES: Final = 64 * 1024
+_ABSENT: Final = "The endpoint no longer offers it."
+_SWITCHED_OFF: Final = "The endpoint offers it with enabled: false."
+
+REGISTRATIONS: Final = {
+    ItemKind.JOB: (REGISTER_JOB, "job"),
+    ItemKind.SOURCE: (REGISTER_SOURCE, "source"),
+    ItemKind.DYNAMIC_TRIGGER: (REGISTER_DYNAMIC_TRIGGER, "dynamicTrigger"),
+    ItemKind.DYNAMIC_SCHEDULE: (REGISTER_DYNAMIC_SCHEDULE, "dynamicSchedule"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """One fetch in flight."""
+
+    endpoint: Endpoint
+    address: EndpointAddress
+    index_id: UUID
+    sequence: int
+
+
+class IndexEndpoint:
+    """The handler of `indexEndpoint`."""
+
+    def __init__(
+        self,
+        *,
+        client: EndpointClient,
+        secret_box: SecretBox,
+        requests: IndexRequests,
+        new_id: NewId,
+        max_items: int,
+    ) -> None:
+        """Hold the ports; `max_items` bounds what one answer may offer."""
+        self._client = client
+        self._secret_box = secret_box
+        self._requests = requests
+        self._new_id = new_id
+        self._max_items = max_items
+
+    async def begin(self, tx: Transaction, queue_job: QueueJob) -> Fetch | None:
+        """Draw the index's number and begin its window; None when the endpoint was deleted."""
+        endpoint_id, index_id = UUID(queue_job.args["id"]), UUID(queue_job.args["indexId"])
+        endpoint = await tx.endpoints.get(endpoint_id)
+        credential = await tx.endpoints.credential(endpoint.environment_id) if endpoint else None
+        if endpoint is None or credential is None:
+            return None
+        await self._requests.close_window(
+            tx,
+            endpoint_id=endpoint_id,
+            source=queue_job.args["source"],
+            environment_type=credential.environment.type,
+            queue_job_id=queue_job.id,
+        )
+        sequence = await tx.endpoints.draw_sequence(endpoint_id)
+        if sequence is None or await tx.indexes.begin(index_id, sequence=sequence) is None:
+            return None
+        api_key = self._secret_box.unseal(credential.api_key_ciphertext, environment_id=credential.environment.id)
+        address = EndpointAddress(url=endpoint.url, api_key=api_key, slug=endpoint.slug)
+        return Fetch(endpoint, address, index_id, sequence)
+
+    async def call(self, begun: Fetch) -> IndexReading:
+        """Ask the endpoint what it offers and read the answer item by item.
+
+        Raises:
+            AttemptFailedError: it did not answer, or not with an index.
+        """
+        try:
+            answer = await self._client.index_endpoint(begun.address)
+            if answer.size_bytes < _READ_IN_THREAD_FROM_BYTES:
+                return read_index_answer(answer.body, max_items=self._max_items)
+            return await asyncio.to_thread(read_index_answer, answer.body, max_items=self._max_items)
+        except EndpointCallError as error:
+            detail = f" ({error.detail})" if error.detail else ""
+            raise AttemptFailedError(
+                f"{error.message}{detail}",
+                reason=_FAILED_INDEX,
+                is_retryable=error.retryable,
+                retry_after=error.retry_after,
+            ) from error
+        except IndexAnswerError as error:
+            raise AttemptFailedError(str(error), reason=_FAILED_INDEX, is_retryable=False) from error
+
+    async def finish(self, tx: Transaction, queue_job: QueueJob, begun: Fetch, answer: IndexReading) -> None:
+        """Store the answer, supersede what older indexes left waiting, and enqueue one registration per changed item.
+
+        The order of the statements is the order of truth: each reads after the locks of the one before.
+        """
+        endpoint, lane = begun.endpoint, endpoint_lane(begun.endpoint.id)
+        await tx.ledger.supersede_lane(Queue.DEFAULT, lane)
+        older = await tx.indexes.supersede_older(endpoint.id, sequence=begun.sequence)
+        accepted = [item for item in answer.items if item.disposition is Disposition.ACCEPTED]
+        unchanged = await tx.catalog.renumber_unchanged(
+            endpoint.id,
+            sequence=begun.sequence,
+            items=[OfferedItem(item.kind, item.key, item.version, item.content_hash) for item in accepted],
+        )
+        disabled = await tx.catalog.disable_absent(endpoint.id, sequence=begun.sequence, offered=answer.offered)
+        changed = [item for item in accepted if (item.kind, item.key) not in unchanged]
+        items = _items(answer.items, unchanged, disabled)
+        await tx.indexes.store_answer(
+            begun.index_id, data_json=dump_json(answer.data), stats=_stats(answer, items), items=items
+        )
+        await tx.ledger.enqueue(
+            [
+                new_queue_job(
+                    REGISTRATIONS[item.kind][0],
+                    {
+                        REGISTRATIONS[item.kind][1]: item.payload,
+                        "endpointId": str(endpoint.id),
+                        "indexId": str(begun.index_id),
+                        "indexSequence": begun.sequence,
+                    },
+                    queue_job_id=self._new_id(),
+                    lane=lane,
+                    environment_id=endpoint.environment_id,
+                    priority=queue_job.priority,
+                )
+                for item in changed
+            ]
+        )
+        await self._requests.settle(tx, [*older, begun.index_id])
+
+    async def on_failed(self, tx: Transaction, queue_job: QueueJob, failure: Failure) -> None:
+        """Show why the index still waits."""
+        await tx.indexes.wait_again(UUID(queue_job.args["indexId"]), error=failure.message)
+
+    async def on_final(self, tx: Transaction, queue_jobs: Sequence[FinalQueueJob]) -> None:
+        """End the indexes whose fetch failed for good or was cancelled, and let the next one run at once."""
+        failed = [queue_job for queue_job in queue_jobs if queue_job.state is not QueueJobState.COMPLETED]
+        for queue_job in failed:
+            error = queue_job.message or "The index was cancelled."
+            await tx.indexes.fail(UUID(queue_job.args["indexId"]), error=error)
+        await self._requests.open_window(tx, [queue_job.id for queue_job in failed])
+
+
+def _items(
+    found: Sequence[IndexItem], unchanged: set[tuple[ItemKind, str]], disabled: Sequence[tuple[ItemKind, str]]
+) -> list[NewItem]:
+    items = [
+        NewItem(
+            ordinal=item.ordinal,
+            kind=item.kind,
+            key=item.key,
+            version=item.version,
+            state=_state(item, unchanged),
+            reason=_SWITCHED_OFF if item.disposition is Disposition.DISABLED else item.reason,
+        )
+        for item in found
+    ]
+    listed = {(item.kind, item.key) for item in found}
+    absent = [each for each in disabled if each not in listed]
+    items += [
+        NewItem(len(found) + place, kind, key, None, ItemState.DISABLED, _ABSENT)
+        for place, (kind, key) in enumerate(absent)
+    ]
+    return items
+
+
+def _state(item: IndexItem, unchanged: set[tuple[ItemKind, str]]) -> ItemState:
+    if item.disposition is Disposition.ACCEPTED:
+        return ItemState.UNCHANGED if (item.kind, item.key) in unchanged else ItemState.PENDING
+    return ItemState[item.disposition.name]
+
+
+def _stats(answer: IndexReading, items: Sequence[NewItem]) -> Mapping[str, int]:
+    states = Counter(item.state for item in items)
+    disabled_jobs = sum(item.state is ItemState.DISABLED and item.kind is ItemKind.JOB for item in items)
+    return {
+        **answer.found,
+        "disabledJobs": disabled_jobs,
+        "failedItems": states[ItemState.REFUSED],
+        "unchangedItems": states[ItemState.UNCHANGED],
+    }

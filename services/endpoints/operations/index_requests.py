@@ -1,0 +1,188 @@
+"""Asks for an index: joins one that waits, keeps the window between two, and never loses the last request."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from services.endpoints.domain.catalog import INDEX_ENDPOINT, endpoint_lane, new_queue_job
+from services.endpoints.domain.queue_job import Priority, QueueJobState
+from services.endpoints.domain.tenancy import EnvironmentType
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+    from typing import Any
+    from uuid import UUID
+
+    from services.endpoints.domain.endpoint import Endpoint
+    from services.endpoints.domain.endpoint_index import EndpointIndex, IndexSource
+    from services.endpoints.domain.ports.clock import NewId
+    from services.endpoints.domain.ports.ledger import WaitingQueueJob
+    from services.endpoints.domain.ports.store import Transaction
+
+_WAITING: Final = "indexEndpoint"
+_WINDOW: Final = "indexEndpoint.window"
+_WAITING_CLAIM_LASTS: Final = timedelta(days=400)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexWish:
+    """What somebody asks for; `run_at` None means now, `force` means past the window."""
+
+    source: IndexSource
+    reason: str | None = None
+    source_data_json: str | None = None
+    run_at: datetime | None = None
+    priority: Priority = Priority.NORMAL
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class IndexRequested:
+    """The index that will answer a wish; `deduplicated` when it waits, because of the window or for an earlier wish."""
+
+    index: EndpointIndex
+    queue_job_id: UUID
+    deduplicated: bool
+    run_time: datetime
+
+
+class IndexRequests:
+    """Turns wishes into at most one waiting index per endpoint and source."""
+
+    def __init__(self, *, new_id: NewId, window: timedelta) -> None:
+        """Hold the length of the window; DEVELOPMENT has none."""
+        self._new_id = new_id
+        self._window = window
+
+    async def serialize(self, tx: Transaction, environment_id: UUID, slug: str) -> None:
+        """Let requests about one endpoint follow one another: the first lock of each."""
+        await tx.ledger.serialize(f"endpoint:{environment_id}:{slug}")
+
+    async def request(
+        self, tx: Transaction, endpoint: Endpoint, environment_type: EnvironmentType, wish: IndexWish
+    ) -> IndexRequested:
+        """Return the index that answers `wish`; the caller has serialized the endpoint in this transaction.
+
+        A waiting index of the same source is joined: the last reason and source data win, and it starts no later than
+        the wish allows. Otherwise one is enqueued: now, at `run_at`, or when the window ends, whichever is last.
+        """
+        value = f"{endpoint.id}:{wish.source.value}"
+        waiting = await self._lock_waiting(tx, value)
+        now = await tx.ledger.now()
+        earliest = max(wish.run_at or now, now)
+        window_end = await self._window_end(tx, value, waiting)
+        is_held_back = not wish.force and window_end is not None and window_end > earliest
+        if is_held_back and window_end is not None:
+            earliest = window_end
+        if wish.force:
+            earliest = now
+        if waiting is not None:
+            joined = await self._join(tx, endpoint, wish, waiting, run_at=earliest if earliest > now else None)
+            if joined is not None:
+                return joined
+        return await self._enqueue(
+            tx,
+            endpoint,
+            environment_type,
+            wish,
+            value=value,
+            run_at=earliest if earliest > now else None,
+            deduplicated=is_held_back,
+            now=now,
+        )
+
+    async def open_window(self, tx: Transaction, queue_job_ids: Sequence[UUID]) -> None:
+        """Let the next wish run at once, because these indexes failed."""
+        if queue_job_ids:
+            await tx.ledger.open_windows(queue_job_ids)
+
+    async def settle(self, tx: Transaction, index_ids: Sequence[UUID]) -> None:
+        """Recompute indexes after their items changed, and open the windows of those that failed."""
+        wanted = sorted(set(index_ids))
+        await tx.indexes.lock(wanted)
+        await self.open_window(tx, await tx.indexes.settle(wanted))
+
+    async def close_window(
+        self, tx: Transaction, *, endpoint_id: UUID, source: str, environment_type: EnvironmentType, queue_job_id: UUID
+    ) -> None:
+        """Begin the window: an index of this endpoint and source starts its fetch now."""
+        if environment_type is not EnvironmentType.DEVELOPMENT and self._window:
+            await tx.ledger.claim_window(
+                _WINDOW, f"{endpoint_id}:{source}", queue_job_id=queue_job_id, lasting=self._window
+            )
+
+    async def _lock_waiting(self, tx: Transaction, value: str) -> WaitingQueueJob | None:
+        claim = await tx.ledger.window(_WAITING, value)
+        if claim is None:
+            return None
+        queue_job = await tx.ledger.lock_queue_job(claim.queue_job_id)
+        if queue_job is None or queue_job.state not in {QueueJobState.SCHEDULED, QueueJobState.AVAILABLE}:
+            return None
+        return queue_job
+
+    async def _window_end(self, tx: Transaction, value: str, waiting: WaitingQueueJob | None) -> datetime | None:
+        window = await tx.ledger.window(_WINDOW, value)
+        if window is None or window.expires_at <= window.now:
+            return None
+        if waiting is not None and window.queue_job_id == waiting.id:
+            return None
+        return window.expires_at
+
+    async def _join(
+        self, tx: Transaction, endpoint: Endpoint, wish: IndexWish, waiting: WaitingQueueJob, *, run_at: datetime | None
+    ) -> IndexRequested | None:
+        index = await tx.indexes.join(waiting.id, source_data_json=wish.source_data_json, reason=wish.reason)
+        if index is None:
+            return None
+        run_time = await tx.ledger.reschedule(
+            waiting.id, run_at=run_at, args=_args(endpoint.id, index.id, wish), priority=wish.priority
+        )
+        return IndexRequested(index, waiting.id, deduplicated=True, run_time=run_time)
+
+    async def _enqueue(
+        self,
+        tx: Transaction,
+        endpoint: Endpoint,
+        environment_type: EnvironmentType,
+        wish: IndexWish,
+        *,
+        value: str,
+        run_at: datetime | None,
+        deduplicated: bool,
+        now: datetime,
+    ) -> IndexRequested:
+        queue_job_id, index_id = self._new_id(), self._new_id()
+        index = await tx.indexes.insert(
+            index_id=index_id,
+            endpoint_id=endpoint.id,
+            source=wish.source,
+            source_data_json=wish.source_data_json,
+            reason=wish.reason,
+            queue_job_id=queue_job_id,
+        )
+        queue_job = new_queue_job(
+            INDEX_ENDPOINT,
+            _args(endpoint.id, index_id, wish),
+            queue_job_id=queue_job_id,
+            lane=endpoint_lane(endpoint.id),
+            environment_id=endpoint.environment_id,
+            max_attempts=INDEX_ENDPOINT.attempts_in(environment_type),
+            priority=wish.priority,
+            run_at=run_at,
+        )
+        await tx.ledger.enqueue([queue_job])
+        await tx.ledger.claim_window(_WAITING, value, queue_job_id=queue_job_id, lasting=_WAITING_CLAIM_LASTS)
+        return IndexRequested(index, queue_job_id, deduplicated=deduplicated, run_time=run_at or now)
+
+
+def _args(endpoint_id: UUID, index_id: UUID, wish: IndexWish) -> dict[str, Any]:
+    args: dict[str, Any] = {"id": str(endpoint_id), "indexId": str(index_id), "source": wish.source.value}
+    if wish.reason is not None:
+        args["reason"] = wish.reason
+    if wish.source_data_json is not None:
+        args["sourceData"] = json.loads(wish.source_data_json)
+    return args

@@ -1,0 +1,231 @@
+"""Asks for indexes, reads them and watches them."""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from services.endpoints.domain.deployment_hook import deployment_reason
+from services.endpoints.domain.endpoint import EndpointState
+from services.endpoints.domain.endpoint_index import IndexSource
+from services.endpoints.domain.errors import KongflowError, NotFoundError, Reason
+from services.endpoints.domain.json_text import JsonTextError, dump_json, parse_json
+from services.endpoints.domain.page import page_of
+from services.endpoints.domain.queue_job import Priority
+from services.endpoints.domain.request_hash import request_hash
+from services.endpoints.operations.endpoints import owned_endpoint
+from services.endpoints.operations.index_requests import IndexRequested, IndexWish
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from datetime import datetime
+
+    from services.endpoints.domain.endpoint_index import EndpointIndex, EndpointIndexItem, ItemKind, ItemState
+    from services.endpoints.domain.page import Page, PageRequest
+    from services.endpoints.domain.ports.publisher import WakeUps
+    from services.endpoints.domain.ports.store import Store, Transaction
+    from services.endpoints.domain.tenancy import EnvironmentType, Principal
+    from services.endpoints.operations.index_requests import IndexRequests
+
+_WATCH_POLL: Final = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEndpointRequest:
+    """A request for an index; `run_at` None means now."""
+
+    endpoint_id: UUID
+    source: IndexSource = IndexSource.API
+    reason: str | None = None
+    source_data_json: str | None = None
+    run_at: datetime | None = None
+    priority: Priority = Priority.NORMAL
+    force: bool = False
+    request_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ItemFilter:
+    """Which items of an index to list; None means any."""
+
+    kind: ItemKind | None = None
+    state: ItemState | None = None
+
+
+class IndexingOperations:
+    """What callers do with indexes."""
+
+    def __init__(
+        self, *, store: Store, index_requests: IndexRequests, wake_ups: WakeUps, hook_delay: timedelta
+    ) -> None:
+        """Hold the ports."""
+        self._store = store
+        self._index_requests = index_requests
+        self._wake_ups = wake_ups
+        self._hook_delay = hook_delay
+
+    async def index(self, principal: Principal, request: IndexEndpointRequest) -> IndexRequested:
+        """Ask for an index of an endpoint.
+
+        Raises:
+            NotFoundError: there is no such endpoint for this principal.
+            KongflowError: ENDPOINT_SUSPENDED, it is suspended and the request does not force.
+            InvalidRequestError: the request id was used for another request.
+        """
+        wish = IndexWish(
+            request.source, request.reason, request.source_data_json, request.run_at, request.priority, request.force
+        )
+
+        async def work(tx: Transaction) -> IndexRequested:
+            endpoint = await owned_endpoint(tx, principal, request.endpoint_id)
+            await self._index_requests.serialize(tx, endpoint.environment_id, endpoint.slug)
+            endpoint = await owned_endpoint(tx, principal, request.endpoint_id)
+            if request.request_id is not None:
+                queue_job_id = await tx.requests.claim(
+                    principal.name, "IndexEndpoint", request.request_id, request_hash(request)
+                )
+                if queue_job_id is not None:
+                    return await self._requested_before(tx, queue_job_id)
+            if endpoint.state is EndpointState.SUSPENDED and not request.force:
+                raise KongflowError(
+                    "The endpoint is suspended because it kept failing; ask with force once it answers again.",
+                    reason=Reason.ENDPOINT_SUSPENDED,
+                    metadata={"endpoint_id": str(endpoint.id)},
+                )
+            environment_type = await self._environment_type(tx, endpoint.environment_id)
+            requested = await self._index_requests.request(tx, endpoint, environment_type, wish)
+            if request.request_id is not None:
+                await tx.requests.record(
+                    principal.name,
+                    "IndexEndpoint",
+                    request.request_id,
+                    request_hash(request),
+                    requested.queue_job_id,
+                )
+            return requested
+
+        return await self._store.transact(work)
+
+    async def deployed(self, environment_id: UUID, slug: str, hook_identifier: str, body: bytes) -> None:
+        """Take a deployment hook: an index follows a few seconds later, by which time the new version answers.
+
+        A body that is no JSON is kept as null.
+
+        Raises:
+            NotFoundError: no endpoint has this slug and this hook identifier.
+        """
+        source_data_json, reason = _read_hook(body)
+
+        async def work(tx: Transaction) -> None:
+            await self._index_requests.serialize(tx, environment_id, slug)
+            endpoint = await tx.endpoints.get_by_slug(environment_id, slug)
+            expected = endpoint.indexing_hook_identifier if endpoint else "\0"
+            is_right = hmac.compare_digest(expected.encode(), hook_identifier.encode())
+            if endpoint is None or not is_right:
+                raise NotFoundError("indexing hook", slug)
+            now = await tx.ledger.now()
+            wish = IndexWish(IndexSource.HOOK, reason, source_data_json, run_at=now + self._hook_delay)
+            environment_type = await self._environment_type(tx, environment_id)
+            await self._index_requests.request(tx, endpoint, environment_type, wish)
+
+        await self._store.transact(work)
+
+    async def get_index(self, principal: Principal, index_id: UUID, *, with_data: bool = False) -> EndpointIndex:
+        """Return one index.
+
+        Raises:
+            NotFoundError: there is none for this principal.
+        """
+        async with self._store.reading() as tx:
+            return await self._owned(tx, principal, index_id, with_data=with_data)
+
+    async def list_indexes(self, principal: Principal, endpoint_id: UUID, page: PageRequest) -> Page[EndpointIndex]:
+        """Return an endpoint's indexes, newest first.
+
+        Raises:
+            NotFoundError: there is no such endpoint for this principal.
+        """
+        async with self._store.reading() as tx:
+            await owned_endpoint(tx, principal, endpoint_id)
+            before = UUID(page.after) if page.after else None
+            rows = await tx.indexes.list_indexes(endpoint_id, limit=page.limit, before=before)
+        return page_of(rows, page, lambda index: str(index.id))
+
+    async def list_items(
+        self, principal: Principal, index_id: UUID, wanted: ItemFilter, page: PageRequest
+    ) -> Page[EndpointIndexItem]:
+        """Return an index's items in the order of the answer.
+
+        Raises:
+            NotFoundError: there is no such index for this principal.
+        """
+        async with self._store.reading() as tx:
+            await self._owned(tx, principal, index_id)
+            rows = await tx.indexes.list_items(
+                index_id,
+                kind=wanted.kind,
+                state=wanted.state,
+                limit=page.limit,
+                after_ordinal=int(page.after) if page.after else -1,
+            )
+        return page_of(rows, page, lambda item: str(item.ordinal))
+
+    async def watch(
+        self, principal: Principal, index_id: UUID, *, resume_revision: int = 0
+    ) -> AsyncIterator[EndpointIndex]:
+        """Yield the index whenever its revision grew past `resume_revision`, and end with its final state.
+
+        Raises:
+            NotFoundError: there is no such index for this principal.
+        """
+        wake_up = self._wake_ups.subscribe()
+        seen = resume_revision
+        try:
+            while True:
+                index = await self.get_index(principal, index_id)
+                if index.revision > seen:
+                    seen = index.revision
+                    yield index
+                if index.state.is_final:
+                    return
+                await wake_up.wait(_WATCH_POLL)
+        finally:
+            wake_up.close()
+
+    async def _owned(
+        self, tx: Transaction, principal: Principal, index_id: UUID, *, with_data: bool = False
+    ) -> EndpointIndex:
+        index = await tx.indexes.get(index_id, with_data=with_data)
+        if index is None:
+            raise NotFoundError("index", str(index_id))
+        try:
+            await owned_endpoint(tx, principal, index.endpoint_id)
+        except NotFoundError as error:
+            raise NotFoundError("index", str(index_id)) from error
+        return index
+
+    async def _environment_type(self, tx: Transaction, environment_id: UUID) -> EnvironmentType:
+        credential = await tx.endpoints.credential(environment_id)
+        if credential is None:
+            raise NotFoundError("environment", str(environment_id))
+        return credential.environment.type
+
+    async def _requested_before(self, tx: Transaction, queue_job_id: UUID) -> IndexRequested:
+        queue_job = await tx.ledger.get(queue_job_id)
+        index = await tx.indexes.get_by_queue_job(queue_job_id)
+        if queue_job is None or index is None:
+            raise NotFoundError("index", str(queue_job_id))
+        return IndexRequested(index, queue_job_id, deduplicated=False, run_time=queue_job.run_at)
+
+
+def _read_hook(body: bytes) -> tuple[str | None, str | None]:
+    if not body:
+        return None, None
+    try:
+        value = parse_json(body)
+    except JsonTextError:
+        return None, None
+    return dump_json(value), deployment_reason(value)

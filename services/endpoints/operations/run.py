@@ -1,0 +1,351 @@
+"""Runs what lanes hold: the one thing a worker's call back asks for."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+
+from services.endpoints.domain.attempt import AttemptFailedError, RetryPolicy, unknown_kind
+from services.endpoints.domain.catalog import CALLING_QUEUES
+from services.endpoints.domain.errors import ConflictError, DatabaseUnavailableError
+from services.endpoints.domain.ports.ledger import Failure, FinalQueueJob
+from services.endpoints.domain.ports.store import Pool
+from services.endpoints.domain.queue_job import Queue, QueueJob, QueueJobState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from services.endpoints.domain.ledger_settings import LedgerSettings
+    from services.endpoints.domain.ports.clock import Jitter
+    from services.endpoints.domain.ports.store import Store, Transaction
+    from services.endpoints.operations.finality import Finality
+    from services.endpoints.operations.handlers import BatchHandler, CallingHandler
+    from services.endpoints.operations.leases import LeaseKeeper
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What one call back did; all zeros means that there was nothing due."""
+
+    completed: int = 0
+    failed: int = 0
+
+    def __add__(self, other: RunResult) -> RunResult:
+        return RunResult(self.completed + other.completed, self.failed + other.failed)
+
+    @property
+    def is_nothing_due(self) -> bool:
+        """Tell whether no queue job was taken."""
+        return not self.completed and not self.failed
+
+
+class _FencedError(Exception):
+    """A newer owner has the lane: nothing of this attempt may be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A call in flight."""
+
+    queue_job: QueueJob
+    claim: int
+    begun: Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Again:
+    """Run the lanes once more, in this way."""
+
+    isolating: bool = False
+    marked: frozenset[str] = frozenset()
+
+
+_NOTHING: Final = RunResult()
+
+
+class QueueJobRunner:
+    """Pulls due queue jobs of rung lanes and carries them out."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        batch_handlers: Mapping[str, BatchHandler],
+        calling_handlers: Mapping[str, CallingHandler[Any, Any]],
+        finality: Finality,
+        leases: LeaseKeeper,
+        settings: LedgerSettings,
+        jitter: Jitter,
+    ) -> None:
+        """Hold the ports."""
+        self._store = store
+        self._batch_handlers = batch_handlers
+        self._calling_handlers = calling_handlers
+        self._finality = finality
+        self._leases = leases
+        self._settings = settings
+        self._policy = RetryPolicy(settings.backoff)
+        self._jitter = jitter
+        self._begun: set[asyncio.Task[RunResult]] = set()
+
+    async def run_queue_jobs(self, queue: Queue, lanes: Sequence[str]) -> RunResult:
+        """Run what is due in `lanes`; a caller that goes away does not stop what has begun.
+
+        Raises:
+            ConflictError: the database gave way every time; the lanes are rung again.
+            DatabaseUnavailableError: PostgreSQL is away; the same.
+        """
+        task = asyncio.create_task(self._run(queue, sorted(set(lanes))))
+        self._begun.add(task)
+        task.add_done_callback(self._begun.discard)
+        return await asyncio.shield(task)
+
+    async def drain(self) -> None:
+        """Wait until everything that has begun has ended."""
+        while self._begun:
+            await asyncio.wait(self._begun)
+
+    async def _run(self, queue: Queue, lanes: Sequence[str]) -> RunResult:
+        if queue in CALLING_QUEUES:
+            results = await asyncio.gather(*(self._call_lane(queue, lane) for lane in lanes))
+            return sum(results, _NOTHING)
+        return await self._run_lanes(queue, lanes)
+
+    # Database only: everything in one transaction.
+
+    async def _run_lanes(self, queue: Queue, lanes: Sequence[str]) -> RunResult:
+        again = _Again()
+        while True:
+            way = again
+
+            async def work(tx: Transaction, way: _Again = way) -> RunResult | _Again | str:
+                return await self._run_batch(tx, queue, lanes, way)
+
+            try:
+                outcome = await self._store.transact(work, Pool.CALL_BACKS)
+            except (ConflictError, DatabaseUnavailableError):
+                raise
+            except Exception as error:
+                if way.isolating:
+                    raise
+                _log.info("batch_is_halved", queue=queue.value, error=type(error).__name__)
+                again = _Again(isolating=True, marked=way.marked)
+                continue
+            if isinstance(outcome, RunResult):
+                return outcome
+            if isinstance(outcome, str):
+                return await self._run_suspect(queue, outcome)
+            again = outcome
+
+    async def _run_batch(
+        self, tx: Transaction, queue: Queue, lanes: Sequence[str], way: _Again
+    ) -> RunResult | _Again | str:
+        rung = await tx.ledger.lock_rung_lanes(queue, lanes)
+        if not rung:
+            return _NOTHING
+        repeated = [lane.name for lane in rung if lane.rings > 1 and not lane.suspect]
+        if repeated:
+            await tx.ledger.mark_suspect(queue, repeated)
+            return _Again(isolating=way.isolating, marked=way.marked | frozenset(repeated))
+        for lane in rung:
+            if lane.suspect and lane.name not in way.marked:
+                return lane.name
+        names = [lane.name for lane in rung]
+        queue_jobs = await tx.ledger.pull(queue, names, limit=self._settings.max_queue_jobs_per_call)
+        completed, failures = await self._attempt_all(tx, queue_jobs, isolating=way.isolating)
+        await self._close(tx, completed, failures)
+        await tx.ledger.close_lanes(queue, names)
+        return RunResult(len(completed), len(failures))
+
+    async def _attempt_all(
+        self, tx: Transaction, queue_jobs: Sequence[QueueJob], *, isolating: bool
+    ) -> tuple[list[QueueJob], list[Failure]]:
+        completed: list[QueueJob] = []
+        failures: list[Failure] = []
+        for kind, group in groupby(sorted(queue_jobs, key=lambda each: each.kind), key=lambda each: each.kind):
+            handler = self._batch_handlers.get(kind)
+            if handler is None:
+                failures += [unknown_kind(queue_job) for queue_job in group]
+            elif isolating:
+                await self._isolate(tx, handler, list(group), completed, failures)
+            else:
+                batch = list(group)
+                await handler.run(tx, batch)
+                completed += batch
+        return completed, failures
+
+    async def _isolate(
+        self,
+        tx: Transaction,
+        handler: BatchHandler,
+        batch: Sequence[QueueJob],
+        completed: list[QueueJob],
+        failures: list[Failure],
+    ) -> None:
+        """Run a batch behind a savepoint, and its halves when it fails, until the culprit stands alone."""
+        try:
+            async with tx.savepoint():
+                await handler.run(tx, batch)
+        except (ConflictError, DatabaseUnavailableError):
+            raise
+        except Exception as error:  # noqa: BLE001 - stored with the queue job that caused it
+            if len(batch) == 1:
+                failures.append(self._failure(batch[0], error))
+                return
+            middle = len(batch) // 2
+            await self._isolate(tx, handler, batch[:middle], completed, failures)
+            await self._isolate(tx, handler, batch[middle:], completed, failures)
+        else:
+            completed += batch
+
+    async def _close(self, tx: Transaction, completed: Sequence[QueueJob], failures: Sequence[Failure]) -> None:
+        final: list[FinalQueueJob] = []
+        if completed:
+            await tx.ledger.complete(completed)
+            final += [_completed(queue_job) for queue_job in completed]
+        if failures:
+            final += await tx.ledger.fail(failures)
+        await self._finality.settle(tx, final)
+
+    # A suspect lane: one queue job at a time, each beginning committed before it.
+
+    async def _run_suspect(self, queue: Queue, lane: str) -> RunResult:
+        result = _NOTHING
+        while result.completed + result.failed < self._settings.max_queue_jobs_per_call:
+            queue_job = await self._store.transact(lambda tx: self._begin_alone(tx, queue, lane), Pool.CALL_BACKS)
+            if queue_job is None:
+                return result
+            result += await self._run_alone(queue, lane, queue_job)
+        async with self._store.transaction(Pool.CALL_BACKS) as tx:
+            if await tx.ledger.lock_rung_lanes(queue, [lane]):
+                await tx.ledger.close_lanes(queue, [lane])
+        return result
+
+    async def _begin_alone(self, tx: Transaction, queue: Queue, lane: str) -> QueueJob | None:
+        if not await tx.ledger.lock_rung_lanes(queue, [lane]):
+            return None
+        for queue_job in await tx.ledger.pull(queue, [lane], limit=1):
+            await tx.ledger.extend_rung_lane(queue, lane, answer_within=self._settings.ring_answered_within)
+            if queue_job.rescues < self._settings.max_unended_attempts:
+                await tx.ledger.begin_alone(queue_job.id)
+                return queue_job
+            message = f"{queue_job.rescues} attempts began and never ended."
+            final = await tx.ledger.fail([Failure(queue_job.id, "POISONED", message, retry_in=None)])
+            await self._finality.settle(tx, final)
+            _log.error("queue_job_poisoned", queue_job_id=str(queue_job.id), kind=queue_job.kind)
+            return await self._begin_alone(tx, queue, lane)
+        await tx.ledger.close_lanes(queue, [lane])
+        return None
+
+    async def _run_alone(self, queue: Queue, lane: str, queue_job: QueueJob) -> RunResult:
+        async def work(tx: Transaction) -> RunResult:
+            if not await tx.ledger.lock_rung_lanes(queue, [lane]):
+                return _NOTHING
+            await tx.ledger.end_alone(queue_job.id)
+            completed, failures = await self._attempt_all(tx, [queue_job], isolating=True)
+            await self._close(tx, completed, failures)
+            return RunResult(len(completed), len(failures))
+
+        return await self._store.transact(work, Pool.CALL_BACKS)
+
+    # Calling a customer: a transaction before, a transaction after, none in between.
+
+    async def _call_lane(self, queue: Queue, lane: str) -> RunResult:
+        call = await self._store.transact(lambda tx: self._begin_call(tx, queue, lane), Pool.CALL_BACKS)
+        if isinstance(call, RunResult):
+            return call
+        self._leases.hold(call.claim)
+        try:
+            return await self._carry_out(call)
+        except _FencedError:
+            _log.warning("attempt_was_fenced", queue_job_id=str(call.queue_job.id), claim=call.claim)
+            return _NOTHING
+        finally:
+            self._leases.drop(call.claim)
+
+    async def _begin_call(self, tx: Transaction, queue: Queue, lane: str) -> _Call | RunResult:
+        if not await tx.ledger.lock_rung_lanes(queue, [lane]):
+            return _NOTHING
+        pulled = await tx.ledger.pull(queue, [lane], limit=1)
+        if not pulled:
+            await tx.ledger.close_lanes(queue, [lane])
+            return _NOTHING
+        queue_job = pulled[0]
+        handler = self._calling_handlers.get(queue_job.kind)
+        if handler is None:
+            await self._close(tx, [], [unknown_kind(queue_job)])
+            await tx.ledger.close_lanes(queue, [lane])
+            return RunResult(failed=1)
+        begun = await handler.begin(tx, queue_job)
+        if begun is None:
+            await self._close(tx, [queue_job], [])
+            await tx.ledger.close_lanes(queue, [lane])
+            return RunResult(completed=1)
+        claim = await tx.ledger.start(queue_job, lease=self._settings.lease)
+        return _Call(queue_job, claim, begun)
+
+    async def _carry_out(self, call: _Call) -> RunResult:
+        handler = self._calling_handlers[call.queue_job.kind]
+        try:
+            answer = await handler.call(call.begun)
+        except Exception as error:  # noqa: BLE001 - stored as the attempt's failure
+            return await self._end_call(call, self._failure(call.queue_job, error))
+        try:
+            return await self._store.transact(lambda tx: self._finish_call(tx, call, answer), Pool.CALL_BACKS)
+        except (ConflictError, DatabaseUnavailableError, _FencedError):
+            raise
+        except Exception as error:  # noqa: BLE001 - stored as the attempt's failure
+            return await self._end_call(call, self._failure(call.queue_job, error))
+
+    async def _end_call(self, call: _Call, failure: Failure) -> RunResult:
+        return await self._store.transact(lambda tx: self._fail_call(tx, call, failure), Pool.CALL_BACKS)
+
+    async def _finish_call(self, tx: Transaction, call: _Call, answer: Any) -> RunResult:  # noqa: ANN401 - the handler's own type
+        if await self._is_cancelled(tx, call):
+            return RunResult(failed=1)
+        handler = self._calling_handlers[call.queue_job.kind]
+        await handler.finish(tx, call.queue_job, call.begun, answer)
+        await self._close(tx, [call.queue_job], [])
+        return RunResult(completed=1)
+
+    async def _fail_call(self, tx: Transaction, call: _Call, failure: Failure) -> RunResult:
+        if await self._is_cancelled(tx, call):
+            return RunResult(failed=1)
+        if failure.retry_in is not None:
+            await self._calling_handlers[call.queue_job.kind].on_failed(tx, call.queue_job, failure)
+        await self._close(tx, [], [failure])
+        return RunResult(failed=1)
+
+    async def _is_cancelled(self, tx: Transaction, call: _Call) -> bool:
+        """Take the lane back and lock the queue job; end it here when somebody asked for that.
+
+        Raises:
+            _FencedError: a newer owner has either of them.
+        """
+        if not await tx.ledger.release(call.claim):
+            raise _FencedError
+        held = await tx.ledger.lock_running(call.queue_job.id, attempt=call.queue_job.attempt)
+        if held is None:
+            raise _FencedError
+        if not held.cancel_requested:
+            return False
+        final = await tx.ledger.cancel([call.queue_job.id], message="It was cancelled while it ran.")
+        await self._finality.settle(tx, final)
+        return True
+
+    def _failure(self, queue_job: QueueJob, error: Exception) -> Failure:
+        if not isinstance(error, AttemptFailedError):
+            _log.error("attempt_failed", queue_job_id=str(queue_job.id), kind=queue_job.kind, exc_info=error)
+        return self._policy.after(queue_job, error, jitter=self._jitter())
+
+
+def _completed(queue_job: QueueJob) -> FinalQueueJob:
+    return FinalQueueJob(
+        queue_job.id, queue_job.kind, queue_job.args, queue_job.environment_id, QueueJobState.COMPLETED
+    )

@@ -1,0 +1,60 @@
+"""Translates what asyncpg raises into the errors of the domain."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+
+from services.endpoints.domain.errors import ConflictError, DatabaseUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_RETRY_CONFLICT_AFTER: Final = timedelta(milliseconds=100)
+_RETRY_UNAVAILABLE_AFTER: Final = timedelta(seconds=1)
+
+_CONFLICTS: Final = (
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.LockNotAvailableError,
+)
+_UNAVAILABLE: Final = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    ConnectionError,
+    TimeoutError,
+    OSError,
+)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn a driver's error into a domain error with the driver's as its cause.
+
+    Raises:
+        ConflictError: serialization failure, deadlock or lock timeout.
+        DatabaseUnavailableError: PostgreSQL is away, starting, read-only, out of resources, or cancelled the statement.
+    Source: PostgreSQL, appendix A, error codes.
+    """
+    try:
+        yield
+    except _CONFLICTS as error:
+        raise ConflictError(
+            f"The database had to give way to concurrent work ({error.sqlstate}); try again.",
+            retry_after=_RETRY_CONFLICT_AFTER,
+        ) from error
+    except _UNAVAILABLE as error:
+        raise DatabaseUnavailableError(
+            "The database cannot be reached or cannot serve right now; try again.",
+            retry_after=_RETRY_UNAVAILABLE_AFTER,
+        ) from error

@@ -1,0 +1,185 @@
+"""Endpoint indexes on PostgreSQL; the statements are in `sql/indexes.sql`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Final
+
+from services.endpoints.domain.endpoint_index import (
+    EndpointIndex,
+    EndpointIndexItem,
+    IndexSource,
+    IndexState,
+    ItemKind,
+    ItemState,
+)
+from services.endpoints.store.errors import translated
+from services.endpoints.store.queries import load
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from uuid import UUID
+
+    import asyncpg
+
+    from services.endpoints.domain.ports.indexes import ItemResult, NewItem
+
+_SQL: Final = load("indexes")
+
+
+class PostgresIndexes:
+    """Statements about endpoint indexes on one connection."""
+
+    def __init__(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        """Bind to the connection of a transaction."""
+        self._connection = connection
+
+    async def insert(
+        self,
+        *,
+        index_id: UUID,
+        endpoint_id: UUID,
+        source: IndexSource,
+        source_data_json: str | None,
+        reason: str | None,
+        queue_job_id: UUID,
+    ) -> EndpointIndex:
+        """Insert a PENDING index."""
+        rows = await self._fetch("insert", index_id, endpoint_id, source.value, source_data_json, reason, queue_job_id)
+        return _index(rows[0])
+
+    async def join(
+        self, queue_job_id: UUID, *, source_data_json: str | None, reason: str | None
+    ) -> EndpointIndex | None:
+        """Give a waiting index the last request's reason and source data."""
+        return _one(await self._fetch("join", queue_job_id, source_data_json, reason))
+
+    async def begin(self, index_id: UUID, *, sequence: int) -> EndpointIndex | None:
+        """Make an index FETCHING."""
+        return _one(await self._fetch("begin", index_id, sequence))
+
+    async def wait_again(self, index_id: UUID, *, error: str) -> None:
+        """Make an index wait for its next attempt."""
+        await self._fetch("wait_again", index_id, error)
+
+    async def fail(self, index_id: UUID, *, error: str) -> None:
+        """End an index whose fetch failed for good."""
+        await self._fetch("fail", index_id, error)
+
+    async def store_answer(
+        self, index_id: UUID, *, data_json: str, stats: Mapping[str, int], items: Sequence[NewItem]
+    ) -> None:
+        """Store what the endpoint answered."""
+        await self._fetch("store_answer", index_id, data_json, json.dumps(stats))
+        await self._fetch(
+            "insert_items",
+            index_id,
+            [item.ordinal for item in items],
+            [item.kind.value for item in items],
+            [item.key for item in items],
+            [item.version for item in items],
+            [item.state.value for item in items],
+            [item.reason for item in items],
+        )
+
+    async def supersede_older(self, endpoint_id: UUID, *, sequence: int) -> list[UUID]:
+        """End the PENDING items of older indexes."""
+        older = [row["id"] for row in await self._fetch("older_unsettled", endpoint_id, sequence)]
+        if older:
+            await self._fetch("supersede_items", older)
+        return older
+
+    async def set_items(self, results: Sequence[ItemResult]) -> None:
+        """Store what became of PENDING items."""
+        await self._fetch(
+            "set_items",
+            [result.index_id for result in results],
+            [result.kind.value for result in results],
+            [result.key for result in results],
+            [result.state.value for result in results],
+            [result.reason for result in results],
+        )
+
+    async def lock(self, index_ids: Sequence[UUID]) -> None:
+        """Lock indexes by id."""
+        await self._fetch("lock", index_ids)
+
+    async def settle(self, index_ids: Sequence[UUID]) -> list[UUID]:
+        """Recompute indexes from their items; return the queue jobs of those that became FAILED."""
+        rows = await self._fetch("settle", index_ids)
+        return [row["queue_job_id"] for row in rows if row["state"] == "FAILED"]
+
+    async def get(self, index_id: UUID, *, with_data: bool = False) -> EndpointIndex | None:
+        """Read one index."""
+        return _one(await self._fetch("get", index_id, with_data))
+
+    async def get_by_queue_job(self, queue_job_id: UUID) -> EndpointIndex | None:
+        """Read the index that a queue job carries out."""
+        return _one(await self._fetch("get_by_queue_job", queue_job_id))
+
+    async def list_indexes(self, endpoint_id: UUID, *, limit: int, before: UUID | None) -> list[EndpointIndex]:
+        """Read an endpoint's indexes, newest first."""
+        return [_index(row) for row in await self._fetch("list_indexes", endpoint_id, before, limit)]
+
+    async def list_items(
+        self,
+        index_id: UUID,
+        *,
+        kind: ItemKind | None,
+        state: ItemState | None,
+        limit: int,
+        after_ordinal: int,
+    ) -> list[EndpointIndexItem]:
+        """Read an index's items."""
+        rows = await self._fetch(
+            "list_items",
+            index_id,
+            kind.value if kind else None,
+            state.value if state else None,
+            after_ordinal,
+            limit,
+        )
+        return [_item(row) for row in rows]
+
+    async def _fetch(self, block: str, *arguments: object) -> list[asyncpg.Record]:
+        with translated():
+            return await self._connection.fetch(_SQL[block], *arguments)
+
+
+def _one(rows: Sequence[asyncpg.Record]) -> EndpointIndex | None:
+    return _index(rows[0]) if rows else None
+
+
+def _index(row: asyncpg.Record) -> EndpointIndex:
+    return EndpointIndex(
+        id=row["id"],
+        endpoint_id=row["endpoint_id"],
+        state=IndexState(row["state"]),
+        stats=json.loads(row["stats"]),
+        data_json=row["data"],
+        source=IndexSource(row["source"]),
+        source_data_json=row["source_data"],
+        reason=row["reason"],
+        error=row["error"],
+        sequence=row["sequence"],
+        revision=row["revision"],
+        queue_job_id=row["queue_job_id"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        items=row["items"],
+        pending_items=row["pending_items"],
+    )
+
+
+def _item(row: asyncpg.Record) -> EndpointIndexItem:
+    return EndpointIndexItem(
+        index_id=row["index_id"],
+        ordinal=row["ordinal"],
+        kind=ItemKind(row["kind"]),
+        key=row["key"],
+        version=row["version"],
+        state=ItemState(row["state"]),
+        reason=row["reason"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+    )

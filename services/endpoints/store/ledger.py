@@ -1,0 +1,357 @@
+"""The ledger on PostgreSQL: one typed method per decision, the statements in `sql/ledger.sql`."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from services.endpoints.domain.ports.ledger import (
+    Failure,
+    FinalQueueJob,
+    OpenLane,
+    QueueJobFilter,
+    RungLane,
+    WaitingQueueJob,
+    Window,
+)
+from services.endpoints.domain.queue_job import (
+    NewQueueJob,
+    Priority,
+    Queue,
+    QueueJob,
+    QueueJobError,
+    QueueJobRecord,
+    QueueJobState,
+    QueueStats,
+)
+from services.endpoints.store.errors import translated
+from services.endpoints.store.queries import load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+    from uuid import UUID
+
+    import asyncpg
+
+_SQL: Final = load("ledger")
+
+
+class LostQueueJobError(Exception):
+    """A queue job was not in the state its holder left it in: the transaction must not commit."""
+
+
+class PostgresLedger:
+    """The ledger's statements on one connection; `changed` is called when a relay should look."""
+
+    def __init__(self, connection: asyncpg.Connection[asyncpg.Record], *, changed: Callable[[], None]) -> None:
+        """Bind to the connection of a transaction."""
+        self._connection = connection
+        self._changed = changed
+
+    async def enqueue(self, queue_jobs: Sequence[NewQueueJob]) -> None:
+        """Insert queue jobs."""
+        if not queue_jobs:
+            return
+        self._changed()
+        await self._execute(
+            "enqueue",
+            [queue_job.id for queue_job in queue_jobs],
+            [queue_job.environment_id for queue_job in queue_jobs],
+            [queue_job.kind for queue_job in queue_jobs],
+            [_json(queue_job.args) for queue_job in queue_jobs],
+            [queue_job.queue.value for queue_job in queue_jobs],
+            [queue_job.lane for queue_job in queue_jobs],
+            [queue_job.priority.value for queue_job in queue_jobs],
+            [queue_job.max_attempts for queue_job in queue_jobs],
+            [queue_job.run_at for queue_job in queue_jobs],
+            [queue_job.trace_context for queue_job in queue_jobs],
+        )
+
+    async def promote_due(self, *, limit: int) -> int:
+        """Make due queue jobs AVAILABLE."""
+        status = await self._execute("promote_due", limit)
+        return int(status.rpartition(" ")[2])
+
+    async def next_due_in(self) -> timedelta | None:
+        """Return how long until the next one falls due."""
+        rows = await self._fetch("next_due_in")
+        return rows[0][0] if rows else None
+
+    async def ring(
+        self, queue: Queue, *, limit: int, from_environment: UUID, answer_within: timedelta
+    ) -> list[OpenLane]:
+        """Open idle lanes."""
+        rows = await self._fetch("ring", queue.value, limit, from_environment, answer_within)
+        return [OpenLane(queue, row["lane"], row["environment_id"], alone=False) for row in rows]
+
+    async def overdue_lanes(self, *, limit: int) -> list[tuple[Queue, str, bool]]:
+        """Lock lanes whose lease ran out."""
+        rows = await self._fetch("overdue_lanes", limit)
+        return [(Queue(row["queue"]), row["lane"], row["running"]) for row in rows]
+
+    async def rescue_running(self, lanes: Sequence[tuple[Queue, str]], *, max_rescues: int) -> list[FinalQueueJob]:
+        """Give the queue jobs of dead owners back."""
+        abandoned = await self._fetch("lock_abandoned", *_names(lanes))
+        rows = await self._fetch("rescue_running", [row["id"] for row in abandoned], max_rescues)
+        ended = [row for row in rows if QueueJobState(row["state"]).is_final]
+        return [_final(row, reason="LEASE_EXPIRED", message="Its runner vanished too often.") for row in ended]
+
+    async def ring_again(self, lanes: Sequence[tuple[Queue, str]], *, answer_within: timedelta) -> list[OpenLane]:
+        """Ring locked lanes once more."""
+        rows = await self._fetch("ring_again", *_names(lanes), answer_within)
+        return [OpenLane(Queue(row["queue"]), row["lane"], row["environment_id"], alone=row["suspect"]) for row in rows]
+
+    async def lock_rung_lanes(self, queue: Queue, lanes: Sequence[str]) -> list[RungLane]:
+        """Lock the RUNG ones of `lanes`."""
+        rows = await self._fetch("lock_rung_lanes", queue.value, lanes)
+        return [RungLane(row["lane"], row["rings"], row["suspect"]) for row in rows]
+
+    async def mark_suspect(self, queue: Queue, lanes: Sequence[str]) -> None:
+        """Note that a call began on lanes that had been rung before."""
+        await self._execute("mark_suspect", queue.value, lanes)
+
+    async def extend_rung_lane(self, queue: Queue, lane: str, *, answer_within: timedelta) -> None:
+        """Keep a lane open for a further call."""
+        await self._execute("extend_rung_lane", queue.value, lane, answer_within)
+
+    async def pull(self, queue: Queue, lanes: Sequence[str], *, limit: int) -> list[QueueJob]:
+        """Lock the next queue jobs of locked lanes."""
+        chosen = await self._fetch("due_of_lanes", queue.value, lanes, limit)
+        if not chosen:
+            return []
+        rows = await self._fetch("lock_available", [row["id"] for row in chosen])
+        rows.sort(key=lambda row: (row["priority"], row["run_at"], row["seq"]))
+        return [_queue_job(row) for row in rows]
+
+    async def close_lanes(self, queue: Queue, lanes: Sequence[str]) -> None:
+        """Make lanes idle; a relay looks again, because work may have come in meanwhile."""
+        self._changed()
+        await self._execute("close_lanes", queue.value, lanes)
+
+    async def start(self, queue_job: QueueJob, *, lease: timedelta) -> int:
+        """Begin an attempt that calls a customer."""
+        await self._execute("start_queue_job", queue_job.id)
+        rows = await self._fetch("start_lane", queue_job.queue.value, queue_job.lane, lease)
+        claim: int = rows[0]["claim"]
+        return claim
+
+    async def renew(self, claims: Sequence[int], *, lease: timedelta) -> set[int]:
+        """Renew leases."""
+        return {row["claim"] for row in await self._fetch("renew", claims, lease)}
+
+    async def release(self, claim: int) -> bool:
+        """Close the lane of a claim."""
+        self._changed()
+        return bool(await self._fetch("release", claim))
+
+    async def lock_running(self, queue_job_id: UUID, *, attempt: int) -> WaitingQueueJob | None:
+        """Lock the queue job of this attempt."""
+        return _waiting(await self._fetch("lock_running", queue_job_id, attempt))
+
+    async def begin_alone(self, queue_job_id: UUID) -> int:
+        """Count an attempt as begun and not ended."""
+        rows = await self._fetch("begin_alone", queue_job_id)
+        return int(rows[0]["rescues"])
+
+    async def end_alone(self, queue_job_id: UUID) -> None:
+        """Take back that an attempt began, because this transaction ends it."""
+        await self._execute("end_alone", queue_job_id)
+
+    async def complete(self, queue_jobs: Sequence[QueueJob]) -> None:
+        """End queue jobs that did what they were for.
+
+        Raises:
+            LostQueueJobError: one of them was no longer AVAILABLE or RUNNING.
+        """
+        rows = await self._fetch("complete", [queue_job.id for queue_job in queue_jobs])
+        if len(rows) != len(queue_jobs):
+            raise LostQueueJobError(f"{len(queue_jobs) - len(rows)} of {len(queue_jobs)} queue jobs were not held.")
+
+    async def fail(self, failures: Sequence[Failure]) -> list[FinalQueueJob]:
+        """Store failed attempts."""
+        self._changed()
+        rows = await self._fetch(
+            "fail",
+            [failure.queue_job_id for failure in failures],
+            [failure.reason for failure in failures],
+            [failure.message for failure in failures],
+            [failure.retry_in for failure in failures],
+            [failure.counts_attempt for failure in failures],
+        )
+        return [
+            _final(row, reason=row["reason"], message=row["message"]) for row in rows if row["state"] == "DISCARDED"
+        ]
+
+    async def cancel(self, queue_job_ids: Sequence[UUID], *, message: str) -> list[FinalQueueJob]:
+        """End queue jobs that are not final."""
+        rows = await self._fetch("cancel", queue_job_ids, message)
+        return [_final(row, reason="CANCELLED", message=message) for row in rows]
+
+    async def cancel_lane(self, lane: str, *, message: str) -> list[FinalQueueJob]:
+        """Cancel what waits in a lane and ask what runs to stop."""
+        rows = await self._fetch("lock_lane_everywhere", lane)
+        running = [row["id"] for row in rows if row["state"] == "RUNNING"]
+        waiting = [row["id"] for row in rows if row["state"] != "RUNNING"]
+        await self._execute("request_cancel", running)
+        return await self.cancel(waiting, message=message)
+
+    async def supersede_lane(self, queue: Queue, lane: str) -> int:
+        """End the waiting queue jobs of a lane because newer ones replace them."""
+        rows = await self._fetch("lock_waiting_of_lane", queue.value, lane)
+        if rows:
+            await self._execute("supersede", [row["id"] for row in rows])
+        return len(rows)
+
+    async def now(self) -> datetime:
+        """Read the database's clock."""
+        now: datetime = (await self._fetch("now"))[0][0]
+        return now
+
+    async def serialize(self, key: str) -> None:
+        """Wait for every other transaction that named this key."""
+        await self._execute("serialize", key)
+
+    async def window(self, key: str, value: str) -> Window | None:
+        """Read who claimed a key last."""
+        rows = await self._fetch("window", key, value)
+        return Window(rows[0]["queue_job_id"], rows[0]["expires_at"], rows[0]["now"]) if rows else None
+
+    async def claim_window(self, key: str, value: str, *, queue_job_id: UUID, lasting: timedelta) -> None:
+        """Claim a key for a queue job."""
+        await self._execute("claim_window", key, value, queue_job_id, lasting)
+
+    async def open_windows(self, queue_job_ids: Sequence[UUID]) -> None:
+        """Give up the keys that queue jobs hold."""
+        await self._execute("open_windows", queue_job_ids)
+
+    async def lock_queue_job(self, queue_job_id: UUID) -> WaitingQueueJob | None:
+        """Lock one queue job."""
+        return _waiting(await self._fetch("lock_queue_job", queue_job_id))
+
+    async def reschedule(
+        self, queue_job_id: UUID, *, run_at: datetime | None, args: Mapping[str, Any], priority: Priority
+    ) -> datetime:
+        """Give a waiting queue job new arguments and perhaps an earlier time."""
+        self._changed()
+        rows = await self._fetch("reschedule", queue_job_id, run_at, _json(args), priority.value)
+        moved: datetime = rows[0]["run_at"]
+        return moved
+
+    async def get(self, queue_job_id: UUID) -> QueueJobRecord | None:
+        """Read one queue job."""
+        rows = await self._fetch("get", queue_job_id)
+        return _record(rows[0]) if rows else None
+
+    async def list_queue_jobs(self, wanted: QueueJobFilter, *, limit: int, before: UUID | None) -> list[QueueJobRecord]:
+        """Read queue jobs, newest first."""
+        rows = await self._fetch(
+            "list_queue_jobs",
+            wanted.environment_id,
+            wanted.organization_id,
+            wanted.queue.value if wanted.queue else None,
+            wanted.state.value if wanted.state else None,
+            wanted.kind,
+            wanted.lane,
+            before,
+            limit,
+        )
+        return [_record(row) for row in rows]
+
+    async def stats(
+        self, *, environment_id: UUID | None, organization_id: UUID | None, known_kinds: Sequence[str]
+    ) -> list[QueueStats]:
+        """Read each queue's depth and ages."""
+        seen = (environment_id, organization_id)
+        counts = await self._fetch("count_states", *seen)
+        ages = {row["queue"]: row for row in await self._fetch("waiting_ages", *seen, known_kinds)}
+        lanes = {row["queue"]: row["lanes"] for row in await self._fetch("count_open_lanes", *seen)}
+        return [
+            QueueStats(
+                queue=queue,
+                counts={
+                    QueueJobState(row["state"]): row["queue_jobs"] for row in counts if row["queue"] == queue.value
+                },
+                oldest_available_seconds=(ages[queue.value]["oldest_seconds"] or 0.0) if queue.value in ages else 0.0,
+                open_lanes=lanes.get(queue.value, 0),
+                unknown_kinds=ages[queue.value]["unknown_kinds"] if queue.value in ages else 0,
+            )
+            for queue in Queue
+        ]
+
+    async def _fetch(self, block: str, *arguments: object) -> list[asyncpg.Record]:
+        with translated():
+            return await self._connection.fetch(_SQL[block], *arguments)
+
+    async def _execute(self, block: str, *arguments: object) -> str:
+        with translated():
+            return await self._connection.execute(_SQL[block], *arguments)
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _names(lanes: Sequence[tuple[Queue, str]]) -> tuple[list[str], list[str]]:
+    return [queue.value for queue, _ in lanes], [lane for _, lane in lanes]
+
+
+def _queue_job(row: asyncpg.Record) -> QueueJob:
+    return QueueJob(
+        id=row["id"],
+        environment_id=row["environment_id"],
+        kind=row["kind"],
+        args=json.loads(row["args"]),
+        queue=Queue(row["queue"]),
+        lane=row["lane"],
+        priority=Priority(row["priority"]),
+        attempt=row["attempt"] + 1,
+        max_attempts=row["max_attempts"],
+        rescues=row["rescues"],
+        run_at=row["run_at"],
+    )
+
+
+def _final(row: asyncpg.Record, *, reason: str, message: str) -> FinalQueueJob:
+    return FinalQueueJob(
+        id=row["id"],
+        kind=row["kind"],
+        args=json.loads(row["args"]),
+        environment_id=row["environment_id"],
+        state=QueueJobState(row["state"]),
+        reason=reason,
+        message=message,
+    )
+
+
+def _waiting(rows: Sequence[asyncpg.Record]) -> WaitingQueueJob | None:
+    if not rows:
+        return None
+    row = rows[0]
+    return WaitingQueueJob(row["id"], QueueJobState(row["state"]), row["run_at"], row["cancel_requested"])
+
+
+def _record(row: asyncpg.Record) -> QueueJobRecord:
+    return QueueJobRecord(
+        id=row["id"],
+        environment_id=row["environment_id"],
+        kind=row["kind"],
+        args_json=row["args"],
+        queue=Queue(row["queue"]),
+        lane=row["lane"],
+        priority=Priority(row["priority"]),
+        state=QueueJobState(row["state"]),
+        run_at=row["run_at"],
+        attempt=row["attempt"],
+        max_attempts=row["max_attempts"],
+        rescues=row["rescues"],
+        errors=tuple(
+            QueueJobError(datetime.fromisoformat(entry["time"]), entry["attempt"], entry["reason"], entry["message"])
+            for entry in json.loads(row["errors"])
+        ),
+        cancel_requested_at=row["cancel_requested_at"],
+        created_at=row["created_at"],
+        started_at=row["started_at"],
+        finalized_at=row["finalized_at"],
+    )

@@ -1,0 +1,207 @@
+"""The store on PostgreSQL: three pools, and transactions that know their statements."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Final, TypeVar, cast
+
+import asyncpg
+
+from services.endpoints.domain.errors import ConflictError, DatabaseUnavailableError
+from services.endpoints.domain.ports.store import Pool
+from services.endpoints.store.catalog import PostgresCatalog
+from services.endpoints.store.endpoints import PostgresEndpoints
+from services.endpoints.store.errors import translated
+from services.endpoints.store.indexes import PostgresIndexes
+from services.endpoints.store.ledger import PostgresLedger
+from services.endpoints.store.requests import PostgresRequests
+from services.endpoints.store.tenancy import PostgresTenancy
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+
+_Result = TypeVar("_Result")
+_Connection = asyncpg.Connection[asyncpg.Record]
+
+_ATTEMPTS: Final = 3
+_ACQUIRE_WITHIN: Final = timedelta(seconds=5)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSettings:
+    """How one pool behaves; the timeouts are PostgreSQL's own."""
+
+    max_size: int
+    statement_timeout: timedelta
+    lock_timeout: timedelta
+    idle_in_transaction_timeout: timedelta = timedelta(seconds=5)
+    tcp_user_timeout: timedelta = timedelta(seconds=10)
+
+    def server_settings(self, application_name: str) -> dict[str, str]:
+        """Return the settings each connection starts with."""
+        return {
+            "application_name": application_name,
+            "statement_timeout": _milliseconds(self.statement_timeout),
+            "lock_timeout": _milliseconds(self.lock_timeout),
+            "idle_in_transaction_session_timeout": _milliseconds(self.idle_in_transaction_timeout),
+            "tcp_user_timeout": _milliseconds(self.tcp_user_timeout),
+            "jit": "off",
+        }
+
+
+DEFAULT_POOLS: Final[Mapping[Pool, PoolSettings]] = {
+    Pool.CALLERS: PoolSettings(12, statement_timeout=timedelta(seconds=5), lock_timeout=timedelta(seconds=2)),
+    Pool.CALL_BACKS: PoolSettings(12, statement_timeout=timedelta(seconds=20), lock_timeout=timedelta(seconds=5)),
+    Pool.RELAY: PoolSettings(4, statement_timeout=timedelta(seconds=5), lock_timeout=timedelta(seconds=1)),
+}
+
+
+@dataclass
+class PostgresTransaction:
+    """One connection with its statements grouped by noun."""
+
+    connection: _Connection
+    has_changed_ledger: bool = field(default=False)
+
+    @cached_property
+    def tenancy(self) -> PostgresTenancy:
+        """Organizations, projects, environments and tokens."""
+        return PostgresTenancy(self.connection)
+
+    @cached_property
+    def requests(self) -> PostgresRequests:
+        """Request ids."""
+        return PostgresRequests(self.connection)
+
+    @cached_property
+    def endpoints(self) -> PostgresEndpoints:
+        """Endpoints."""
+        return PostgresEndpoints(self.connection)
+
+    @cached_property
+    def indexes(self) -> PostgresIndexes:
+        """Endpoint indexes and their items."""
+        return PostgresIndexes(self.connection)
+
+    @cached_property
+    def catalog(self) -> PostgresCatalog:
+        """Jobs, sources, dynamic triggers and schedules."""
+        return PostgresCatalog(self.connection)
+
+    @cached_property
+    def ledger(self) -> PostgresLedger:
+        """Queue jobs, lanes and windows."""
+        return PostgresLedger(self.connection, changed=self._note_change)
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """Open a savepoint."""
+        async with _begun(self.connection):
+            yield
+
+    def _note_change(self) -> None:
+        self.has_changed_ledger = True
+
+
+class PostgresStore:
+    """Gives transactions from a pool per kind of work, and wakes the relays after commits that changed the ledger."""
+
+    def __init__(
+        self,
+        *,
+        database_url: str,
+        on_ledger_change: Callable[[], None],
+        pools: Mapping[Pool, PoolSettings] = DEFAULT_POOLS,
+    ) -> None:
+        """Prepare; `open` connects."""
+        self._database_url = database_url
+        self._on_ledger_change = on_ledger_change
+        self._settings = pools
+        self._pools: dict[Pool, asyncpg.Pool[asyncpg.Record]] = {}
+
+    async def open(self) -> None:
+        """Connect one connection per pool, so that a wrong address shows at once.
+
+        Raises:
+            DatabaseUnavailableError: PostgreSQL cannot be reached.
+        """
+        for pool, settings in self._settings.items():
+            with translated():
+                self._pools[pool] = await asyncpg.create_pool(
+                    self._database_url,
+                    min_size=1,
+                    max_size=settings.max_size,
+                    timeout=_ACQUIRE_WITHIN.total_seconds(),
+                    server_settings=settings.server_settings(f"kongflow {pool.value}"),
+                    reset=_keep_as_it_is,
+                )
+
+    async def close(self) -> None:
+        """Give every connection back and end them."""
+        for pool in self._pools.values():
+            await pool.close()
+        self._pools.clear()
+
+    @asynccontextmanager
+    async def transaction(self, pool: Pool = Pool.CALLERS) -> AsyncIterator[PostgresTransaction]:
+        """Begin a transaction."""
+        async with self.reading(pool) as transaction, _begun(transaction.connection):
+            yield transaction
+        if transaction.has_changed_ledger:
+            self._on_ledger_change()
+
+    @asynccontextmanager
+    async def reading(self, pool: Pool = Pool.CALLERS) -> AsyncIterator[PostgresTransaction]:
+        """Lend a connection."""
+        if pool not in self._pools:
+            raise DatabaseUnavailableError("The store is not open.", retry_after=timedelta(seconds=1))
+        with translated():
+            lent = await self._pools[pool].acquire(timeout=_ACQUIRE_WITHIN.total_seconds())
+        try:
+            # The pool lends a proxy that behaves as the connection it stands for.
+            yield PostgresTransaction(cast("_Connection", lent))
+        finally:
+            await self._pools[pool].release(lent)
+
+    async def transact(
+        self, work: Callable[[PostgresTransaction], Awaitable[_Result]], pool: Pool = Pool.CALLERS
+    ) -> _Result:
+        """Run `work` in a transaction, again when the database gave way."""
+        for attempt in range(1, _ATTEMPTS):
+            try:
+                async with self.transaction(pool) as transaction:
+                    return await work(transaction)
+            except ConflictError:
+                await asyncio.sleep(0.01 * attempt * (1 + random.random()))  # noqa: S311 - jitter, no secret
+        async with self.transaction(pool) as transaction:
+            return await work(transaction)
+
+
+@asynccontextmanager
+async def _begun(connection: _Connection) -> AsyncIterator[None]:
+    """Begin a transaction, or a savepoint inside one, and end it with the block."""
+    transaction = connection.transaction()
+    with translated():
+        await transaction.start()
+    try:
+        yield
+    except BaseException:
+        if not connection.is_closed():
+            with translated():
+                await transaction.rollback()
+        raise
+    with translated():
+        await transaction.commit()
+
+
+async def _keep_as_it_is(_connection: _Connection) -> None:
+    """Give a connection back without a round trip: nothing here outlives its transaction."""
+
+
+def _milliseconds(duration: timedelta) -> str:
+    return str(int(duration.total_seconds() * 1000))

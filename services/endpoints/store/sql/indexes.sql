@@ -1,0 +1,148 @@
+-- name: insert
+-- Inserts a PENDING index.
+INSERT INTO endpoint_indexes (id, endpoint_id, source, source_data, reason, queue_job_id)
+VALUES ($1, $2, $3, $4::jsonb, $5, $6)
+RETURNING
+    id, endpoint_id, state, stats::text AS stats, NULL::text AS data, source, source_data::text AS source_data, reason,
+    error, sequence, revision, queue_job_id, created_at, updated_at, 0 AS items, 0 AS pending_items
+
+-- name: join
+-- Gives a waiting index the last request's reason and source data.
+UPDATE endpoint_indexes SET source_data = $2::jsonb, reason = $3, revision = revision + 1, updated_at = now()
+WHERE queue_job_id = $1
+RETURNING
+    id, endpoint_id, state, stats::text AS stats, NULL::text AS data, source, source_data::text AS source_data, reason,
+    error, sequence, revision, queue_job_id, created_at, updated_at, 0 AS items, 0 AS pending_items
+
+-- name: begin
+-- Makes an index FETCHING under the number that orders it among its endpoint's indexes.
+UPDATE endpoint_indexes SET state = 'FETCHING', sequence = $2, revision = revision + 1, updated_at = now()
+WHERE id = $1
+RETURNING
+    id, endpoint_id, state, stats::text AS stats, NULL::text AS data, source, source_data::text AS source_data, reason,
+    error, sequence, revision, queue_job_id, created_at, updated_at, 0 AS items, 0 AS pending_items
+
+-- name: wait_again
+-- Makes an index wait for its next attempt.
+UPDATE endpoint_indexes SET state = 'PENDING', error = $2, revision = revision + 1, updated_at = now()
+WHERE id = $1 AND state IN ('PENDING', 'FETCHING')
+
+-- name: fail
+-- Ends an index whose fetch failed for good.
+UPDATE endpoint_indexes SET state = 'FAILED', error = $2, revision = revision + 1, updated_at = now()
+WHERE id = $1 AND state IN ('PENDING', 'FETCHING')
+
+-- name: store_answer
+-- Stores what the endpoint answered.
+UPDATE endpoint_indexes SET
+    state = 'REGISTERING', data = $2::jsonb, stats = $3::jsonb, error = NULL, revision = revision + 1, updated_at = now()
+WHERE id = $1
+
+-- name: insert_items
+-- Stores the items of an answer.
+INSERT INTO endpoint_index_items (index_id, ordinal, kind, key, version, state, reason)
+SELECT $1, item.ordinal, item.kind, item.key, item.version, item.state, item.reason
+FROM unnest($2::integer[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
+    AS item (ordinal, kind, key, version, state, reason)
+
+-- name: older_unsettled
+-- Locks the endpoint's older indexes that are still registering, by id.
+SELECT id FROM endpoint_indexes
+WHERE endpoint_id = $1 AND sequence < $2 AND state = 'REGISTERING'
+ORDER BY id
+FOR UPDATE
+
+-- name: supersede_items
+-- Ends the PENDING items of older indexes.
+UPDATE endpoint_index_items SET
+    state = 'SUPERSEDED', reason = 'A newer index of the endpoint replaced it.', updated_at = now()
+WHERE index_id = ANY($1::uuid[]) AND state = 'PENDING'
+
+-- name: set_items
+-- Stores what became of PENDING items.
+UPDATE endpoint_index_items SET state = result.state, reason = result.reason, updated_at = now()
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[]) AS result (index_id, kind, key, state, reason)
+WHERE endpoint_index_items.index_id = result.index_id
+    AND endpoint_index_items.kind = result.kind
+    AND endpoint_index_items.key = result.key
+    AND endpoint_index_items.state = 'PENDING'
+
+-- name: lock
+-- Locks indexes by id.
+SELECT id FROM endpoint_indexes WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE
+
+-- name: settle
+-- Recomputes indexes from their items: still registering while one is PENDING, else final.
+UPDATE endpoint_indexes SET
+    state = CASE
+        WHEN counted.pending > 0 THEN 'REGISTERING'
+        WHEN counted.bad = 0 THEN 'SUCCEEDED'
+        WHEN counted.good = 0 THEN 'FAILED'
+        ELSE 'PARTIALLY_SUCCEEDED'
+    END,
+    error = CASE
+        WHEN counted.pending = 0 AND counted.bad > 0 AND counted.good = 0
+            THEN 'None of the ' || counted.bad || ' items the endpoint offers was accepted.'
+    END,
+    stats = endpoint_indexes.stats || jsonb_build_object('failedItems', counted.bad),
+    revision = endpoint_indexes.revision + 1,
+    updated_at = now()
+FROM (
+    SELECT
+        wanted.id,
+        count(*) FILTER (WHERE item.state = 'PENDING') AS pending,
+        count(*) FILTER (WHERE item.state IN ('REFUSED', 'FAILED')) AS bad,
+        count(*) FILTER (WHERE item.state IN ('REGISTERED', 'CHANGED', 'UNCHANGED', 'SUPERSEDED', 'DISABLED')) AS good
+    FROM unnest($1::uuid[]) AS wanted (id)
+    LEFT JOIN endpoint_index_items AS item ON item.index_id = wanted.id
+    GROUP BY wanted.id
+) AS counted
+WHERE endpoint_indexes.id = counted.id AND endpoint_indexes.state = 'REGISTERING'
+RETURNING endpoint_indexes.state, endpoint_indexes.queue_job_id
+
+-- name: get
+-- Reads one index, its data only when asked.
+SELECT
+    id, endpoint_id, state, stats::text AS stats, CASE WHEN $2 THEN data::text END AS data, source,
+    source_data::text AS source_data, reason, error, sequence, revision, queue_job_id, created_at, updated_at,
+    (SELECT count(*) FROM endpoint_index_items AS item WHERE item.index_id = endpoint_indexes.id) AS items,
+    (
+        SELECT count(*) FROM endpoint_index_items AS item
+        WHERE item.index_id = endpoint_indexes.id AND item.state = 'PENDING'
+    ) AS pending_items
+FROM endpoint_indexes
+WHERE id = $1
+
+-- name: get_by_queue_job
+-- Reads the index that a queue job carries out.
+SELECT
+    id, endpoint_id, state, stats::text AS stats, NULL::text AS data, source, source_data::text AS source_data, reason,
+    error, sequence, revision, queue_job_id, created_at, updated_at, 0 AS items, 0 AS pending_items
+FROM endpoint_indexes
+WHERE queue_job_id = $1
+
+-- name: list_indexes
+-- Reads an endpoint's indexes, newest first.
+SELECT
+    id, endpoint_id, state, stats::text AS stats, NULL::text AS data, source, source_data::text AS source_data, reason,
+    error, sequence, revision, queue_job_id, created_at, updated_at,
+    (SELECT count(*) FROM endpoint_index_items AS item WHERE item.index_id = endpoint_indexes.id) AS items,
+    (
+        SELECT count(*) FROM endpoint_index_items AS item
+        WHERE item.index_id = endpoint_indexes.id AND item.state = 'PENDING'
+    ) AS pending_items
+FROM endpoint_indexes
+WHERE endpoint_id = $1 AND ($2::uuid IS NULL OR id < $2)
+ORDER BY id DESC
+LIMIT $3
+
+-- name: list_items
+-- Reads an index's items in the order of the answer.
+SELECT index_id, ordinal, kind, key, version, state, reason, created_at, updated_at
+FROM endpoint_index_items
+WHERE index_id = $1
+    AND ($2::text IS NULL OR kind = $2)
+    AND ($3::text IS NULL OR state = $3)
+    AND ordinal > $4
+ORDER BY ordinal
+LIMIT $5

@@ -1,0 +1,388 @@
+-- name: enqueue
+-- Inserts queue jobs; what is due already is AVAILABLE from the start.
+INSERT INTO queue_jobs
+    (id, environment_id, kind, args, queue, lane, priority, max_attempts, run_at, state, trace_context)
+SELECT
+    new.id, new.environment_id, new.kind, new.args, new.queue, new.lane, new.priority, new.max_attempts,
+    coalesce(new.run_at, clock_timestamp()),
+    CASE WHEN new.run_at > clock_timestamp() THEN 'SCHEDULED' ELSE 'AVAILABLE' END,
+    new.trace_context
+FROM unnest(
+    $1::uuid[], $2::uuid[], $3::text[], $4::jsonb[], $5::text[], $6::text[], $7::smallint[], $8::smallint[],
+    $9::timestamptz[], $10::text[]
+) AS new (id, environment_id, kind, args, queue, lane, priority, max_attempts, run_at, trace_context)
+
+-- name: promote_due
+-- Makes due queue jobs AVAILABLE, oldest first, leaving those that another relay is promoting.
+WITH due AS (
+    SELECT id FROM queue_jobs
+    WHERE state = 'SCHEDULED' AND run_at <= clock_timestamp()
+    ORDER BY run_at
+    LIMIT $1
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE queue_jobs SET state = 'AVAILABLE'
+FROM due
+WHERE queue_jobs.id = due.id AND queue_jobs.state = 'SCHEDULED'
+
+-- name: next_due_in
+-- Says how long until the next SCHEDULED queue job falls due.
+SELECT run_at - clock_timestamp() FROM queue_jobs WHERE state = 'SCHEDULED' ORDER BY run_at LIMIT 1
+
+-- name: ring
+-- Opens idle lanes with AVAILABLE work by two nested skip scans: the environments, then each one's lanes by priority.
+WITH RECURSIVE environment AS (
+    (
+        SELECT environment_id FROM queue_jobs
+        WHERE queue = $1 AND state = 'AVAILABLE'
+        ORDER BY environment_id
+        LIMIT 1
+    )
+    UNION ALL
+    SELECT following.environment_id
+    FROM environment
+    CROSS JOIN LATERAL (
+        SELECT queue_jobs.environment_id FROM queue_jobs
+        WHERE queue = $1 AND state = 'AVAILABLE' AND queue_jobs.environment_id > environment.environment_id
+        ORDER BY queue_jobs.environment_id
+        LIMIT 1
+    ) AS following
+),
+idle AS (
+    SELECT environment.environment_id, closed.lane
+    FROM environment
+    CROSS JOIN LATERAL (
+        SELECT lanes.lane, row_number() OVER () AS place
+        FROM (
+            WITH RECURSIVE step AS (
+                (
+                    SELECT priority, lane FROM queue_jobs
+                    WHERE queue = $1 AND state = 'AVAILABLE' AND environment_id = environment.environment_id
+                    ORDER BY priority, lane
+                    LIMIT 1
+                )
+                UNION ALL
+                SELECT following.priority, following.lane
+                FROM step
+                CROSS JOIN LATERAL (
+                    SELECT queue_jobs.priority, queue_jobs.lane FROM queue_jobs
+                    WHERE queue = $1 AND state = 'AVAILABLE' AND environment_id = environment.environment_id
+                        AND (queue_jobs.priority, queue_jobs.lane) > (step.priority, step.lane)
+                    ORDER BY queue_jobs.priority, queue_jobs.lane
+                    LIMIT 1
+                ) AS following
+            )
+            SELECT lane FROM step
+            WHERE NOT EXISTS (SELECT FROM queue_lanes AS open WHERE open.queue = $1 AND open.lane = step.lane)
+                AND NOT EXISTS (
+                    SELECT FROM queue_pauses AS pause
+                    WHERE pause.queue = $1 AND (pause.lane IS NULL OR pause.lane = step.lane)
+                )
+            LIMIT (SELECT greatest($2 / count(*), 8) FROM environment)
+        ) AS lanes
+    ) AS closed
+    ORDER BY closed.place, environment.environment_id < $3, environment.environment_id
+    LIMIT $2
+)
+INSERT INTO queue_lanes (queue, lane, environment_id, state, lease_until)
+SELECT $1, lane, min(environment_id::text)::uuid, 'RUNG', clock_timestamp() + $4::interval
+FROM idle
+GROUP BY lane
+ORDER BY lane
+ON CONFLICT (queue, lane) DO NOTHING
+RETURNING lane, environment_id
+
+-- name: overdue_lanes
+-- Locks lanes whose lease ran out and that nobody else is rescuing.
+SELECT queue, lane, state = 'RUNNING' AS running
+FROM queue_lanes
+WHERE lease_until < clock_timestamp()
+ORDER BY queue, lane
+LIMIT $1
+FOR UPDATE SKIP LOCKED
+
+-- name: lock_abandoned
+-- Locks the RUNNING queue jobs of dead owners' lanes, by id.
+SELECT queue_jobs.id
+FROM queue_jobs
+JOIN unnest($1::text[], $2::text[]) AS overdue (queue, lane) USING (queue, lane)
+WHERE queue_jobs.state = 'RUNNING'
+ORDER BY queue_jobs.id
+FOR UPDATE OF queue_jobs
+
+-- name: rescue_running
+-- Gives RUNNING queue jobs back without counting the attempt, or ends those that were rescued too often or cancelled.
+UPDATE queue_jobs SET
+    state = CASE
+        WHEN cancel_requested_at IS NOT NULL THEN 'CANCELLED'
+        WHEN rescues >= $2 THEN 'DISCARDED'
+        ELSE 'AVAILABLE'
+    END,
+    attempt = CASE WHEN cancel_requested_at IS NULL AND rescues < $2 THEN attempt - 1 ELSE attempt END,
+    rescues = rescues + 1,
+    errors = errors || jsonb_build_object(
+        'time', clock_timestamp(), 'attempt', attempt, 'reason', 'LEASE_EXPIRED',
+        'message', 'The process that ran it stopped renewing its lease.'
+    ),
+    finalized_at = CASE WHEN cancel_requested_at IS NOT NULL OR rescues >= $2 THEN clock_timestamp() END
+WHERE id = ANY($1::uuid[]) AND state = 'RUNNING'
+RETURNING id, kind, args::text AS args, environment_id, state
+
+-- name: ring_again
+-- Rings locked lanes once more; a suspect one must travel alone.
+UPDATE queue_lanes SET
+    state = 'RUNG', claim = NULL, rings = rings + 1, lease_until = clock_timestamp() + $3::interval
+FROM unnest($1::text[], $2::text[]) AS overdue (queue, lane)
+WHERE queue_lanes.queue = overdue.queue AND queue_lanes.lane = overdue.lane
+RETURNING queue_lanes.queue, queue_lanes.lane, queue_lanes.environment_id, queue_lanes.suspect
+
+-- name: lock_rung_lanes
+-- Locks the lanes of a call back that are RUNG, in name order.
+SELECT lane, rings, suspect
+FROM queue_lanes
+WHERE queue = $1 AND lane = ANY($2::text[]) AND state = 'RUNG'
+ORDER BY lane
+FOR UPDATE
+
+-- name: mark_suspect
+-- Notes that a call began on lanes that had been rung before.
+UPDATE queue_lanes SET suspect = true WHERE queue = $1 AND lane = ANY($2::text[]) AND state = 'RUNG'
+
+-- name: extend_rung_lane
+-- Keeps a RUNG lane open for a further call.
+UPDATE queue_lanes SET lease_until = clock_timestamp() + $3::interval
+WHERE queue = $1 AND lane = $2 AND state = 'RUNG'
+
+-- name: due_of_lanes
+-- Chooses the next queue jobs of locked lanes: first each lane's first, then each lane's second, and so on.
+SELECT candidate.id
+FROM unnest($2::text[]) AS wanted (lane)
+CROSS JOIN LATERAL (
+    SELECT id, row_number() OVER (ORDER BY priority, run_at, seq) AS place
+    FROM (
+        SELECT id, priority, run_at, seq
+        FROM queue_jobs
+        WHERE queue = $1 AND lane = wanted.lane AND state = 'AVAILABLE'
+        ORDER BY priority, run_at, seq
+        LIMIT $3
+    ) AS due
+) AS candidate
+WHERE NOT EXISTS (
+    SELECT FROM queue_pauses AS pause
+    WHERE pause.queue = $1 AND (pause.lane IS NULL OR pause.lane = wanted.lane)
+)
+ORDER BY candidate.place, wanted.lane
+LIMIT $3
+
+-- name: lock_available
+-- Locks chosen queue jobs in id order, those that are AVAILABLE still.
+SELECT
+    id, environment_id, kind, args::text AS args, queue, lane, priority, attempt, max_attempts, rescues, run_at, seq
+FROM queue_jobs
+WHERE id = ANY($1::uuid[]) AND state = 'AVAILABLE'
+ORDER BY id
+FOR UPDATE
+
+-- name: close_lanes
+-- Makes lanes idle again.
+DELETE FROM queue_lanes WHERE queue = $1 AND lane = ANY($2::text[]) AND state = 'RUNG'
+
+-- name: start_queue_job
+-- Begins an attempt.
+UPDATE queue_jobs SET state = 'RUNNING', attempt = attempt + 1, started_at = clock_timestamp()
+WHERE id = $1 AND state = 'AVAILABLE'
+
+-- name: start_lane
+-- Takes a locked lane with a claim that is never used twice.
+UPDATE queue_lanes SET state = 'RUNNING', claim = nextval('queue_claims'), lease_until = clock_timestamp() + $3::interval
+WHERE queue = $1 AND lane = $2 AND state = 'RUNG'
+RETURNING claim
+
+-- name: renew
+-- Renews the leases of all calls that one server holds.
+UPDATE queue_lanes SET lease_until = clock_timestamp() + $2::interval
+WHERE claim = ANY($1::bigint[]) AND state = 'RUNNING'
+RETURNING claim
+
+-- name: release
+-- Closes the lane of a claim; nothing is deleted when a newer owner has it.
+DELETE FROM queue_lanes WHERE claim = $1 AND state = 'RUNNING' RETURNING claim
+
+-- name: lock_running
+-- Locks the queue job that this attempt runs.
+SELECT id, state, run_at, cancel_requested_at IS NOT NULL AS cancel_requested
+FROM queue_jobs
+WHERE id = $1 AND state = 'RUNNING' AND attempt = $2
+FOR UPDATE
+
+-- name: begin_alone
+-- Counts an attempt of a suspect lane as begun and not ended.
+UPDATE queue_jobs SET rescues = rescues + 1, started_at = clock_timestamp()
+WHERE id = $1 AND state = 'AVAILABLE'
+RETURNING rescues
+
+-- name: end_alone
+-- Takes back that an attempt of a suspect lane began.
+UPDATE queue_jobs SET rescues = rescues - 1 WHERE id = $1 AND state = 'AVAILABLE'
+
+-- name: complete
+-- Ends queue jobs that did what they were for.
+UPDATE queue_jobs SET
+    state = 'COMPLETED',
+    attempt = CASE WHEN state = 'RUNNING' THEN attempt ELSE attempt + 1 END,
+    started_at = coalesce(started_at, clock_timestamp()),
+    finalized_at = clock_timestamp()
+WHERE id = ANY($1::uuid[]) AND state IN ('AVAILABLE', 'RUNNING')
+RETURNING id
+
+-- name: fail
+-- Stores failed attempts: back to SCHEDULED with a delay, or DISCARDED where there is none.
+UPDATE queue_jobs SET
+    state = CASE WHEN failed.retry_in IS NULL THEN 'DISCARDED' ELSE 'SCHEDULED' END,
+    attempt = queue_jobs.attempt
+        + CASE WHEN queue_jobs.state = 'RUNNING' THEN 0 ELSE 1 END
+        - CASE WHEN failed.counts_attempt OR failed.retry_in IS NULL THEN 0 ELSE 1 END,
+    run_at = coalesce(clock_timestamp() + failed.retry_in, queue_jobs.run_at),
+    started_at = coalesce(queue_jobs.started_at, clock_timestamp()),
+    finalized_at = CASE WHEN failed.retry_in IS NULL THEN clock_timestamp() END,
+    errors = queue_jobs.errors || jsonb_build_object(
+        'time', clock_timestamp(),
+        'attempt', queue_jobs.attempt + CASE WHEN queue_jobs.state = 'RUNNING' THEN 0 ELSE 1 END,
+        'reason', failed.reason, 'message', failed.message
+    )
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::interval[], $5::boolean[])
+    AS failed (id, reason, message, retry_in, counts_attempt)
+WHERE queue_jobs.id = failed.id AND queue_jobs.state IN ('AVAILABLE', 'RUNNING')
+RETURNING
+    queue_jobs.id, queue_jobs.kind, queue_jobs.args::text AS args, queue_jobs.environment_id, queue_jobs.state,
+    failed.reason, failed.message
+
+-- name: cancel
+-- Ends queue jobs that are not final.
+UPDATE queue_jobs SET
+    state = 'CANCELLED', finalized_at = clock_timestamp(),
+    cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp()),
+    errors = errors || jsonb_build_object(
+        'time', clock_timestamp(), 'attempt', attempt, 'reason', 'CANCELLED', 'message', $2::text
+    )
+WHERE id = ANY($1::uuid[]) AND state IN ('SCHEDULED', 'AVAILABLE', 'RUNNING')
+RETURNING id, kind, args::text AS args, environment_id, state
+
+-- name: lock_lane_everywhere
+-- Locks every queue job of a lane key that is not final, by id.
+SELECT id, state FROM queue_jobs
+WHERE lane = $1 AND state IN ('SCHEDULED', 'AVAILABLE', 'RUNNING')
+ORDER BY id
+FOR UPDATE
+
+-- name: request_cancel
+-- Asks running queue jobs to end without effect.
+UPDATE queue_jobs SET cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp())
+WHERE id = ANY($1::uuid[]) AND state = 'RUNNING'
+
+-- name: lock_waiting_of_lane
+-- Locks the waiting queue jobs of one lane, by id.
+SELECT id FROM queue_jobs
+WHERE lane = $2 AND state IN ('SCHEDULED', 'AVAILABLE') AND queue = $1
+ORDER BY id
+FOR UPDATE
+
+-- name: supersede
+-- Ends waiting queue jobs that newer ones replace.
+UPDATE queue_jobs SET state = 'COMPLETED', finalized_at = clock_timestamp()
+WHERE id = ANY($1::uuid[]) AND state IN ('SCHEDULED', 'AVAILABLE')
+
+-- name: serialize
+-- Waits for every other transaction that named this key.
+SELECT pg_advisory_xact_lock(hashtextextended($1::text, 0))
+
+-- name: window
+-- Reads who claimed a key last.
+SELECT queue_job_id, expires_at, clock_timestamp() AS now FROM queue_uniques WHERE key = $1 AND value = $2
+
+-- name: claim_window
+-- Claims a key for a queue job.
+INSERT INTO queue_uniques (key, value, queue_job_id, expires_at)
+VALUES ($1, $2, $3, clock_timestamp() + $4::interval)
+ON CONFLICT (key, value) DO UPDATE SET queue_job_id = excluded.queue_job_id, expires_at = excluded.expires_at
+
+-- name: open_windows
+-- Gives up the keys that these queue jobs hold.
+DELETE FROM queue_uniques WHERE queue_job_id = ANY($1::uuid[])
+
+-- name: lock_queue_job
+-- Locks one queue job, whatever its state.
+SELECT id, state, run_at, cancel_requested_at IS NOT NULL AS cancel_requested
+FROM queue_jobs
+WHERE id = $1
+FOR UPDATE
+
+-- name: reschedule
+-- Gives a waiting queue job new arguments, and a time that is never later than it had.
+UPDATE queue_jobs SET
+    args = $3::jsonb,
+    priority = least(priority, $4::smallint),
+    run_at = least(run_at, coalesce($2::timestamptz, clock_timestamp())),
+    state = CASE
+        WHEN state = 'SCHEDULED' AND least(run_at, coalesce($2::timestamptz, clock_timestamp())) > clock_timestamp()
+            THEN 'SCHEDULED'
+        ELSE 'AVAILABLE'
+    END
+WHERE id = $1 AND state IN ('SCHEDULED', 'AVAILABLE')
+RETURNING run_at
+
+-- name: get
+-- Reads one queue job.
+SELECT
+    id, environment_id, kind, args::text AS args, queue, lane, priority, state, run_at, attempt, max_attempts, rescues,
+    errors::text AS errors, cancel_requested_at, created_at, started_at, finalized_at
+FROM queue_jobs
+WHERE id = $1
+
+-- name: list_queue_jobs
+-- Reads queue jobs, newest first.
+SELECT
+    id, environment_id, kind, args::text AS args, queue, lane, priority, state, run_at, attempt, max_attempts, rescues,
+    errors::text AS errors, cancel_requested_at, created_at, started_at, finalized_at
+FROM queue_jobs
+WHERE ($1::uuid IS NULL OR environment_id = $1)
+    AND ($2::uuid IS NULL OR environment_id IN (SELECT id FROM runtime_environments WHERE organization_id = $2))
+    AND ($3::text IS NULL OR queue = $3)
+    AND ($4::text IS NULL OR state = $4)
+    AND ($5::text IS NULL OR kind = $5)
+    AND ($6::text IS NULL OR lane = $6)
+    AND ($7::uuid IS NULL OR id < $7)
+ORDER BY id DESC
+LIMIT $8
+
+-- name: count_states
+-- Counts queue jobs by queue and state.
+SELECT queue, state, count(*) AS queue_jobs
+FROM queue_jobs
+WHERE ($1::uuid IS NULL OR environment_id = $1)
+    AND ($2::uuid IS NULL OR environment_id IN (SELECT id FROM runtime_environments WHERE organization_id = $2))
+GROUP BY queue, state
+
+-- name: waiting_ages
+-- Reads how long each queue's oldest AVAILABLE queue job has waited, and how many are of kinds nobody knows.
+SELECT
+    queue,
+    extract(epoch FROM clock_timestamp() - min(run_at) FILTER (WHERE state = 'AVAILABLE'))::float8 AS oldest_seconds,
+    count(*) FILTER (WHERE kind <> ALL($3::text[])) AS unknown_kinds
+FROM queue_jobs
+WHERE state IN ('SCHEDULED', 'AVAILABLE', 'RUNNING')
+    AND ($1::uuid IS NULL OR environment_id = $1)
+    AND ($2::uuid IS NULL OR environment_id IN (SELECT id FROM runtime_environments WHERE organization_id = $2))
+GROUP BY queue
+
+-- name: count_open_lanes
+-- Counts open lanes by queue.
+SELECT queue, count(*) AS lanes
+FROM queue_lanes
+WHERE ($1::uuid IS NULL OR environment_id = $1)
+    AND ($2::uuid IS NULL OR environment_id IN (SELECT id FROM runtime_environments WHERE organization_id = $2))
+GROUP BY queue
+
+-- name: now
+-- Reads the clock that decides.
+SELECT clock_timestamp()
