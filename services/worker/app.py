@@ -78,16 +78,18 @@ async def _pop_until(stopping: asyncio.Event, workers: dict[str, PoppingWorker])
         asyncio.create_task(supervise(worker, queue=queue, stopping=stopping)) for queue, worker in workers.items()
     ]
     stopper = asyncio.create_task(stopping.wait())
+    enders: list[asyncio.Task[None]] = []
     try:
         await asyncio.wait([stopper, *supervisors], return_when=asyncio.FIRST_COMPLETED)
         for worker in workers.values():
             worker.stop_popping()
+        enders = [asyncio.create_task(worker.end_pop()) for worker in workers.values()]
         # A frozen Redis would hold the pop for its whole read timeout.
-        await asyncio.wait(supervisors, timeout=(POP_TIMEOUT + CONNECT_TIMEOUT).total_seconds())
+        await asyncio.wait([*enders, *supervisors], timeout=(POP_TIMEOUT + CONNECT_TIMEOUT).total_seconds())
     finally:
-        for task in (stopper, *supervisors):
+        for task in (stopper, *enders, *supervisors):
             task.cancel()
-        ends = await asyncio.gather(*supervisors, stopper, return_exceptions=True)
+        ends = await asyncio.gather(*supervisors, *enders, stopper, return_exceptions=True)
     for end in ends:
         if isinstance(end, Exception):
             raise end

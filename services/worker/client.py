@@ -110,8 +110,7 @@ class WorkerClient:
             self._failed(queue, error)
         else:
             self._answered()
-            outcome = worker_service_pb2.RunOutcome.Name(response.outcome).removeprefix("RUN_OUTCOME_")
-            self._metrics.calls.labels(queue, outcome).inc()
+            self._metrics.calls.labels(queue, _outcome_name(response.outcome)).inc()
 
     async def close(self) -> None:
         """Hang up; calls still under way get a second to end."""
@@ -146,3 +145,10 @@ class WorkerClient:
 
 def _queue_number(queue: str) -> queue_pb2.Queue.ValueType:
     return queue_pb2.Queue.Value(f"QUEUE_{queue.upper()}")
+
+
+def _outcome_name(outcome: worker_service_pb2.RunOutcome.ValueType) -> str:
+    """Return the outcome's name without its prefix; a newer server may answer one that has no name here."""
+    if outcome not in worker_service_pb2.RunOutcome.values():
+        return "UNKNOWN"
+    return worker_service_pb2.RunOutcome.Name(outcome).removeprefix("RUN_OUTCOME_")

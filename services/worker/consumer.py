@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import structlog
@@ -95,6 +96,7 @@ class PoppingWorker(Worker):
         self._pop_timeout_seconds = pop_timeout.total_seconds()
         self._is_backlogged = False
         self._call_numbers = itertools.count()
+        self._popping_connection = 0
         self.connections = 0
         self._draining = asyncio.Event()
         self._slot_freed = asyncio.Event()
@@ -106,7 +108,8 @@ class PoppingWorker(Worker):
         Raises:
             redis.exceptions.RedisError: Redis is away or refuses; may be called again.
         """
-        await self.pool.ping()
+        # All commands of this coroutine follow one another, so the pool gives them this one connection.
+        self._popping_connection = int(await self.pool.client_id())
         self.connections += 1
         self._log.info("popping")
         self._metrics.redis_connected.labels(self._queue).set(1)
@@ -127,7 +130,12 @@ class PoppingWorker(Worker):
         self._draining.set()
         self._slot_freed.set()
 
-    async def drain(self, timeout: timedelta) -> int:  # noqa: ASYNC109 - part of the shutdown's own deadline
+    async def end_pop(self) -> None:
+        """End the blocking pop under way, if Redis can be asked to; otherwise it ends by its own timeout."""
+        with suppress(RedisError, OSError):
+            await self.pool.client_unblock(self._popping_connection)
+
+    async def drain(self, timeout: timedelta) -> int:
         """Wait for the calls under way, cancel those that outlast `timeout`, and return how many were cancelled."""
         held = set(self.tasks.values())
         if not held:

@@ -10,7 +10,9 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-QUEUES: Final = ("default", "execution", "events", "maintenance")
+_DEFAULT_CONCURRENCY: Final[Mapping[str, int]] = MappingProxyType(
+    {"default": 10, "execution": 100, "events": 10, "maintenance": 1}
+)
 MAX_CONCURRENCY: Final = 10_000
 MAX_PORT: Final = 65_535
 _REDIS_SCHEMES: Final = ("redis://", "rediss://", "unix://")
@@ -50,9 +52,7 @@ class WorkerSettings(BaseSettings):
     worker_token: SecretStr
     """The bearer token that may call WorkerService."""
 
-    worker_queues: Annotated[Mapping[str, int], NoDecode] = MappingProxyType(
-        {"default": 10, "execution": 100, "events": 10, "maintenance": 1}
-    )
+    worker_queues: Annotated[Mapping[str, int], NoDecode] = Field(default_factory=lambda: _DEFAULT_CONCURRENCY)
     """How many calls run at once, per queue served: `name:count` pairs with commas; count 1 to 10,000."""
 
     worker_health_address: Address | None = None
@@ -113,8 +113,8 @@ class WorkerSettings(BaseSettings):
         if not value:
             raise ValueError("must name at least one queue")
         for queue, count in value.items():
-            if queue not in QUEUES:
-                raise ValueError(f"{queue!r} is no queue; there are {', '.join(QUEUES)}")
+            if queue not in _DEFAULT_CONCURRENCY:
+                raise ValueError(f"{queue!r} is no queue; there are {', '.join(_DEFAULT_CONCURRENCY)}")
             if not 1 <= count <= MAX_CONCURRENCY:
                 raise ValueError(f"{queue} must have a count from 1 to {MAX_CONCURRENCY}")
         return MappingProxyType(dict(value))
@@ -124,7 +124,12 @@ class WorkerSettings(BaseSettings):
     def _worker_health_address_is_host_and_port(cls, value: object) -> object:
         if value == "":
             return None
-        return _address(value) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        address = _address(value)
+        if not address.host:
+            raise ValueError("must be host:port; 0.0.0.0 listens on every interface")
+        return Address(host=address.host.strip("[]"), port=address.port)
 
 
 def load_settings(**given: Any) -> WorkerSettings:  # noqa: ANN401 - pydantic checks what is given, as it does the environment

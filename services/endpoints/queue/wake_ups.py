@@ -35,7 +35,7 @@ class RedisWakeUp:
         self._listeners = listeners
         listeners.add(self)
 
-    async def wait(self, timeout: timedelta) -> bool:  # noqa: ASYNC109 - the port's safety poll
+    async def wait(self, timeout: timedelta) -> bool:
         """Return True when woken, False after `timeout`; see `WakeUp`."""
         try:
             async with asyncio.timeout(timeout.total_seconds()):

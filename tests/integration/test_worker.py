@@ -1,0 +1,442 @@
+"""The worker between a real Redis and a real gRPC server, both of which come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import signal
+import sys
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import grpc
+import msgpack
+import pytest
+from arq.constants import job_key_prefix
+from structlog.testing import capture_logs
+
+from services.endpoints.queue.connection import open_redis
+from services.endpoints.queue.publisher import ArqPublisher
+from services.worker.app import run
+from services.worker.message import MAX_MESSAGE_BYTES, queue_key, set_aside_key
+from services.worker.settings import WorkerSettings, load_settings
+from tests.support.eventually import eventually
+from tests.support.redis_process import RedisProcess
+from tests.support.worker_service import FakeWorkerService
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+
+ROOT = Path(__file__).parents[2]
+TOKEN = "kfw_test"
+
+
+@pytest.fixture
+async def redis_process() -> AsyncIterator[RedisProcess]:
+    process = RedisProcess()
+    await process.start()
+    yield process
+    await process.kill()
+
+
+@pytest.fixture
+async def redis_client(redis_process: RedisProcess) -> AsyncIterator[Any]:
+    client = open_redis(redis_process.url)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def publisher(redis_client: Any) -> ArqPublisher:
+    return ArqPublisher(redis=redis_client)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[FakeWorkerService]:
+    service = FakeWorkerService()
+    await service.start()
+    yield service
+    await service.stop()
+
+
+@pytest.fixture(autouse=True)
+def logs() -> Iterator[list[Any]]:
+    with capture_logs() as lines:
+        yield lines
+
+
+def _settings(redis_process: RedisProcess, server: FakeWorkerService, **changes: Any) -> WorkerSettings:
+    given = {
+        "redis_url": redis_process.url,
+        "grpc_target": server.target,
+        "worker_token": TOKEN,
+        "worker_queues": "default:10",
+    }
+    return load_settings(**{**given, **changes})
+
+
+@asynccontextmanager
+async def _worker(settings: WorkerSettings) -> AsyncIterator[asyncio.Event]:
+    stop = asyncio.Event()
+    running = asyncio.create_task(run(settings, stop))
+    try:
+        yield stop
+    finally:
+        stop.set()
+        await running
+
+
+async def _called(server: FakeWorkerService, count: int) -> None:
+    await eventually(lambda: len(server.calls) >= count)
+
+
+async def _put(redis_client: Any, body: bytes, *, job_id: str = "forged", queue: str = "default") -> None:
+    await redis_client.set(job_key_prefix + job_id, body)
+    await redis_client.zadd(queue_key(queue), {job_id: 1})
+
+
+def _job(**changes: Any) -> bytes:
+    job: dict[str, Any] = {
+        "t": None,
+        "f": "run_queue_jobs",
+        "a": [1, "default", ["lane"]],
+        "k": {},
+        "et": 1_700_000_000_000,
+    }
+    packed: bytes = msgpack.packb({**job, **changes})
+    return packed
+
+
+class _Forged:
+    """Unpickling it makes a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (os.mkdir, (str(self._folder),))
+
+
+async def test_each_message_is_called_back_once(
+    redis_process: RedisProcess, redis_client: Any, publisher: ArqPublisher, server: FakeWorkerService
+) -> None:
+    settings = _settings(redis_process, server, worker_queues="default:4,execution:4")
+    await publisher.publish("default", [[f"endpoint-{number}", "maintenance"] for number in range(30)])
+    async with _worker(settings):
+        await publisher.publish("execution", [[f"endpoint-{number}"] for number in range(30)])
+        await _called(server, 60)
+    seen = [(call.queue, call.lanes) for call in server.calls]
+    assert sorted(seen) == sorted(
+        [("default", (f"endpoint-{number}", "maintenance")) for number in range(30)]
+        + [("execution", (f"endpoint-{number}",)) for number in range(30)]
+    )
+    assert await redis_client.keys("*") == []
+
+
+async def test_call_carries_token_and_deadline(
+    redis_process: RedisProcess, publisher: ArqPublisher, server: FakeWorkerService
+) -> None:
+    await publisher.publish("default", [["endpoint-1"]])
+    async with _worker(_settings(redis_process, server, worker_call_timeout_seconds=20)):
+        await _called(server, 1)
+    (call,) = server.calls
+    assert call.authorization == f"Bearer {TOKEN}"
+    assert call.seconds_left is not None
+    assert 10 < call.seconds_left < 21
+
+
+async def test_doubled_messages_are_called_back_each_time(
+    redis_process: RedisProcess, publisher: ArqPublisher, server: FakeWorkerService
+) -> None:
+    await publisher.publish("default", [["endpoint-1"]] * 100)
+    async with _worker(_settings(redis_process, server)):
+        await _called(server, 100)
+    assert server.lanes == ["endpoint-1"] * 100
+
+
+async def test_pickle_is_set_aside_and_never_run(
+    redis_process: RedisProcess, redis_client: Any, publisher: ArqPublisher, server: FakeWorkerService, tmp_path: Path
+) -> None:
+    folder = tmp_path / "made-by-pickle"
+    forged = pickle.dumps({"t": 1, "f": "run_queue_jobs", "a": _Forged(folder), "k": {}, "et": 1})
+    await _put(redis_client, forged)
+    await publisher.publish("default", [["endpoint-1"]])
+    async with _worker(_settings(redis_process, server)):
+        await _called(server, 1)
+        assert await redis_client.lrange(set_aside_key("default"), 0, -1) == [forged]
+    assert server.lanes == ["endpoint-1"]
+    assert not folder.exists()
+    pickle.loads(forged)  # noqa: S301 - shows that the forgery would have worked
+    assert folder.exists()
+
+
+@dataclass
+class _Setting:
+    redis_process: RedisProcess
+    redis_client: Any
+    publisher: ArqPublisher
+    server: FakeWorkerService
+
+
+@pytest.fixture
+def setting(
+    redis_process: RedisProcess, redis_client: Any, publisher: ArqPublisher, server: FakeWorkerService
+) -> _Setting:
+    return _Setting(redis_process, redis_client, publisher, server)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (_job(a=[2, {"anything": "else"}]), "newer"),
+        (_job(a=[1, "execution", ["lane"]]), "unreadable"),
+        (_job(f="other"), "unreadable"),
+        (b"\xff", "unreadable"),
+    ],
+    ids=["newer", "of another queue", "other function", "no msgpack"],
+)
+async def test_unreadable_message_is_set_aside_and_counted(
+    setting: _Setting, logs: list[Any], body: bytes, reason: str
+) -> None:
+    await _put(setting.redis_client, body)
+    await setting.publisher.publish("default", [["endpoint-1"]])
+    async with _worker(_settings(setting.redis_process, setting.server, worker_health_address="127.0.0.1:0")):
+        await _called(setting.server, 1)
+        metrics = await _get(logs, "/metrics")
+        assert await setting.redis_client.lrange(set_aside_key("default"), 0, -1) == [body]
+    assert setting.server.lanes == ["endpoint-1"]
+    assert f'kongflow_worker_messages_set_aside_total{{queue="default",reason="{reason}"}} 1.0' in metrics
+
+
+async def test_oversized_message_is_set_aside_by_its_head(
+    redis_process: RedisProcess, redis_client: Any, publisher: ArqPublisher, server: FakeWorkerService
+) -> None:
+    await _put(redis_client, b"x" * 10_000_000)
+    await publisher.publish("default", [["endpoint-1"]])
+    async with _worker(_settings(redis_process, server)):
+        await _called(server, 1)
+        assert await redis_client.lrange(set_aside_key("default"), 0, -1) == [b"x" * (MAX_MESSAGE_BYTES + 1)]
+
+
+async def test_list_of_what_was_set_aside_is_capped(
+    redis_process: RedisProcess, redis_client: Any, publisher: ArqPublisher, server: FakeWorkerService
+) -> None:
+    await redis_client.rpush(set_aside_key("default"), *([b"old"] * 1000))
+    await _put(redis_client, b"new")
+    await publisher.publish("default", [["endpoint-1"]])
+    async with _worker(_settings(redis_process, server)):
+        await _called(server, 1)
+        assert await redis_client.lrange(set_aside_key("default"), 0, -1) == [b"new"] + [b"old"] * 999
+
+
+async def test_message_without_a_text_and_key_of_another_type_harm_nobody(
+    redis_process: RedisProcess, redis_client: Any, publisher: ArqPublisher, server: FakeWorkerService
+) -> None:
+    await redis_client.zadd(queue_key("default"), {"gone": 1, "list": 2, b"\xff\xfe": 3})
+    await redis_client.rpush(job_key_prefix + "list", "value")
+    await publisher.publish("default", [["endpoint-1"]])
+    async with _worker(_settings(redis_process, server)):
+        await _called(server, 1)
+    assert await redis_client.llen(set_aside_key("default")) == 1
+
+
+async def test_no_more_calls_at_once_than_the_queue_allows(
+    redis_process: RedisProcess, publisher: ArqPublisher, server: FakeWorkerService
+) -> None:
+    server.is_open.clear()
+    async with _worker(_settings(redis_process, server, worker_queues="default:3")):
+        await publisher.publish("default", [[f"endpoint-{number}"] for number in range(10)])
+        await eventually(lambda: server.in_flight == 3)
+        assert await publisher.waiting("default") == 7
+        server.is_open.set()
+        await _called(server, 10)
+    assert server.most_in_flight == 3
+    assert server.finished == 10
+
+
+async def test_consumer_outlives_a_redis_killed_and_started_empty(
+    redis_process: RedisProcess, publisher: ArqPublisher, server: FakeWorkerService, logs: list[Any]
+) -> None:
+    async with _worker(_settings(redis_process, server)):
+        await publisher.publish("default", [["before"]])
+        await _called(server, 1)
+        await redis_process.kill()
+        await eventually(lambda: _events(logs, "redis_away") == 1)
+        await redis_process.start()
+        await publisher.publish("default", [["after"]])
+        await _called(server, 2)
+    assert server.lanes == ["before", "after"]
+    assert _events(logs, "redis_away") == 1
+    assert _events(logs, "popping") == 2
+
+
+async def test_call_under_way_survives_the_loss_of_redis(
+    redis_process: RedisProcess, publisher: ArqPublisher, server: FakeWorkerService
+) -> None:
+    server.is_open.clear()
+    async with _worker(_settings(redis_process, server)):
+        await publisher.publish("default", [["endpoint-1"]])
+        await _called(server, 1)
+        await redis_process.kill()
+        server.is_open.set()
+        await eventually(lambda: server.finished == 1)
+
+
+async def test_starts_before_redis(server: FakeWorkerService, logs: list[Any]) -> None:
+    redis_process = RedisProcess()
+    async with _worker(_settings(redis_process, server)):
+        await eventually(lambda: _events(logs, "redis_away") == 1)
+        await redis_process.start()
+        client = open_redis(redis_process.url)
+        await ArqPublisher(redis=client).publish("default", [["endpoint-1"]])
+        await _called(server, 1)
+    await client.aclose()
+    await redis_process.kill()
+
+
+async def test_messages_wait_in_redis_while_the_server_is_absent(
+    redis_process: RedisProcess, publisher: ArqPublisher, server: FakeWorkerService, logs: list[Any]
+) -> None:
+    await server.stop()
+    await publisher.publish("default", [["endpoint-1"], ["endpoint-2"]])
+    async with _worker(_settings(redis_process, server)):
+        await eventually(lambda: _events(logs, "server_away") == 1)
+        assert await publisher.waiting("default") == 2
+        await server.start()
+        await _called(server, 2)
+    assert sorted(server.lanes) == ["endpoint-1", "endpoint-2"]
+    assert _events(logs, "server_away") == 1
+
+
+async def test_worker_finds_a_server_that_came_back(
+    redis_process: RedisProcess, publisher: ArqPublisher, server: FakeWorkerService
+) -> None:
+    async with _worker(_settings(redis_process, server)):
+        await publisher.publish("default", [["before"]])
+        await _called(server, 1)
+        await server.stop()
+        await server.start()
+
+        async def lane_rung_anew_is_answered() -> bool:
+            await publisher.publish("default", [["after"]])
+            return len(server.calls) > 1
+
+        await eventually(lane_rung_anew_is_answered)
+    assert server.lanes[0] == "before"
+    assert set(server.lanes[1:]) == {"after"}
+
+
+async def test_unavailable_server_is_not_hammered(
+    redis_process: RedisProcess, publisher: ArqPublisher, server: FakeWorkerService, logs: list[Any]
+) -> None:
+    server.failures = [grpc.StatusCode.UNAVAILABLE] * 3
+    await publisher.publish("default", [[f"endpoint-{number}"] for number in range(5)])
+    async with _worker(_settings(redis_process, server, worker_queues="default:1")):
+        await _called(server, 5)
+    assert server.lanes == [f"endpoint-{number}" for number in range(5)]
+    assert _events(logs, "server_away") == 1
+    assert _events(logs, "server_answers") == 1
+
+
+async def test_failed_call_is_let_go_and_the_next_message_runs(
+    redis_process: RedisProcess, publisher: ArqPublisher, server: FakeWorkerService, logs: list[Any]
+) -> None:
+    server.failures = [grpc.StatusCode.INTERNAL]
+    await publisher.publish("default", [["bad"], ["good"]])
+    async with _worker(_settings(redis_process, server, worker_queues="default:1")):
+        await _called(server, 2)
+    assert server.lanes == ["bad", "good"]
+    assert _events(logs, "call_failed") == 1
+    assert _events(logs, "server_away") == 0
+
+
+async def test_call_that_outlasts_the_drain_is_cancelled(
+    redis_process: RedisProcess, publisher: ArqPublisher, server: FakeWorkerService, logs: list[Any]
+) -> None:
+    server.is_open.clear()
+    await publisher.publish("default", [["endpoint-1"]])
+    async with _worker(_settings(redis_process, server, worker_drain_timeout_seconds=0)):
+        await _called(server, 1)
+    assert [line["cancelled"] for line in logs if line["event"] == "worker_stopped"] == [1]
+    await eventually(lambda: server.in_flight == 0)
+    assert server.finished == 0
+
+
+async def test_health_and_metrics_are_served(
+    redis_process: RedisProcess, publisher: ArqPublisher, server: FakeWorkerService, logs: list[Any]
+) -> None:
+    await publisher.publish("default", [["endpoint-1"]])
+    async with _worker(_settings(redis_process, server, worker_health_address="127.0.0.1:0")):
+        await _called(server, 1)
+        assert await _get(logs, "/healthz") == "ok\n"
+
+        async def call_is_counted() -> bool:
+            line = 'kongflow_worker_calls_total{outcome="DONE",queue="default"} 1.0'
+            return line in await _get(logs, "/metrics")
+
+        await eventually(call_is_counted)
+
+
+async def test_sigterm_finishes_what_is_held_and_pops_no_more(
+    redis_process: RedisProcess, publisher: ArqPublisher, server: FakeWorkerService
+) -> None:
+    server.is_open.clear()
+    await publisher.publish("default", [["held"]])
+    process = await _process(
+        KONGFLOW_REDIS_URL=redis_process.url,
+        KONGFLOW_GRPC_TARGET=server.target,
+        KONGFLOW_WORKER_TOKEN=TOKEN,
+        KONGFLOW_WORKER_QUEUES="default:10",
+    )
+    assert process.stderr is not None
+    await _called(server, 1)
+    process.send_signal(signal.SIGTERM)
+    async for line in process.stderr:
+        if b"worker_draining" in line:
+            break
+    await publisher.publish("default", [["later"]])
+    assert process.returncode is None
+    server.is_open.set()
+    rest = await process.stderr.read()
+    assert await process.wait() == 0
+    assert b"worker_stopped" in rest
+    assert server.lanes == ["held"]
+    assert server.finished == 1
+    assert await publisher.waiting("default") == 1
+
+
+async def test_wrong_settings_end_the_process_and_name_all_variables() -> None:
+    process = await _process(KONGFLOW_REDIS_URL="http://secret@redis", KONGFLOW_WORKER_QUEUES="default:0")
+    _, text = await process.communicate()
+    assert process.returncode == 2
+    for variable in (b"KONGFLOW_REDIS_URL", b"KONGFLOW_WORKER_QUEUES", b"KONGFLOW_WORKER_TOKEN"):
+        assert variable in text
+    assert b"secret" not in text
+
+
+def _events(logs: list[Any], event: str) -> int:
+    return sum(line["event"] == event for line in logs)
+
+
+async def _get(logs: list[Any], path: str) -> str:
+    (port,) = (line["port"] for line in logs if line["event"] == "health_listening")
+    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}{path}") as response:
+        assert response.status == 200
+        return await response.text()
+
+
+async def _process(**variables: str) -> asyncio.subprocess.Process:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("KONGFLOW_")}
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "services.worker"),
+        cwd=ROOT,
+        env={**inherited, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'gen'}", **variables},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )

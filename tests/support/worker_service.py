@@ -1,0 +1,81 @@
+"""A WorkerService that records its calls, holds them, and fails when told to."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+import grpc
+import grpc.aio
+from kongflow.v1 import queue_pb2, worker_service_pb2, worker_service_pb2_grpc
+
+CHANNEL_OPTIONS = (("grpc.so_reuseport", 0),)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    queue: str
+    lanes: tuple[str, ...]
+    authorization: str | None
+    seconds_left: float | None
+
+
+@dataclass
+class FakeWorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
+    """Answers at once while `is_open` is set; `failures` are the statuses of the next calls."""
+
+    calls: list[Call] = field(default_factory=list)
+    failures: list[grpc.StatusCode] = field(default_factory=list)
+    is_open: asyncio.Event = field(default_factory=asyncio.Event)
+    in_flight: int = 0
+    most_in_flight: int = 0
+    finished: int = 0
+
+    def __post_init__(self) -> None:
+        self.is_open.set()
+        self.port = 0
+        self._server: grpc.aio.Server | None = None
+
+    @property
+    def target(self) -> str:
+        return f"dns:///127.0.0.1:{self.port}"
+
+    @property
+    def lanes(self) -> list[str]:
+        """The lanes of all calls, in the order they came."""
+        return [lane for call in self.calls for lane in call.lanes]
+
+    async def start(self) -> None:
+        """Listen; a second start uses the port of the first."""
+        self._server = grpc.aio.server(options=CHANNEL_OPTIONS)
+        worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(self, self._server)
+        self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
+        await self._server.start()
+
+    async def stop(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            await server.stop(None)
+
+    async def RunQueueJobs(  # noqa: N802 - the contract's name
+        self,
+        request: worker_service_pb2.RunQueueJobsRequest,
+        context: grpc.aio.ServicerContext[
+            worker_service_pb2.RunQueueJobsRequest, worker_service_pb2.RunQueueJobsResponse
+        ],
+    ) -> worker_service_pb2.RunQueueJobsResponse:
+        metadata = dict(context.invocation_metadata() or ())
+        queue = queue_pb2.Queue.Name(request.queue).removeprefix("QUEUE_").lower()
+        authorization = metadata.get("authorization")
+        assert authorization is None or isinstance(authorization, str)
+        self.calls.append(Call(queue, tuple(request.lanes), authorization, context.time_remaining()))
+        if self.failures:
+            await context.abort(self.failures.pop(0), "as the test asked")
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            await self.is_open.wait()
+        finally:
+            self.in_flight -= 1
+        self.finished += 1
+        return worker_service_pb2.RunQueueJobsResponse(outcome=worker_service_pb2.RUN_OUTCOME_DONE)
