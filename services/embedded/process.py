@@ -36,8 +36,8 @@ class ServerProcess:
     """Holds one running server process.
 
     The process has a session of its own, so a Ctrl-C at the terminal reaches its parent only, which then stops things
-    in order. On Linux it is signalled when the thread that started it ends. Of our environment it sees only where shared
-    libraries are.
+    in order. On Linux it is signalled when the thread that started it ends. Of our environment it is given only where
+    shared libraries are.
     """
 
     def __init__(
