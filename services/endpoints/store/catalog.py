@@ -1,0 +1,233 @@
+"""The catalog on PostgreSQL; the statements are in `sql/catalog.sql` and `sql/registration.sql`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Final
+
+from services.endpoints.domain.catalog_entries import (
+    DynamicTrigger,
+    EventExample,
+    Job,
+    JobFilter,
+    JobIntegration,
+    JobQueue,
+    JobVersion,
+    Schedule,
+    Source,
+)
+from services.endpoints.domain.endpoint_index import ItemKind
+from services.endpoints.domain.identifiers import new_uuid7
+from services.endpoints.store.errors import translated
+from services.endpoints.store.latest_version import follow_latest_versions
+from services.endpoints.store.queries import load
+from services.endpoints.store.registration import Registrations
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from uuid import UUID
+
+    import asyncpg
+
+    from services.endpoints.domain.ports.catalog import ItemRegistration, OfferedItem, RegistrationOutcome
+
+_SQL: Final = load("catalog")
+
+
+class PostgresCatalog:
+    """Statements about what indexes found, on one connection."""
+
+    def __init__(
+        self, connection: asyncpg.Connection[asyncpg.Record], *, new_id: Callable[[], UUID] = new_uuid7
+    ) -> None:
+        """Bind to the connection of a transaction."""
+        self._connection = connection
+        self._new_id = new_id
+
+    async def register(self, batch: Sequence[ItemRegistration]) -> list[RegistrationOutcome]:
+        """Carry out registrations of any kinds and endpoints."""
+        return await Registrations(self._connection, new_id=self._new_id).register(batch)
+
+    async def renumber_unchanged(
+        self, endpoint_id: UUID, *, sequence: int, items: Sequence[OfferedItem]
+    ) -> set[tuple[ItemKind, str]]:
+        """Give `sequence` to every stored item that is enabled and has the offered content."""
+        with translated():
+            rows = await self._connection.fetch(
+                _SQL["renumber_unchanged"],
+                endpoint_id,
+                sequence,
+                [item.kind.value for item in items],
+                [item.key for item in items],
+                [item.version for item in items],
+                [item.content_hash for item in items],
+            )
+        return {(ItemKind(row["kind"]), row["key"]) for row in rows}
+
+    async def disable_absent(
+        self, endpoint_id: UUID, *, sequence: int, offered: Sequence[tuple[ItemKind, str]]
+    ) -> list[tuple[ItemKind, str]]:
+        """Disable every enabled item of the endpoint that is not offered."""
+        return await self._disable_all_but(endpoint_id, offered, sequence=sequence)
+
+    async def disable_endpoint(self, endpoint_id: UUID) -> list[tuple[ItemKind, str]]:
+        """Lock an endpoint and disable everything it offers."""
+        with translated():
+            await self._connection.execute(_SQL["lock_endpoint"], endpoint_id)
+        return await self._disable_all_but(endpoint_id, [], sequence=None)
+
+    async def _disable_all_but(
+        self, endpoint_id: UUID, offered: Sequence[tuple[ItemKind, str]], *, sequence: int | None
+    ) -> list[tuple[ItemKind, str]]:
+        job_slugs = [key for kind, key in offered if kind is ItemKind.JOB]
+        with translated():
+            locked = await self._connection.fetch(_SQL["lock_absent_jobs"], endpoint_id, job_slugs)
+            jobs = await self._connection.fetch(
+                _SQL["disable_jobs"], endpoint_id, [row["id"] for row in locked], sequence
+            )
+            items = await self._connection.fetch(
+                _SQL["disable_absent_items"],
+                endpoint_id,
+                [kind.value for kind, _ in offered],
+                [key for _, key in offered],
+                sequence,
+            )
+        touched = list({(row["job_id"], row["environment_id"]) for row in jobs})
+        await follow_latest_versions(self._connection, touched, new_id=self._new_id)
+        disabled = {(ItemKind.JOB, str(row["slug"])) for row in jobs}
+        disabled |= {(ItemKind(row["kind"]), str(row["key"])) for row in items}
+        return sorted(disabled, key=lambda item: (item[0].value, item[1]))
+
+    async def list_jobs(self, wanted: JobFilter, *, limit: int, after_slug: str) -> list[Job]:
+        """Read an environment's jobs by slug."""
+        with translated():
+            rows = await self._connection.fetch(
+                _SQL["list_jobs"],
+                wanted.environment_id,
+                after_slug,
+                wanted.endpoint_id,
+                wanted.slug,
+                wanted.title,
+                limit,
+            )
+        return [_job(row) for row in rows]
+
+    async def get_job(self, environment_id: UUID, slug: str) -> Job | None:
+        """Read one job with its latest version."""
+        jobs = await self.list_jobs(JobFilter(environment_id, slug=slug), limit=1, after_slug="")
+        return jobs[0] if jobs else None
+
+    async def list_sources(
+        self, environment_id: UUID, *, endpoint_id: UUID | None, limit: int, after_key: str
+    ) -> list[Source]:
+        """Read an environment's sources by key."""
+        with translated():
+            rows = await self._connection.fetch(_SQL["list_sources"], environment_id, after_key, endpoint_id, limit)
+        return [_source(row) for row in rows]
+
+    async def list_dynamic_triggers(
+        self, environment_id: UUID, *, endpoint_id: UUID | None, limit: int, after_id: UUID
+    ) -> list[DynamicTrigger]:
+        """Read an environment's dynamic triggers and dynamic schedules, oldest first."""
+        with translated():
+            rows = await self._connection.fetch(
+                _SQL["list_dynamic_triggers"], environment_id, after_id, endpoint_id, limit
+            )
+        return [_dynamic_trigger(row) for row in rows]
+
+    async def list_schedules(
+        self, environment_id: UUID, *, is_active: bool | None, limit: int, after_id: UUID
+    ) -> list[Schedule]:
+        """Read an environment's schedules, oldest first."""
+        with translated():
+            rows = await self._connection.fetch(_SQL["list_schedules"], environment_id, after_id, is_active, limit)
+        return [_schedule(row) for row in rows]
+
+
+def _job(row: asyncpg.Record) -> Job:
+    return Job(
+        id=row["id"],
+        slug=row["slug"],
+        title=row["title"],
+        internal=row["internal"],
+        environment_id=row["environment_id"],
+        latest=_job_version(row),
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+    )
+
+
+def _job_version(row: asyncpg.Record) -> JobVersion:
+    queue = None if row["queue_name"] is None else JobQueue(row["queue_name"], row["queue_max_jobs"])
+    return JobVersion(
+        id=row["version_id"],
+        version=row["version"],
+        is_active=row["state"] == "ACTIVE",
+        endpoint_id=row["endpoint_id"],
+        endpoint_slug=row["endpoint_slug"],
+        trigger_type=json.loads(row["trigger"])["type"],
+        trigger_json=row["trigger"],
+        event_names=tuple(json.loads(row["event_specification"])["name"]),
+        event_specification_json=row["event_specification"],
+        properties_json=row["properties"],
+        start_position=row["start_position"],
+        preprocess_runs=row["preprocess_runs"],
+        concurrency_limit_json=row["concurrency_limit"],
+        queue=queue,
+        integrations=tuple(JobIntegration(**one) for one in json.loads(row["integrations"])),
+        examples=tuple(EventExample(**one) for one in json.loads(row["examples"])),
+        created_at=row["version_created_at"],
+        updated_at=row["version_updated_at"],
+    )
+
+
+def _source(row: asyncpg.Record) -> Source:
+    return Source(
+        id=row["id"],
+        key=row["key"],
+        version=row["version"],
+        channel=row["channel"],
+        params_json=row["params"],
+        active=row["active"],
+        enabled=row["enabled"],
+        options=tuple(zip(row["option_names"], row["option_values"], strict=True)),
+        integration_slug=row["integration_slug"],
+        register_source_job_json=row["register_source_job"],
+        endpoint_id=row["endpoint_id"],
+        environment_id=row["environment_id"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+    )
+
+
+def _dynamic_trigger(row: asyncpg.Record) -> DynamicTrigger:
+    return DynamicTrigger(
+        id=row["id"],
+        type=row["type"],
+        slug=row["slug"],
+        enabled=row["enabled"],
+        jobs=tuple(zip(row["job_slugs"], row["job_versions"], strict=True)),
+        register_source_job_json=row["register_source_job"],
+        endpoint_id=row["endpoint_id"],
+        environment_id=row["environment_id"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+    )
+
+
+def _schedule(row: asyncpg.Record) -> Schedule:
+    return Schedule(
+        id=row["id"],
+        key=row["key"],
+        schedule_json=row["schedule"],
+        active=row["active"],
+        job_id=row["job_id"],
+        job_slug=row["job_slug"],
+        dynamic_trigger_id=row["dynamic_trigger_id"],
+        dynamic_schedule_slug=row["dynamic_schedule_slug"],
+        environment_id=row["environment_id"],
+        last_event_at=row["last_event_at"],
+        next_event_at=row["next_event_at"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+    )
