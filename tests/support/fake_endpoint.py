@@ -164,6 +164,30 @@ class FakeEndpoint:
         return {"ok": True}
 
 
+def index_of(jobs: int) -> dict[str, Any]:
+    """Return an index of this many small event jobs; 20,001 is one more than an answer may offer."""
+    return {**EMPTY_INDEX, "jobs": [event_job(f"job-{number}") for number in range(jobs)]}
+
+
+def event_job(slug: str, *, version: str = "1.0.0", event: str = "thing.happened") -> dict[str, Any]:
+    """Return one event job as an index lists it."""
+    return {
+        "id": slug,
+        "name": slug,
+        "version": version,
+        "event": {"name": event, "title": "Event", "source": "trigger.dev", "icon": "custom-event"},
+        "trigger": {
+            "type": "static",
+            "title": event,
+            "rule": {"event": event, "source": "trigger.dev", "payload": {}},
+        },
+        "integrations": {},
+        "startPosition": "latest",
+        "enabled": True,
+        "preprocessRuns": False,
+    }
+
+
 def reply(body: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """Return a JSON answer with the SDK's version headers."""
     return web.Response(

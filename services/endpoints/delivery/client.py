@@ -329,7 +329,8 @@ def parse_retry_after(text: str, *, now: datetime) -> timedelta | None:
 
 
 async def _acknowledged(action: Action, address: EndpointAddress, answer: RawAnswer) -> str | None:
-    acknowledgement = await _shaped(address, answer, PingAnswer)
+    # Its texts are cleaned before they are kept, so nothing in them has to be storable as it came.
+    acknowledgement = await _shaped(address, answer, PingAnswer, must_be_storable=False)
     if acknowledgement.ok:
         if action is Action.VALIDATE and acknowledgement.endpoint_id is None:
             raise _wrong_shape(address, answer, 'Field required at "endpointId"')
@@ -342,8 +343,10 @@ async def _acknowledged(action: Action, address: EndpointAddress, answer: RawAns
     )
 
 
-async def _shaped(address: EndpointAddress, answer: RawAnswer, model: type[Model]) -> Model:
-    body = await _parsed(answer)
+async def _shaped(
+    address: EndpointAddress, answer: RawAnswer, model: type[Model], *, must_be_storable: bool = True
+) -> Model:
+    body = await _parsed(answer, must_be_storable=must_be_storable)
     try:
         return parse_answer(model, body)
     except AnswerShapeError as failure:
@@ -372,7 +375,8 @@ async def _parsed(answer: RawAnswer, *, must_be_storable: bool = True) -> JsonVa
 
 def _remote_error(answer: RawAnswer) -> ErrorWithStack | None:
     try:
-        return parse_answer(ErrorWithStack, parse_json(answer.body.removeprefix(_BYTE_ORDER_MARK)))
+        text = answer.body.removeprefix(_BYTE_ORDER_MARK)
+        return parse_answer(ErrorWithStack, parse_json(text, must_be_storable=False))
     except (JsonTextError, AnswerShapeError):
         return None
 

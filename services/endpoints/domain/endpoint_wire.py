@@ -7,7 +7,7 @@ What is received ignores unknown keys, so that older and newer SDKs both fit.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -494,6 +494,13 @@ def parse_answer(model: type[Model], value: JsonValue) -> Model:
 def describe(failure: ValidationError, *, at_most: int = 5) -> str:
     """Return one line that names the first `at_most` places that are wrong, without the values found there."""
     issues = failure.errors(include_url=False, include_context=False, include_input=False)
-    described = [f'{issue["msg"]} at "{".".join(map(str, issue["loc"])) or "top level"}"' for issue in issues[:at_most]]
+    described = [
+        f'{_SENTENCES.get(issue["type"], issue["msg"])} at "{".".join(map(str, issue["loc"])) or "top level"}"'
+        for issue in issues[:at_most]
+    ]
     more = [f"and {len(issues) - at_most} more"] if len(issues) > at_most else []
     return "; ".join([*described, *more])
+
+
+# Where the validator's own sentence would name a class of ours.
+_SENTENCES: Final = {"model_type": "Input should be an object", "model_attributes_type": "Input should be an object"}
