@@ -205,6 +205,13 @@ async def test_ping_that_is_not_ok_says_why(client: EndpointClient, answer: Any,
     assert (result.ok, result.http_status, result.retryable) == (False, 200, False)
 
 
+async def test_validate_without_a_slug_is_of_the_wrong_shape(client: EndpointClient) -> None:
+    async with FakeEndpoint(behaviour=fake.json_body({"ok": True})) as endpoint:
+        result = await client.validate(address_of(endpoint))
+    assert (result.ok, result.failure) == (False, CallFailure.BAD_SCHEMA)
+    assert result.error == f'Endpoint {endpoint.url} responded with error: Field required at "endpointId"'
+
+
 async def test_key_repeated_by_the_endpoint_is_blotted_out(client: EndpointClient) -> None:
     behaviour = fake.json_body({"message": f"wrong key {fake.API_KEY}"}, status=401)
     async with FakeEndpoint(behaviour=behaviour) as endpoint:
