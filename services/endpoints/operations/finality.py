@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import groupby
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,8 +20,10 @@ class Finality:
         self._handlers = handlers
 
     async def settle(self, tx: Transaction, queue_jobs: Sequence[FinalQueueJob]) -> None:
-        """Run `on_final` for queue jobs that became final in this transaction, kind by kind."""
-        kind_of = attrgetter("kind")
-        for kind, group in groupby(sorted(queue_jobs, key=kind_of), key=kind_of):
-            if handler := self._handlers.get(kind):
-                await handler.on_final(tx, list(group))
+        """Run `on_final` for queue jobs that became final in this transaction, handler by handler."""
+        batches: dict[OnFinal, list[FinalQueueJob]] = {}
+        for queue_job in queue_jobs:
+            if handler := self._handlers.get(queue_job.kind):
+                batches.setdefault(handler, []).append(queue_job)
+        for handler, batch in batches.items():
+            await handler.on_final(tx, batch)

@@ -9,14 +9,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from services.endpoints.domain.attempt import AttemptFailedError
-from services.endpoints.domain.catalog import (
-    REGISTER_DYNAMIC_SCHEDULE,
-    REGISTER_DYNAMIC_TRIGGER,
-    REGISTER_JOB,
-    REGISTER_SOURCE,
-    endpoint_lane,
-    new_queue_job,
-)
+from services.endpoints.domain.catalog import KINDS, endpoint_lane, new_queue_job
 from services.endpoints.domain.endpoint_calls import EndpointAddress, EndpointCallError
 from services.endpoints.domain.endpoint_index import ItemKind, ItemState
 from services.endpoints.domain.index_answer import Disposition, IndexAnswerError, IndexItem, read_index_answer
@@ -24,6 +17,7 @@ from services.endpoints.domain.json_text import dump_json
 from services.endpoints.domain.ports.catalog import OfferedItem
 from services.endpoints.domain.ports.indexes import NewItem
 from services.endpoints.domain.queue_job import Queue, QueueJob, QueueJobState
+from services.endpoints.operations.registration import REGISTRATION_KINDS, registration_args
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,13 +35,6 @@ _FAILED_INDEX: Final = "FAILED_INDEX"
 _READ_IN_THREAD_FROM_BYTES: Final = 64 * 1024
 _ABSENT: Final = "The endpoint no longer offers it."
 _SWITCHED_OFF: Final = "The endpoint offers it with enabled: false."
-
-REGISTRATIONS: Final = {
-    ItemKind.JOB: (REGISTER_JOB, "job"),
-    ItemKind.SOURCE: (REGISTER_SOURCE, "source"),
-    ItemKind.DYNAMIC_TRIGGER: (REGISTER_DYNAMIC_TRIGGER, "dynamicTrigger"),
-    ItemKind.DYNAMIC_SCHEDULE: (REGISTER_DYNAMIC_SCHEDULE, "dynamicSchedule"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +132,14 @@ class IndexEndpoint:
         await tx.ledger.enqueue(
             [
                 new_queue_job(
-                    REGISTRATIONS[item.kind][0],
-                    {
-                        REGISTRATIONS[item.kind][1]: item.payload,
-                        "endpointId": str(endpoint.id),
-                        "indexId": str(begun.index_id),
-                        "indexSequence": begun.sequence,
-                    },
+                    KINDS[REGISTRATION_KINDS[item.kind]],
+                    registration_args(
+                        item.kind,
+                        item.payload,
+                        endpoint_id=endpoint.id,
+                        index_id=begun.index_id,
+                        index_sequence=begun.sequence,
+                    ),
                     queue_job_id=self._new_id(),
                     lane=lane,
                     environment_id=endpoint.environment_id,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -168,14 +167,17 @@ class QueueJobRunner:
     ) -> tuple[list[QueueJob], list[Failure]]:
         completed: list[QueueJob] = []
         failures: list[Failure] = []
-        for kind, group in groupby(sorted(queue_jobs, key=lambda each: each.kind), key=lambda each: each.kind):
-            handler = self._batch_handlers.get(kind)
+        batches: dict[BatchHandler, list[QueueJob]] = {}
+        for queue_job in queue_jobs:
+            handler = self._batch_handlers.get(queue_job.kind)
             if handler is None:
-                failures += [unknown_kind(queue_job) for queue_job in group]
-            elif isolating:
-                await self._isolate(tx, handler, list(group), completed, failures)
+                failures.append(unknown_kind(queue_job))
             else:
-                batch = list(group)
+                batches.setdefault(handler, []).append(queue_job)
+        for handler, batch in batches.items():
+            if isolating:
+                await self._isolate(tx, handler, batch, completed, failures)
+            else:
                 await handler.run(tx, batch)
                 completed += batch
         return completed, failures

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, TypeVar, cast
@@ -42,6 +42,10 @@ class PoolSettings:
     idle_in_transaction_timeout: timedelta = timedelta(seconds=5)
     tcp_user_timeout: timedelta = timedelta(seconds=10)
 
+    def with_size(self, max_size: int) -> PoolSettings:
+        """Return the same with another number of connections."""
+        return replace(self, max_size=max_size)
+
     def server_settings(self, application_name: str) -> dict[str, str]:
         """Return the settings each connection starts with."""
         return {
@@ -57,7 +61,7 @@ class PoolSettings:
 DEFAULT_POOLS: Final[Mapping[Pool, PoolSettings]] = {
     Pool.CALLERS: PoolSettings(12, statement_timeout=timedelta(seconds=5), lock_timeout=timedelta(seconds=2)),
     Pool.CALL_BACKS: PoolSettings(12, statement_timeout=timedelta(seconds=20), lock_timeout=timedelta(seconds=5)),
-    Pool.RELAY: PoolSettings(4, statement_timeout=timedelta(seconds=5), lock_timeout=timedelta(seconds=1)),
+    Pool.RELAY: PoolSettings(5, statement_timeout=timedelta(seconds=5), lock_timeout=timedelta(seconds=1)),
 }
 
 

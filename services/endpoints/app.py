@@ -1,0 +1,325 @@
+"""Puts the endpoints service together and runs it: the only place that names concrete classes."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import time
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from services.endpoints.delivery.client import AiohttpEndpointClient
+from services.endpoints.delivery.guard import EgressGuard
+from services.endpoints.domain.catalog import (
+    INDEX_ENDPOINT,
+    REGISTER_DYNAMIC_SCHEDULE,
+    REGISTER_DYNAMIC_TRIGGER,
+    REGISTER_JOB,
+    REGISTER_SOURCE,
+)
+from services.endpoints.domain.errors import KongflowError
+from services.endpoints.domain.identifiers import new_uuid7
+from services.endpoints.domain.ledger_settings import LedgerSettings
+from services.endpoints.domain.ports.store import Pool
+from services.endpoints.http.server import HttpServer, hooks_and_health, metrics_page
+from services.endpoints.operations.authentication import Authentication
+from services.endpoints.operations.catalog import CatalogOperations
+from services.endpoints.operations.endpoints import EndpointOperations
+from services.endpoints.operations.finality import Finality
+from services.endpoints.operations.index_endpoint import IndexEndpoint
+from services.endpoints.operations.index_requests import IndexRequests
+from services.endpoints.operations.indexing import IndexingOperations
+from services.endpoints.operations.leases import LeaseKeeper
+from services.endpoints.operations.page_tokens import PageTokens
+from services.endpoints.operations.pings import Pinger
+from services.endpoints.operations.queue_jobs import QueueJobOperations
+from services.endpoints.operations.register_items import RegisterItems
+from services.endpoints.operations.registration import Registration
+from services.endpoints.operations.relay import Relay
+from services.endpoints.operations.rescue import Rescue
+from services.endpoints.operations.run import QueueJobRunner
+from services.endpoints.operations.tenancy import TenancyOperations
+from services.endpoints.queue.connection import open_redis
+from services.endpoints.queue.publisher import ArqPublisher
+from services.endpoints.queue.wake_ups import RedisWakeUps
+from services.endpoints.rpc.server import RpcServer, RpcServices
+from services.endpoints.secrets.key_hasher import HmacKeyHasher
+from services.endpoints.secrets.keys import derive_key, parse_key, parse_keys
+from services.endpoints.secrets.secret_box import AesGcmSecretBox
+from services.endpoints.store.postgres import DEFAULT_POOLS, PoolSettings, PostgresStore
+from services.endpoints.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from services.endpoints.domain.ports.endpoint_client import AddressCheck, EndpointClient
+    from services.endpoints.domain.ports.publisher import Publisher, WakeUps
+    from services.endpoints.domain.ports.store import Store
+    from services.endpoints.settings import EndpointsSettings
+
+_log = structlog.get_logger(__name__)
+
+_RECONNECT_EVERY: Final = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where a running service listens; `metrics_port` is None when it shows none."""
+
+    grpc_port: int
+    http_port: int
+    metrics_port: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """Every use case of the service, wired to its ports."""
+
+    authentication: Authentication
+    tenancy: TenancyOperations
+    endpoints: EndpointOperations
+    indexing: IndexingOperations
+    catalog: CatalogOperations
+    queue_jobs: QueueJobOperations
+    page_tokens: PageTokens
+    runner: QueueJobRunner
+    leases: LeaseKeeper
+    relay: Relay
+    rescue: Rescue
+
+
+def build_operations(  # noqa: PLR0914 - the wiring, one name per part
+    *,
+    settings: EndpointsSettings,
+    store: Store,
+    publisher: Publisher,
+    wake_ups: WakeUps,
+    client: EndpointClient,
+    addresses: AddressCheck,
+) -> Operations:
+    """Wire every use case to these ports."""
+    ledger_settings = LedgerSettings(
+        lease=timedelta(seconds=settings.lease_seconds),
+        renew_every=timedelta(seconds=settings.lease_seconds * 0.3),
+        ring_answered_within=timedelta(seconds=settings.ring_answered_within_seconds),
+    )
+    pepper = parse_key(settings.lookup_pepper.get_secret_value())
+    key_hasher = HmacKeyHasher(pepper=pepper)
+    secret_box = AesGcmSecretBox(keys=parse_keys(settings.secret_keys.get_secret_value()))
+    admin_token = settings.admin_token.get_secret_value() if settings.admin_token else None
+    authentication = Authentication(
+        store=store, key_hasher=key_hasher, admin_token=admin_token, monotonic=time.monotonic
+    )
+    index_requests = IndexRequests(new_id=new_uuid7, window=settings.index_window)
+    index_endpoint = IndexEndpoint(
+        client=client,
+        secret_box=secret_box,
+        requests=index_requests,
+        new_id=new_uuid7,
+        max_items=settings.max_index_items,
+    )
+    register_items = RegisterItems(registration=Registration(secret_box=secret_box), index_requests=index_requests)
+    batch_handlers = {
+        kind.name: register_items
+        for kind in (REGISTER_JOB, REGISTER_SOURCE, REGISTER_DYNAMIC_TRIGGER, REGISTER_DYNAMIC_SCHEDULE)
+    }
+    calling_handlers = {INDEX_ENDPOINT.name: index_endpoint}
+    finality = Finality(handlers={**batch_handlers, **calling_handlers})
+    leases = LeaseKeeper(store=store, settings=ledger_settings)
+    return Operations(
+        authentication=authentication,
+        tenancy=TenancyOperations(
+            store=store,
+            secret_box=secret_box,
+            key_hasher=key_hasher,
+            authentication=authentication,
+            new_id=new_uuid7,
+        ),
+        endpoints=EndpointOperations(
+            store=store,
+            pinger=Pinger(client=client, total=timedelta(seconds=settings.ping_total_seconds)),
+            addresses=addresses,
+            secret_box=secret_box,
+            index_requests=index_requests,
+            finality=finality,
+            new_id=new_uuid7,
+        ),
+        indexing=IndexingOperations(
+            store=store, index_requests=index_requests, wake_ups=wake_ups, hook_delay=settings.hook_delay
+        ),
+        catalog=CatalogOperations(store=store),
+        queue_jobs=QueueJobOperations(store=store),
+        page_tokens=PageTokens(key=derive_key(pepper, purpose="page tokens")),
+        runner=QueueJobRunner(
+            store=store,
+            batch_handlers=batch_handlers,
+            calling_handlers=calling_handlers,
+            finality=finality,
+            leases=leases,
+            settings=ledger_settings,
+            jitter=random.random,
+        ),
+        leases=leases,
+        relay=Relay(store=store, publisher=publisher, wake_ups=wake_ups, settings=ledger_settings),
+        rescue=Rescue(store=store, publisher=publisher, finality=finality, settings=ledger_settings),
+    )
+
+
+async def run(
+    settings: EndpointsSettings,
+    stop: asyncio.Event | None = None,
+    on_listening: Callable[[Listening], None] | None = None,
+) -> None:
+    """Serve until `stop` is set, or SIGTERM or SIGINT comes; then refuse new calls and finish what has begun.
+
+    PostgreSQL and Redis may be absent at the start: the service listens, says that it is not ready, and keeps trying.
+    `on_listening` is told where, once every address is open.
+
+    Raises:
+        OSError: an address cannot be listened on.
+    """
+    stopping = stop if stop is not None else _stopped_by_signals()
+    async with AsyncExitStack() as stack:
+        redis = open_redis(settings.redis_url)
+        stack.push_async_callback(redis.aclose)
+        wake_ups = RedisWakeUps(redis=redis)
+        store = PostgresStore(
+            database_url=settings.database_url, on_ledger_change=wake_ups.notify, pools=_pools(settings)
+        )
+        stack.push_async_callback(store.close)
+        guard = EgressGuard(allowed_networks=settings.egress_allow)
+        stack.callback(guard.close)
+        client = await stack.enter_async_context(
+            AiohttpEndpointClient(
+                guard=guard,
+                timeout=timedelta(seconds=settings.endpoint_timeout_seconds),
+                max_answer_bytes=settings.max_answer_bytes,
+            )
+        )
+        operations = build_operations(
+            settings=settings,
+            store=store,
+            publisher=ArqPublisher(redis=redis),
+            wake_ups=wake_ups,
+            client=client,
+            addresses=guard,
+        )
+        metrics = Metrics()
+        rpc = RpcServer(
+            services=RpcServices(
+                tenancy=operations.tenancy,
+                endpoints=operations.endpoints,
+                indexing=operations.indexing,
+                catalog=operations.catalog,
+                queue_jobs=operations.queue_jobs,
+                runner=operations.runner,
+                page_tokens=operations.page_tokens,
+            ),
+            authenticator=operations.authentication,
+            observer=metrics,
+            address=str(settings.grpc_address),
+        )
+        listening = await _listen(stack, settings, store=store, operations=operations, metrics=metrics, rpc=rpc)
+        if on_listening is not None:
+            on_listening(listening)
+        work = [
+            asyncio.create_task(_work_when_ready(store, rpc, operations)),
+            asyncio.create_task(wake_ups.run()),
+        ]
+        stop_wait = asyncio.create_task(stopping.wait())
+        done, _ = await asyncio.wait([*work, stop_wait], return_when=asyncio.FIRST_COMPLETED)
+        _log.info("draining")
+        await rpc.stop(grace=timedelta(seconds=settings.drain_timeout_seconds))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(settings.drain_timeout_seconds):
+                await operations.runner.drain()
+        await _end([*work, stop_wait])
+        for task in done:
+            task.result()
+    _log.info("stopped")
+
+
+async def _listen(
+    stack: AsyncExitStack,
+    settings: EndpointsSettings,
+    *,
+    store: Store,
+    operations: Operations,
+    metrics: Metrics,
+    rpc: RpcServer,
+) -> Listening:
+    async def not_ready() -> str | None:
+        try:
+            async with store.reading(Pool.RELAY) as tx:
+                await tx.ledger.now()
+        except KongflowError as error:
+            return error.message
+        return None
+
+    async def render() -> bytes:
+        with suppress(KongflowError):
+            async with store.reading(Pool.RELAY) as tx:
+                metrics.show_queues(await tx.ledger.stats(environment_id=None, organization_id=None, known_kinds=()))
+        return metrics.render()
+
+    http = HttpServer(
+        hooks_and_health(deployed=operations.indexing.deployed, not_ready=not_ready),
+        host=settings.http_address.host,
+        port=settings.http_address.port,
+    )
+    stack.push_async_callback(http.close)
+    http_port = await http.start()
+    metrics_port = None
+    if settings.metrics_address is not None:
+        metrics_http = HttpServer(
+            metrics_page(render), host=settings.metrics_address.host, port=settings.metrics_address.port
+        )
+        stack.push_async_callback(metrics_http.close)
+        metrics_port = await metrics_http.start()
+    grpc_port = await rpc.start()
+    _log.info("listening", grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port)
+    return Listening(grpc_port, http_port, metrics_port)
+
+
+async def _work_when_ready(store: PostgresStore, rpc: RpcServer, operations: Operations) -> None:
+    """Connect to PostgreSQL, however long that takes, then ring, rescue and renew until cancelled."""
+    while True:
+        try:
+            await store.open()
+            break
+        except KongflowError as error:
+            _log.warning("database_awaited", message=error.message, cause=type(error.__cause__).__name__)
+            await asyncio.sleep(_RECONNECT_EVERY.total_seconds())
+    rpc.set_serving()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(operations.relay.run())
+        tasks.create_task(operations.rescue.run())
+        tasks.create_task(operations.leases.run())
+
+
+async def _end(tasks: list[asyncio.Task[None]] | list[asyncio.Task[bool]] | list[asyncio.Task[object]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _pools(settings: EndpointsSettings) -> Mapping[Pool, PoolSettings]:
+    sizes = {
+        Pool.CALLERS: settings.callers_pool_size,
+        Pool.CALL_BACKS: settings.call_backs_pool_size,
+        Pool.RELAY: settings.relay_pool_size,
+    }
+    return {pool: default.with_size(sizes[pool]) for pool, default in DEFAULT_POOLS.items()}
+
+
+def _stopped_by_signals() -> asyncio.Event:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    return stopping

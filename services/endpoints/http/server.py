@@ -1,0 +1,105 @@
+"""HTTP beside gRPC: health, deployment hooks, and metrics on a port of their own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Protocol
+from uuid import UUID
+
+import structlog
+from aiohttp import web
+
+from services.endpoints.domain.errors import KongflowError, NotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+_MAX_HOOK_BYTES: Final = 512 * 1024
+_HOOK: Final = "/api/v1/endpoints/{environment_id}/{slug}/index/{hook}"
+_NOT_FOUND: Final = "There is no such indexing hook."
+
+_log = structlog.get_logger(__name__)
+
+
+class Deployed(Protocol):
+    """What a deployment hook asks for."""
+
+    async def __call__(self, environment_id: UUID, slug: str, hook_identifier: str, body: bytes) -> None:
+        """Ask for an index, or raise NotFoundError."""
+        ...
+
+
+def hooks_and_health(*, deployed: Deployed, not_ready: Callable[[], Awaitable[str | None]]) -> web.Application:
+    """Return the application of deployment hooks and health.
+
+    `/healthz` says that the process lives; `/readyz` answers 503 with the reason that `not_ready` gives.
+    """
+
+    async def healthz(_request: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    async def readyz(_request: web.Request) -> web.Response:
+        reason = await not_ready()
+        return web.json_response({"status": reason or "ok"}, status=503 if reason else 200)
+
+    async def hook(request: web.Request) -> web.Response:
+        try:
+            environment_id = UUID(request.match_info["environment_id"])
+        except ValueError:
+            return _error(404, _NOT_FOUND)
+        body = await request.read() if request.method == "POST" else b""
+        try:
+            await deployed(environment_id, request.match_info["slug"], request.match_info["hook"], body)
+        except NotFoundError:
+            return _error(404, _NOT_FOUND)
+        except KongflowError as error:
+            _log.warning("hook_refused", reason=error.reason.value)
+            return _error(503, error.message)
+        return web.json_response({"ok": True})
+
+    application = web.Application(client_max_size=_MAX_HOOK_BYTES)
+    application.router.add_get("/healthz", healthz)
+    application.router.add_get("/readyz", readyz)
+    application.router.add_get(_HOOK, hook, allow_head=False)
+    application.router.add_post(_HOOK, hook)
+    return application
+
+
+def metrics_page(render: Callable[[], Awaitable[bytes]]) -> web.Application:
+    """Return the application of `/metrics`."""
+
+    async def metrics(_request: web.Request) -> web.Response:
+        return web.Response(body=await render(), content_type="text/plain", charset="utf-8")
+
+    application = web.Application()
+    application.router.add_get("/metrics", metrics)
+    return application
+
+
+class HttpServer:
+    """Serves one application on one address."""
+
+    def __init__(self, application: web.Application, *, host: str, port: int) -> None:
+        """Prepare; port 0 lets the system choose."""
+        self._runner = web.AppRunner(application, access_log=None)
+        self._host = host
+        self._port = port
+
+    async def start(self) -> int:
+        """Listen; return the port.
+
+        Raises:
+            OSError: the address cannot be listened on.
+        """
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, self._host, self._port)
+        await site.start()
+        port: int = self._runner.addresses[0][1]
+        return port
+
+    async def close(self) -> None:
+        """Stop listening and end what is served."""
+        await self._runner.cleanup()
+
+
+def _error(status: int, text: str) -> web.Response:
+    return web.json_response({"error": text}, status=status)

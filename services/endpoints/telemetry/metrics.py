@@ -1,0 +1,73 @@
+"""What the endpoints service counts, in Prometheus' words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import timedelta
+
+    from services.endpoints.domain.queue_job import QueueStats
+
+_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Metrics:
+    """One registry per service; `/metrics` renders it."""
+
+    def __init__(self) -> None:
+        """Register what is counted."""
+        self.registry = CollectorRegistry()
+        self._calls = Histogram(
+            "kongflow_rpc_seconds",
+            "Duration of gRPC calls.",
+            ["method", "code"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._ran = Counter(
+            "kongflow_queue_jobs_run", "Queue jobs carried out.", ["queue", "result"], registry=self.registry
+        )
+        self._rung_again = Counter(
+            "kongflow_lanes_rung_again", "Lanes whose lease ran out.", registry=self.registry
+        )
+        self._queue_jobs = Gauge(
+            "kongflow_queue_jobs", "Queue jobs that are kept.", ["queue", "state"], registry=self.registry
+        )
+        self._oldest = Gauge(
+            "kongflow_oldest_available_seconds",
+            "Age of the oldest queue job that may run.",
+            ["queue"],
+            registry=self.registry,
+        )
+        self._unknown_kinds = Gauge(
+            "kongflow_unknown_kinds", "Waiting queue jobs of unknown kinds.", ["queue"], registry=self.registry
+        )
+
+    def observe_call(self, method: str, *, code: str, duration: timedelta) -> None:
+        """Count a gRPC call."""
+        self._calls.labels(method, code).observe(duration.total_seconds())
+
+    def count_run(self, queue: str, *, completed: int, failed: int) -> None:
+        """Count queue jobs that a call back carried out."""
+        self._ran.labels(queue, "completed").inc(completed)
+        self._ran.labels(queue, "failed").inc(failed)
+
+    def count_rung_again(self, lanes: int) -> None:
+        """Count lanes that were rescued."""
+        self._rung_again.inc(lanes)
+
+    def show_queues(self, queues: Sequence[QueueStats]) -> None:
+        """Set the gauges of all queues."""
+        for stats in queues:
+            for state, count in stats.counts.items():
+                self._queue_jobs.labels(stats.queue.value, state.value).set(count)
+            self._oldest.labels(stats.queue.value).set(stats.oldest_available_seconds)
+            self._unknown_kinds.labels(stats.queue.value).set(stats.unknown_kinds)
+
+    def render(self) -> bytes:
+        """Return the registry in the text format."""
+        return generate_latest(self.registry)
