@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from services.endpoints.domain.catalog_entries import JobFilter
-from services.endpoints.domain.catalog_entries import JobFilter
 from services.endpoints.domain.errors import NotFoundError
 from services.endpoints.domain.identifiers import NIL_UUID
 from services.endpoints.domain.page import page_of
@@ -100,101 +99,6 @@ class CatalogOperations:
                 is_active=None,
                 limit=page.limit,
                 after_id=_after_id(page),
-            )
-        return page_of(rows, page, lambda schedule: str(schedule.id))
-
-
-async def _environment(tx: Transaction, principal: Principal, environment_id: UUID | None) -> UUID:
-    wanted = environment_or_own(principal, environment_id)
-    return require_environment(principal, await tx.tenancy.get_environment(wanted), name=wanted).id
-
-
-def _after_id(page: PageRequest) -> UUID:
-    return UUID(page.after) if page.after else NIL_UUID
-
-
-class CatalogOperations:
-    """What callers read of the catalog, an environment at a time."""
-
-    def __init__(self, *, store: Store) -> None:
-        """Hold the port."""
-        self._store = store
-
-    async def list_jobs(
-        self,
-        principal: Principal,
-        environment_id: UUID | None,
-        page: PageRequest,
-        *,
-        endpoint_id: UUID | None = None,
-        slug: str | None = None,
-        title: str | None = None,
-    ) -> Page[Job]:
-        """Return an environment's jobs by slug.
-
-        Raises:
-            NotFoundError: there is no such environment for this principal.
-        """
-        async with self._store.reading() as tx:
-            environment = await _environment(tx, principal, environment_id)
-            wanted = JobFilter(environment, endpoint_id=endpoint_id, slug=slug, title=title)
-            rows = await tx.catalog.list_jobs(wanted, limit=page.limit, after_slug=page.after or "")
-        return page_of(rows, page, lambda job: job.slug)
-
-    async def get_job(self, principal: Principal, environment_id: UUID | None, slug: str) -> Job:
-        """Return one job with its latest version.
-
-        Raises:
-            NotFoundError: there is no such environment or job for this principal.
-        """
-        async with self._store.reading() as tx:
-            job = await tx.catalog.get_job(await _environment(tx, principal, environment_id), slug)
-        if job is None:
-            raise NotFoundError("job", slug)
-        return job
-
-    async def list_sources(
-        self, principal: Principal, environment_id: UUID | None, page: PageRequest, *, endpoint_id: UUID | None = None
-    ) -> Page[Source]:
-        """Return an environment's sources by key.
-
-        Raises:
-            NotFoundError: there is no such environment for this principal.
-        """
-        async with self._store.reading() as tx:
-            environment = await _environment(tx, principal, environment_id)
-            rows = await tx.catalog.list_sources(
-                environment, endpoint_id=endpoint_id, limit=page.limit, after_key=page.after or ""
-            )
-        return page_of(rows, page, lambda source: source.key)
-
-    async def list_dynamic_triggers(
-        self, principal: Principal, environment_id: UUID | None, page: PageRequest, *, endpoint_id: UUID | None = None
-    ) -> Page[DynamicTrigger]:
-        """Return an environment's dynamic triggers and dynamic schedules, oldest first.
-
-        Raises:
-            NotFoundError: there is no such environment for this principal.
-        """
-        async with self._store.reading() as tx:
-            environment = await _environment(tx, principal, environment_id)
-            rows = await tx.catalog.list_dynamic_triggers(
-                environment, endpoint_id=endpoint_id, limit=page.limit, after_id=_after_id(page)
-            )
-        return page_of(rows, page, lambda trigger: str(trigger.id))
-
-    async def list_schedules(
-        self, principal: Principal, environment_id: UUID | None, page: PageRequest, *, is_active: bool | None = None
-    ) -> Page[Schedule]:
-        """Return an environment's schedules, of jobs and of dynamic schedules, oldest first.
-
-        Raises:
-            NotFoundError: there is no such environment for this principal.
-        """
-        async with self._store.reading() as tx:
-            environment = await _environment(tx, principal, environment_id)
-            rows = await tx.catalog.list_schedules(
-                environment, is_active=is_active, limit=page.limit, after_id=_after_id(page)
             )
         return page_of(rows, page, lambda schedule: str(schedule.id))
 

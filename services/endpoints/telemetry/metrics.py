@@ -31,9 +31,7 @@ class Metrics:
         self._ran = Counter(
             "kongflow_queue_jobs_run", "Queue jobs carried out.", ["queue", "result"], registry=self.registry
         )
-        self._rung_again = Counter(
-            "kongflow_lanes_rung_again", "Lanes whose lease ran out.", registry=self.registry
-        )
+        self._rung_again = Counter("kongflow_lanes_rung_again", "Lanes whose lease ran out.", registry=self.registry)
         self._queue_jobs = Gauge(
             "kongflow_queue_jobs", "Queue jobs that are kept.", ["queue", "state"], registry=self.registry
         )
