@@ -10,9 +10,12 @@ import structlog
 
 
 def configure_logs(*, level: str, log_format: str) -> None:
-    """Write lines of `level` and above, as `console` text or one `json` object each."""
+    """Write lines of `level` and above, as `console` text or one `json` object each.
+
+    The locals of a traceback's frames are never shown: they may hold keys and payloads.
+    """
     renderer: Any = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
         if log_format == "console"
         else structlog.processors.JSONRenderer()
     )
