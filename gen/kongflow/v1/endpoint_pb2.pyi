@@ -121,7 +121,7 @@ class EndpointKey(_message.Message):
     ENVIRONMENT_ID_FIELD_NUMBER: _builtins.int
     SLUG_FIELD_NUMBER: _builtins.int
     environment_id: _builtins.str
-    """Required: the environment, a UUID."""
+    """The environment, a UUID. Empty: the caller's own, which only an API key has."""
     slug: _builtins.str
     """Required: the slug."""
     def __init__(

@@ -38,7 +38,7 @@ class CreateEndpointRequest(_message.Message):
     PROJECT_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     environment_id: _builtins.str
-    """Required: the environment, a UUID."""
+    """The environment, a UUID. Empty: the caller's own, which only an API key has."""
     slug: _builtins.str
     """Required: the id that the app gives its client, 1 to 100 characters of `A-Z a-z 0-9 . _ ~ -`, the first a letter or a
     digit, never two dots in a row.
@@ -113,7 +113,7 @@ class UpsertEndpointRequest(_message.Message):
     INDEXING_HOOK_IDENTIFIER_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     environment_id: _builtins.str
-    """Required: the environment, a UUID."""
+    """The environment, a UUID. Empty: the caller's own, which only an API key has."""
     slug: _builtins.str
     """Required: as in CreateEndpointRequest."""
     url: _builtins.str

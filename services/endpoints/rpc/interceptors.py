@@ -1,0 +1,201 @@
+"""What happens around every call: credential, access, deadline, decoding, errors, log and metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Protocol
+
+import grpc
+import structlog
+from google.protobuf.message import DecodeError
+
+from services.endpoints.domain.errors import FieldViolation, InvalidRequestError, KongflowError
+from services.endpoints.rpc.access import ACCESS, Access, require_access
+from services.endpoints.rpc.auth import bearer_credential, set_principal
+from services.endpoints.rpc.deadlines import deadline_error, effective_deadline, remaining_time, time_to_work
+from services.endpoints.rpc.errors import grpc_status, internal_error, status_code
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from services.endpoints.domain.tenancy import Principal
+
+    Context = grpc.aio.ServicerContext[Any, Any]
+    Handler = grpc.RpcMethodHandler[Any, Any]
+
+_log = structlog.get_logger(__name__)
+
+
+class Authenticator(Protocol):
+    """Recognises credentials."""
+
+    async def authenticate(self, credential: str) -> Principal:
+        """Return who holds it, or raise UnauthenticatedError."""
+        ...
+
+
+class CallObserver(Protocol):
+    """Takes notice of every call that ended."""
+
+    def observe_call(self, method: str, *, code: str, duration: timedelta) -> None:
+        """Count a call: `method` is `/package.Service/Method`, `code` the name of its status."""
+        ...
+
+
+@dataclass(slots=True)
+class _Call:
+    """One call while it is served."""
+
+    method: str
+    began: float
+    caller: str = "nobody"
+    code: grpc.StatusCode = grpc.StatusCode.OK
+    reason: str | None = None
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps every handler but those that anyone may call.
+
+    Requests are decoded here rather than in the library, which would answer UNKNOWN with the decoder's own words.
+    `new_reference` names a defect in the answer and in the log alike.
+    """
+
+    def __init__(
+        self,
+        *,
+        authenticator: Authenticator,
+        observer: CallObserver,
+        monotonic: Callable[[], float] = time.monotonic,
+        new_reference: Callable[[], str] = lambda: secrets.token_hex(8),
+    ) -> None:
+        self._authenticator = authenticator
+        self._observer = observer
+        self._monotonic = monotonic
+        self._new_reference = new_reference
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:  # noqa: ANN401 - the library's own handlers are untyped
+        """Return the handler of a method with everything around it; None for a method that is not there."""
+        method = handler_call_details.method
+        handler = await continuation(handler_call_details)
+        if handler is None or ACCESS.get(method) is Access.ANYONE:
+            return handler
+        if handler.unary_unary is not None:
+            return grpc.unary_unary_rpc_method_handler(
+                self._unary(method, handler), response_serializer=handler.response_serializer
+            )
+        if handler.unary_stream is not None:
+            return grpc.unary_stream_rpc_method_handler(
+                self._stream(method, handler.unary_stream, _decoder(handler)),
+                response_serializer=handler.response_serializer,
+            )
+        return grpc.stream_stream_rpc_method_handler(
+            self._stream(method, handler.stream_stream, _as_it_is),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    def _unary(self, method: str, handler: Handler) -> Callable[[bytes, Context], Awaitable[Any]]:
+        decode = _decoder(handler)
+        behaviour: Any = handler.unary_unary
+
+        async def serve(raw: bytes, context: Context) -> Any:  # noqa: ANN401 - any response message
+            async with self._served(method, context):
+                deadline = effective_deadline(method, remaining_time(context))
+                try:
+                    async with asyncio.timeout(time_to_work(deadline).total_seconds()) as limit:
+                        await self._admit(method, context)
+                        return await behaviour(decode(raw), context)
+                except TimeoutError as error:
+                    if limit.expired():
+                        raise deadline_error(deadline) from error
+                    raise
+
+        return serve
+
+    def _stream(
+        self,
+        method: str,
+        behaviour: Callable[[Any, Any], AsyncIterator[Any]],
+        decode: Callable[[Any], Any],
+    ) -> Callable[[Any, Context], AsyncIterator[Any]]:
+        async def serve(raw: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401 - bytes or an iterator
+            async with self._served(method, context):
+                await self._admit(method, context)
+                async for response in behaviour(decode(raw), context):
+                    yield response
+
+        return serve
+
+    async def _admit(self, method: str, context: Context) -> None:
+        """Recognise the caller, check that it may call the method, and hand it to the servicer."""
+        metadata = context.invocation_metadata() or ()
+        principal = await self._authenticator.authenticate(bearer_credential(tuple(metadata)))
+        structlog.contextvars.bind_contextvars(caller=principal.name)
+        require_access(principal, ACCESS.get(method))
+        set_principal(principal)
+
+    @asynccontextmanager
+    async def _served(self, method: str, context: Context) -> AsyncIterator[None]:
+        """Turn what a handler raises into a status, then log and count the call."""
+        structlog.contextvars.bind_contextvars(method=method)
+        call = _Call(method, self._monotonic())
+        try:
+            yield
+        except KongflowError as error:
+            call.code, call.reason = status_code(error), error.reason.value
+            await context.abort_with_status(grpc_status(error))
+        except GeneratorExit:
+            call.code = grpc.StatusCode.CANCELLED
+            raise
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                # The caller went away or the server stops: nobody waits for a status.
+                call.code = grpc.StatusCode.CANCELLED
+                raise
+            # Something the handler waited for was cancelled; unanswered, the caller would hang until its deadline.
+            await self._fail(call, context, error)
+        except grpc.aio.AbortError:
+            call.code = context.code()
+            raise
+        except Exception as error:  # noqa: BLE001 - nothing internal leaves: it is logged here under a reference
+            await self._fail(call, context, error)
+        finally:
+            self._note(call)
+
+    async def _fail(self, call: _Call, context: Context, error: BaseException) -> None:
+        reference = self._new_reference()
+        answer = internal_error(reference)
+        call.code, call.reason = status_code(answer), answer.reason.value
+        _log.error("call failed with a defect", reference=reference, exc_info=error)
+        await context.abort_with_status(grpc_status(answer))
+
+    def _note(self, call: _Call) -> None:
+        duration = timedelta(seconds=self._monotonic() - call.began)
+        self._observer.observe_call(call.method, code=call.code.name, duration=duration)
+        write = _log.debug if call.code is grpc.StatusCode.OK else _log.info
+        write("call", code=call.code.name, reason=call.reason, milliseconds=round(duration.total_seconds() * 1000, 1))
+
+
+def _decoder(handler: Handler) -> Callable[[bytes], Any]:
+    def decode(raw: bytes) -> Any:  # noqa: ANN401 - any request message
+        try:
+            return handler.request_deserializer(raw) if handler.request_deserializer else raw
+        except DecodeError as error:
+            violation = FieldViolation("", "the bytes are no message of this method; text must be UTF-8")
+            raise InvalidRequestError([violation]) from error
+
+    return decode
+
+
+def _as_it_is(request: Any) -> Any:  # noqa: ANN401 - a stream's requests are decoded by the library
+    return request

@@ -1,0 +1,158 @@
+"""The gRPC server: every service with the interceptor around it, health and both reflections."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
+from kongflow.v1 import (
+    catalog_service_pb2,
+    catalog_service_pb2_grpc,
+    endpoint_service_pb2,
+    endpoint_service_pb2_grpc,
+    queue_service_pb2,
+    queue_service_pb2_grpc,
+    tenancy_service_pb2,
+    tenancy_service_pb2_grpc,
+    worker_service_pb2,
+    worker_service_pb2_grpc,
+)
+
+from services.endpoints.rpc.catalog import CatalogServicer
+from services.endpoints.rpc.endpoints import EndpointServicer
+from services.endpoints.rpc.interceptors import CallInterceptor
+from services.endpoints.rpc.paging import Paging
+from services.endpoints.rpc.queue import QueueServicer
+from services.endpoints.rpc.tenancy import TenancyServicer
+from services.endpoints.rpc.worker import WorkerServicer
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from services.endpoints.operations.catalog import CatalogOperations
+    from services.endpoints.operations.endpoints import EndpointOperations
+    from services.endpoints.operations.indexing import IndexingOperations
+    from services.endpoints.operations.page_tokens import PageTokens
+    from services.endpoints.operations.queue_jobs import QueueJobOperations
+    from services.endpoints.operations.tenancy import TenancyOperations
+    from services.endpoints.rpc.interceptors import Authenticator, CallObserver
+    from services.endpoints.rpc.worker import QueueJobRunner
+
+MAX_REQUEST_BYTES: Final = 1024 * 1024
+MAX_METADATA_BYTES: Final = 16 * 1024
+
+_OPTIONS: Final = (
+    # Without this a second server on the same port starts silently and takes half of the calls.
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+    ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+    ("grpc.absolute_max_metadata_size", 2 * MAX_METADATA_BYTES),
+    # An index's data is up to 8 MiB of JSON; nothing else that is sent is large.
+    ("grpc.max_send_message_length", -1),
+    # A worker's connection that died without a word is noticed, and clients may look for themselves.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+)
+_REFLECTION_V1: Final = "grpc.reflection.v1.ServerReflection"
+_SERVICES: Final = tuple(
+    file.DESCRIPTOR.services_by_name[name].full_name
+    for file, name in (
+        (tenancy_service_pb2, "TenancyService"),
+        (endpoint_service_pb2, "EndpointService"),
+        (catalog_service_pb2, "CatalogService"),
+        (queue_service_pb2, "QueueService"),
+        (worker_service_pb2, "WorkerService"),
+        (health_pb2, "Health"),
+        (reflection_pb2, "ServerReflection"),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RpcServices:
+    """The operations that the contract's methods call."""
+
+    tenancy: TenancyOperations
+    endpoints: EndpointOperations
+    indexing: IndexingOperations
+    catalog: CatalogOperations
+    queue_jobs: QueueJobOperations
+    runner: QueueJobRunner
+    page_tokens: PageTokens
+
+
+class RpcServer:
+    """Serves the contract on one address.
+
+    `address` is `host:port`; port 0 takes a free one, which `start` returns. Health says NOT_SERVING until `set_serving`
+    and again from the moment `stop` begins. Reflection answers both of its versions, whose messages are the same on the
+    wire; only the older one is listed, because only it has descriptors here.
+    """
+
+    def __init__(
+        self, *, services: RpcServices, authenticator: Authenticator, observer: CallObserver, address: str
+    ) -> None:
+        self._address = address
+        self._health = health.aio.HealthServicer()
+        interceptor = CallInterceptor(authenticator=authenticator, observer=observer)
+        server = self._server = grpc.aio.server(interceptors=(interceptor,), options=_OPTIONS)
+        paging = Paging(page_tokens=services.page_tokens)
+        tenancy_service_pb2_grpc.add_TenancyServiceServicer_to_server(
+            TenancyServicer(operations=services.tenancy, paging=paging), server
+        )
+        endpoint_service_pb2_grpc.add_EndpointServiceServicer_to_server(
+            EndpointServicer(endpoints=services.endpoints, indexing=services.indexing, paging=paging), server
+        )
+        catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server(
+            CatalogServicer(operations=services.catalog, paging=paging), server
+        )
+        queue_service_pb2_grpc.add_QueueServiceServicer_to_server(
+            QueueServicer(operations=services.queue_jobs, paging=paging), server
+        )
+        worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(WorkerServicer(runner=services.runner), server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        _add_reflection(server)
+
+    async def start(self) -> int:
+        """Listen and serve; returns the port.
+
+        Raises:
+            OSError: the address is taken or is none of this machine's.
+        """
+        try:
+            port = self._server.add_insecure_port(self._address)
+        except RuntimeError as error:
+            raise OSError(
+                f"gRPC cannot listen on {self._address}: the address is taken or not of this machine"
+            ) from error
+        for service in ("", *_SERVICES):
+            await self._health.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self._server.start()
+        return port
+
+    async def set_serving(self) -> None:
+        """Say by health that calls will be answered."""
+        for service in ("", *_SERVICES):
+            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+
+    async def stop(self, *, grace: timedelta) -> None:
+        """Refuse new calls, let those that began end within `grace`, then cancel the rest."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace.total_seconds())
+
+
+def _add_reflection(server: grpc.aio.Server) -> None:
+    servicer: Any = reflection.aio.ReflectionServicer(_SERVICES)
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
+    handler = grpc.stream_stream_rpc_method_handler(
+        servicer.ServerReflectionInfo,
+        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    methods = {"ServerReflectionInfo": handler}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_REFLECTION_V1, methods),))
