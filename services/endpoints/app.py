@@ -295,7 +295,7 @@ async def _work_when_ready(store: PostgresStore, rpc: RpcServer, operations: Ope
         except KongflowError as error:
             _log.warning("database_awaited", message=error.message, cause=type(error.__cause__).__name__)
             await asyncio.sleep(_RECONNECT_EVERY.total_seconds())
-    rpc.set_serving()
+    await rpc.set_serving()
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(operations.relay.run())
         tasks.create_task(operations.rescue.run())
