@@ -73,6 +73,11 @@ async def _stop(worker: PoppingWorker, popping: asyncio.Task[None]) -> None:
     await popping
 
 
+async def _pops(redis_client: Any) -> int:
+    statistics = await redis_client.info("commandstats")
+    return sum(statistics.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("bzpopmin", "zpopmin"))
+
+
 async def test_crash_in_a_call_frees_its_slot_and_is_logged(redis_client: Any, server: MemoryServer) -> None:
     def crash() -> None:
         raise ZeroDivisionError
@@ -114,12 +119,14 @@ async def test_nothing_is_popped_while_the_server_is_away(redis_client: Any, ser
 async def test_full_consumer_stops_without_popping(redis_client: Any, server: MemoryServer) -> None:
     server.release.clear()
     publisher = ArqPublisher(redis=redis_client)
+    pops_before = await _pops(redis_client)
     await publisher.publish("default", [["endpoint-1"]] * 3)
     worker = _worker(redis_client, server, concurrency=2)
     popping = asyncio.create_task(worker.main())
     await eventually(lambda: len(server.calls) == 2)
     await _stop(worker, popping)
     assert await publisher.waiting("default") == 1
+    assert await _pops(redis_client) - pops_before <= 2
     server.release.set()
     assert await worker.drain(LONG) == 0
     assert worker.jobs_complete == 2

@@ -78,6 +78,16 @@ async def test_ids_of_two_publishers_never_meet(redis_client: Any) -> None:
     assert await redis_client.zcard(queue_key("default")) == 20
 
 
+async def test_one_notification_is_published_once(redis_client: Any) -> None:
+    wake_ups = RedisWakeUps(redis=redis_client, quiet=timedelta(0))
+    async with redis_client.pubsub() as heard, _running(wake_ups):
+        await heard.subscribe(CHANNEL)
+        await heard.get_message(timeout=LONG.total_seconds())
+        wake_ups.notify()
+        assert await heard.get_message(timeout=LONG.total_seconds()) is not None
+        assert await heard.get_message(timeout=SHORT.total_seconds()) is None
+
+
 async def test_many_notifications_are_published_as_few(redis_client: Any) -> None:
     # A quiet time that does not end within the test: the first notification goes out, all others wait.
     wake_ups = RedisWakeUps(redis=redis_client, quiet=timedelta(hours=1))

@@ -21,7 +21,7 @@ from structlog.testing import capture_logs
 
 from services.endpoints.queue.connection import open_redis
 from services.endpoints.queue.publisher import ArqPublisher
-from services.worker.app import run
+from services.worker.app import POP_TIMEOUT, run
 from services.worker.message import MAX_MESSAGE_BYTES, queue_key, set_aside_key
 from services.worker.settings import WorkerSettings, load_settings
 from tests.support.eventually import eventually
@@ -382,6 +382,17 @@ async def test_health_and_metrics_are_served(
         await eventually(call_is_counted)
 
 
+async def test_idle_worker_does_not_wait_for_its_pop_to_end(
+    redis_process: RedisProcess, publisher: ArqPublisher, server: FakeWorkerService
+) -> None:
+    async with _worker(_settings(redis_process, server)) as stop:
+        await publisher.publish("default", [["endpoint-1"]])
+        await _called(server, 1)
+        stop.set()
+        began = asyncio.get_running_loop().time()
+    assert asyncio.get_running_loop().time() - began < POP_TIMEOUT.total_seconds() / 2
+
+
 async def test_sigterm_finishes_what_is_held_and_pops_no_more(
     redis_process: RedisProcess, publisher: ArqPublisher, server: FakeWorkerService
 ) -> None:
@@ -400,7 +411,9 @@ async def test_sigterm_finishes_what_is_held_and_pops_no_more(
         if b"worker_draining" in line:
             break
     await publisher.publish("default", [["later"]])
-    assert process.returncode is None
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await process.wait()
     server.is_open.set()
     rest = await process.stderr.read()
     assert await process.wait() == 0

@@ -67,6 +67,13 @@ def test_target_wins_over_the_servers_own_address(monkeypatch: pytest.MonkeyPatc
     assert load_settings().grpc_target == "dns:///endpoints:2"
 
 
+def test_what_is_given_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KONGFLOW_GRPC_TARGET", "endpoints:1")
+    monkeypatch.setenv("KONGFLOW_REDIS_URL", "redis://environment")
+    settings = load_settings(grpc_target="given:2", redis_url="redis://given")
+    assert (settings.grpc_target, settings.redis_url) == ("dns:///given:2", "redis://given")
+
+
 def test_health_address_is_host_and_port(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KONGFLOW_WORKER_HEALTH_ADDRESS", "[::1]:9091")
     address = load_settings().worker_health_address
