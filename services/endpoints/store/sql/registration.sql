@@ -132,7 +132,7 @@ WITH wanted AS MATERIALIZED (
     DELETE FROM event_examples e
     WHERE
         e.job_version_id = ANY ($1::uuid[])
-        AND NOT EXISTS (SELECT FROM wanted w WHERE w.job_version_id = e.job_version_id AND w.slug = e.slug)
+        AND (e.job_version_id, e.slug) NOT IN (SELECT w.job_version_id, w.slug FROM wanted w)
 )
 INSERT INTO event_examples (id, job_version_id, slug, name, icon, payload)
 SELECT w.id, w.job_version_id, w.slug, w.name, w.icon, w.payload
@@ -153,7 +153,7 @@ WITH wanted AS MATERIALIZED (
     DELETE FROM job_integrations r
     WHERE
         r.version_id = ANY ($1::uuid[])
-        AND NOT EXISTS (SELECT FROM wanted w WHERE w.version_id = r.version_id AND w.key = r.key)
+        AND (r.version_id, r.key) NOT IN (SELECT w.version_id, w.key FROM wanted w)
 )
 INSERT INTO job_integrations (version_id, key, job_id, integration_id)
 SELECT w.version_id, w.key, w.job_id, w.integration_id
@@ -213,9 +213,7 @@ WITH wanted AS MATERIALIZED (
     DELETE FROM trigger_source_options o
     WHERE
         o.source_id = ANY ($1::uuid[])
-        AND NOT EXISTS (
-            SELECT FROM wanted w WHERE w.source_id = o.source_id AND w.name = o.name AND w.value = o.value
-        )
+        AND (o.source_id, o.name, o.value) NOT IN (SELECT w.source_id, w.name, w.value FROM wanted w)
 )
 INSERT INTO trigger_source_options (source_id, name, value)
 SELECT w.source_id, w.name, w.value
@@ -265,9 +263,7 @@ WITH wanted AS MATERIALIZED (
     DELETE FROM dynamic_trigger_jobs r
     WHERE
         r.dynamic_trigger_id = ANY ($1::uuid[])
-        AND NOT EXISTS (
-            SELECT FROM wanted w WHERE w.dynamic_trigger_id = r.dynamic_trigger_id AND w.job_slug = r.job_slug
-        )
+        AND (r.dynamic_trigger_id, r.job_slug) NOT IN (SELECT w.dynamic_trigger_id, w.job_slug FROM wanted w)
 )
 INSERT INTO dynamic_trigger_jobs (dynamic_trigger_id, job_slug, job_version)
 SELECT w.dynamic_trigger_id, w.job_slug, w.job_version
