@@ -1,0 +1,37 @@
+"""Fixtures of the integration tests: a store on a database of the test's own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+
+from services.endpoints.store.postgres import PostgresStore
+from tests.support.ledger import World
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+@pytest.fixture
+async def store(database_url: str) -> AsyncIterator[PostgresStore]:
+    """An open store."""
+    store = PostgresStore(database_url=database_url, on_ledger_change=lambda: None)
+    await store.open()
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    """A connection of the test's own, to look and to meddle."""
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def world(store: PostgresStore, connection: asyncpg.Connection[asyncpg.Record]) -> World:
+    """A ledger with handlers of the test's own."""
+    return World(store, connection)

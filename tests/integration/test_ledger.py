@@ -1,0 +1,475 @@
+"""The ledger's promises, on real PostgreSQL: nothing lost, nothing twice, one at a time per lane."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import pytest
+
+from services.endpoints.domain.attempt import AttemptFailedError
+from services.endpoints.domain.ports.store import Pool
+from services.endpoints.domain.queue_job import Priority, Queue, QueueJobState
+from services.endpoints.operations.run import RunResult
+from tests.support.ledger import ENVIRONMENT, failing, queue_job
+
+if TYPE_CHECKING:
+    from tests.support.ledger import World
+
+LATER = datetime(2999, 1, 1, tzinfo=UTC)
+
+
+async def test_enqueue_is_rolled_back_with_its_transaction(world: World) -> None:
+    with pytest.raises(RuntimeError):
+        async with world.store.transaction() as tx:
+            await tx.ledger.enqueue([queue_job("a")])
+            raise RuntimeError
+
+    assert await world.states() == {}
+
+
+async def test_enqueued_work_is_rung_run_and_leaves_its_lane_idle(world: World) -> None:
+    await world.enqueue(queue_job("a"), queue_job("b", lane="lane-b"))
+
+    assert await world.work_off() == RunResult(completed=2)
+    assert await world.states() == {"a": "COMPLETED", "b": "COMPLETED"}
+    assert await world.lanes() == {}
+    assert sorted(world.batch.final) == [
+        ("a", QueueJobState.COMPLETED, None),
+        ("b", QueueJobState.COMPLETED, None),
+    ]
+
+
+async def test_open_lane_is_not_rung_twice(world: World) -> None:
+    await world.enqueue(queue_job("a"))
+    await world.relay.run_once()
+    await world.enqueue(queue_job("b"))
+    await world.relay.run_once()
+
+    assert world.take(Queue.DEFAULT) == [["lane-a"]]
+
+
+async def test_relays_at_once_ring_each_lane_once(world: World) -> None:
+    await world.enqueue(*(queue_job(str(number), lane=f"lane-{number}") for number in range(300)))
+
+    await asyncio.gather(*(world.new_relay().run_once() for _ in range(4)))
+
+    rung = [lane for lanes in world.take(Queue.DEFAULT) for lane in lanes]
+    assert len(rung) == len(set(rung)) == 300
+
+
+async def test_lanes_travel_together_but_alone_where_a_customer_is_called(world: World) -> None:
+    await world.enqueue(
+        *(queue_job(f"b{number}", lane=f"lane-{number}") for number in range(60)),
+        *(queue_job(f"c{number}", kind="call", lane=f"lane-{number}") for number in range(3)),
+    )
+    await world.relay.run_once()
+
+    assert [len(lanes) for lanes in world.take(Queue.DEFAULT)] == [50, 10]
+    assert [len(lanes) for lanes in world.take(Queue.EXECUTION)] == [1, 1, 1]
+
+
+async def test_environments_take_turns_whatever_their_backlog(world: World) -> None:
+    other = UUID("01890000-0000-7000-8000-000000000002")
+    await world.enqueue(
+        *(queue_job(f"big{number}", kind="call", lane=f"big-{number}") for number in range(200)),
+        *(
+            queue_job(f"small{number}", kind="call", lane=f"small-{number}", environment_id=other)
+            for number in range(3)
+        ),
+    )
+    await world.relay.run_once()
+
+    rung = {lanes[0] for lanes in world.take(Queue.EXECUTION)}
+    assert len(rung) == 64
+    assert {"small-0", "small-1", "small-2"} <= rung
+
+
+async def test_no_more_is_rung_than_the_window_takes_and_the_rest_follows(world: World) -> None:
+    await world.enqueue(*(queue_job(str(number), kind="call", lane=f"lane-{number}") for number in range(150)))
+
+    await world.relay.run_once()
+    assert len(world.publisher.messages["execution"]) == 64
+    assert (await world.work_off()).completed == 150
+
+
+async def test_doubled_and_forged_messages_find_nothing_due(world: World) -> None:
+    await world.enqueue(queue_job("a"))
+    await world.relay.run_once()
+
+    results = await asyncio.gather(*(world.new_runner().run_queue_jobs(Queue.DEFAULT, ["lane-a"]) for _ in range(20)))
+    forged = await world.runner.run_queue_jobs(Queue.DEFAULT, ["never-rung"])
+
+    assert sum(result.completed for result in results) == 1
+    assert world.batch.done == ["a"]
+    assert forged.is_nothing_due
+
+
+async def test_priority_then_age_decides_within_a_lane(world: World) -> None:
+    await world.enqueue(
+        queue_job("late", priority=Priority.VERY_LOW),
+        queue_job("second"),
+        queue_job("third"),
+        queue_job("first", priority=Priority.HIGH),
+    )
+    await world.work_off()
+
+    assert world.batch.done == ["first", "second", "third", "late"]
+
+
+async def test_one_call_shares_its_batch_among_its_lanes_and_passes_the_unused_share_on(world: World) -> None:
+    await world.enqueue(*(queue_job(f"a{number}", lane="busy") for number in range(300)), queue_job("b", lane="calm"))
+    await world.relay.run_once()
+
+    result = await world.runner.run_queue_jobs(Queue.DEFAULT, ["busy", "calm"])
+
+    assert result.completed == 200
+    assert "b" in world.batch.done
+    assert (await world.work_off()).completed == 101
+
+
+async def test_delayed_work_is_run_when_due_and_not_before(world: World) -> None:
+    await world.enqueue(queue_job("a", run_at=LATER))
+
+    assert (await world.work_off()).is_nothing_due
+    assert await world.states() == {"a": "SCHEDULED"}
+    await world.let_everything_fall_due()
+    assert (await world.work_off()).completed == 1
+
+
+async def test_relay_looks_again_when_the_next_queue_job_falls_due(world: World) -> None:
+    soon = datetime.now(UTC) + timedelta(milliseconds=300)
+    await world.enqueue(queue_job("a", run_at=soon), queue_job("b", run_at=LATER))
+
+    assert timedelta() <= await world.relay.run_once() < timedelta(milliseconds=300)
+
+
+async def test_bad_queue_job_never_fails_its_neighbours(world: World) -> None:
+    world.batch.fails = failing("7", "13")
+    await world.enqueue(*(queue_job(str(number)) for number in range(20)))
+
+    result = await world.work_off()
+
+    assert result == RunResult(completed=18, failed=2)
+    assert sorted(world.batch.done, key=int) == [str(number) for number in range(20) if number not in {7, 13}]
+    assert (await world.row("7"))["state"] == "SCHEDULED"
+
+
+async def test_failure_waits_for_its_backoff_and_ends_in_the_dead_letters_with_every_error(world: World) -> None:
+    world.batch.fails = failing("a")
+    await world.enqueue(queue_job("a", max_attempts=3))
+
+    for _ in range(3):
+        await world.work_off()
+        await world.let_everything_fall_due()
+
+    row = await world.row("a")
+    errors = json.loads(row["errors"])
+    assert (row["state"], row["attempt"]) == ("DISCARDED", 3)
+    assert [(error["attempt"], error["reason"], error["message"]) for error in errors] == [
+        (1, "BROKEN", "it broke"),
+        (2, "BROKEN", "it broke"),
+        (3, "BROKEN", "it broke"),
+    ]
+    assert world.batch.final == [("a", QueueJobState.DISCARDED, "BROKEN")]
+
+
+async def test_what_cannot_succeed_by_repeating_is_not_repeated(world: World) -> None:
+    world.batch.fails = failing("a", error=AttemptFailedError("never", reason="NEVER", is_retryable=False))
+    await world.enqueue(queue_job("a"))
+    await world.work_off()
+
+    assert (await world.row("a"))["state"] == "DISCARDED"
+
+
+async def test_text_of_an_unexpected_error_is_not_stored(world: World) -> None:
+    world.batch.fails = failing("a", error=ValueError("a secret payload"))
+    await world.enqueue(queue_job("a"))
+    await world.work_off()
+
+    errors = (await world.row("a"))["errors"]
+    assert "secret" not in errors
+    assert "ValueError" in errors
+
+
+async def test_unknown_kind_waits_without_counting_an_attempt(world: World) -> None:
+    await world.enqueue(queue_job("a", kind="fromTheFuture"), queue_job("b", kind="nextYear", queue=Queue.EXECUTION))
+    await world.work_off()
+
+    for name in ("a", "b"):
+        row = await world.row(name)
+        assert (row["state"], row["attempt"]) == ("SCHEDULED", 0)
+        assert row["due_in"] > timedelta(seconds=50)
+        assert json.loads(row["errors"])[0]["reason"] == "UNKNOWN_KIND"
+    assert await world.lanes() == {}
+
+
+async def test_paused_queue_and_paused_lane_are_neither_rung_nor_pulled(world: World) -> None:
+    await world.enqueue(queue_job("a"), queue_job("b", lane="lane-b"))
+    await world.relay.run_once()
+    await world.connection.execute("INSERT INTO queue_pauses (queue, lane) VALUES ('default', 'lane-a')")
+
+    assert (await world.runner.run_queue_jobs(Queue.DEFAULT, ["lane-a", "lane-b"])).completed == 1
+    assert (await world.work_off()).is_nothing_due
+    await world.connection.execute("DELETE FROM queue_pauses")
+    await world.connection.execute("INSERT INTO queue_pauses (queue) VALUES ('default')")
+    assert (await world.work_off()).is_nothing_due
+    await world.connection.execute("DELETE FROM queue_pauses")
+    assert (await world.work_off()).completed == 1
+
+
+async def test_unanswered_lane_is_rung_again(world: World) -> None:
+    await world.enqueue(queue_job("a"))
+    await world.relay.run_once()
+    world.publisher.messages.clear()
+    assert await world.rescue.run_once() == 0
+
+    await world.let_leases_run_out()
+    assert await world.rescue.run_once() == 1
+
+    assert world.publisher.messages["default"] == [["lane-a"]]
+    assert (await world.lanes())["lane-a"]["rings"] == 2
+
+
+async def test_sweeps_at_once_ring_an_overdue_lane_once(world: World) -> None:
+    await world.enqueue(*(queue_job(str(number), lane=f"lane-{number}") for number in range(20)))
+    await world.relay.run_once()
+    world.publisher.messages.clear()
+    await world.let_leases_run_out()
+
+    rung = await asyncio.gather(*(world.rescue.run_once() for _ in range(4)))
+
+    assert sum(rung) == 20
+
+
+async def test_call_holds_its_lane_with_a_claim_and_no_open_transaction(world: World) -> None:
+    answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    called = asyncio.Event()
+
+    def hold(_queue_job: object) -> asyncio.Future[str]:
+        called.set()
+        return answer
+
+    world.call.answers = hold
+    await world.enqueue(queue_job("a", kind="call"), queue_job("b", kind="call"))
+    await world.relay.run_once()
+    running = asyncio.create_task(world.runner.run_queue_jobs(Queue.EXECUTION, ["lane-a"]))
+    await called.wait()
+
+    lane = (await world.lanes())["lane-a"]
+    assert (lane["state"], lane["claim"] is not None) == ("RUNNING", True)
+    assert await world.states() == {"a": "RUNNING", "b": "AVAILABLE"}
+    open_transactions = await world.connection.fetchval(
+        "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%' AND datname = current_database()"
+    )
+    assert open_transactions == 0
+    answer.set_result("late answer")
+    assert await running == RunResult(completed=1)
+    assert world.call.finished == [("a", "late answer")]
+
+
+async def test_call_goes_on_when_its_caller_leaves_and_drain_waits_for_it(world: World) -> None:
+    answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    called = asyncio.Event()
+
+    def hold(_queue_job: object) -> asyncio.Future[str]:
+        called.set()
+        return answer
+
+    world.call.answers = hold
+    await world.enqueue(queue_job("a", kind="call"))
+    await world.relay.run_once()
+    running = asyncio.create_task(world.runner.run_queue_jobs(Queue.EXECUTION, ["lane-a"]))
+    await called.wait()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    answer.set_result("done")
+    await world.runner.drain()
+
+    assert await world.states() == {"a": "COMPLETED"}
+
+
+async def test_renewed_lease_keeps_the_lane_and_a_lost_one_fences_its_writer(world: World) -> None:
+    answers = {1: asyncio.get_running_loop().create_future(), 2: "second"}
+    called = asyncio.Event()
+
+    def hold(queue_job: object) -> object:
+        called.set()
+        return answers[len(world.call.calls)]
+
+    world.call.answers = hold
+    await world.enqueue(queue_job("a", kind="call", max_attempts=1))
+    await world.relay.run_once()
+    frozen = asyncio.create_task(world.runner.run_queue_jobs(Queue.EXECUTION, ["lane-a"]))
+    await called.wait()
+    await world.let_leases_run_out()
+    await world.leases.run_once()
+    assert await world.rescue.run_once() == 0
+
+    await world.let_leases_run_out()
+    assert await world.rescue.run_once() == 1
+    row = await world.row("a")
+    assert (row["state"], row["attempt"], row["rescues"]) == ("AVAILABLE", 0, 1)
+    assert await world.new_runner().run_queue_jobs(Queue.EXECUTION, ["lane-a"]) == RunResult(completed=1)
+    answers[1].set_result("too late")
+
+    assert (await frozen).is_nothing_due
+    assert world.call.finished == [("a", "second")]
+    assert await world.states() == {"a": "COMPLETED"}
+
+
+async def test_queue_job_that_is_rescued_too_often_is_discarded(world: World) -> None:
+    await world.enqueue(queue_job("a", kind="call"))
+    await world.relay.run_once()
+    await world.connection.execute(
+        "UPDATE queue_jobs SET state = 'RUNNING', attempt = 1, started_at = now(), rescues = 10"
+    )
+    await world.connection.execute("UPDATE queue_lanes SET state = 'RUNNING', claim = nextval('queue_claims')")
+    await world.let_leases_run_out()
+    await world.rescue.run_once()
+
+    assert (await world.row("a"))["state"] == "DISCARDED"
+    assert world.call.final == [("a", QueueJobState.DISCARDED, "LEASE_EXPIRED")]
+
+
+async def test_failed_call_is_repeated_no_sooner_than_the_customer_asked(world: World) -> None:
+    world.call.answers = lambda _queue_job: AttemptFailedError("busy", reason="BUSY", retry_after=timedelta(minutes=5))
+    await world.enqueue(queue_job("a", kind="call"), queue_job("b", kind="call"))
+    await world.work_off()
+
+    row = await world.row("a")
+    assert (row["state"], row["attempt"]) == ("SCHEDULED", 1)
+    assert timedelta(minutes=4) < row["due_in"] <= timedelta(minutes=5)
+    assert world.call.failed == ["a: busy", "b: busy"]
+
+
+async def test_cancelled_call_ends_without_effect(world: World) -> None:
+    answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    called = asyncio.Event()
+
+    def hold(_queue_job: object) -> asyncio.Future[str]:
+        called.set()
+        return answer
+
+    world.call.answers = hold
+    await world.enqueue(queue_job("a", kind="call"), queue_job("b", kind="call"))
+    await world.relay.run_once()
+    running = asyncio.create_task(world.runner.run_queue_jobs(Queue.EXECUTION, ["lane-a"]))
+    await called.wait()
+    async with world.store.transaction() as tx:
+        await world.finality.settle(tx, await tx.ledger.cancel_lane("lane-a", message="no longer wanted"))
+    answer.set_result("nobody wants it")
+    await running
+
+    assert await world.states() == {"a": "CANCELLED", "b": "CANCELLED"}
+    assert world.call.finished == []
+    assert sorted(name for name, _, _ in world.call.final) == ["a", "b"]
+    assert await world.lanes() == {}
+
+
+async def test_queue_job_with_nothing_to_call_for_completes(world: World) -> None:
+    world.call.has_something = False
+    await world.enqueue(queue_job("a", kind="call"))
+    await world.work_off()
+
+    assert world.call.calls == []
+    assert await world.states() == {"a": "COMPLETED"}
+
+
+async def test_call_that_finds_a_lane_rung_twice_marks_it_before_it_works(world: World) -> None:
+    await world.enqueue(queue_job("a"))
+    await world.relay.run_once()
+    await world.let_leases_run_out()
+    await world.rescue.run_once()
+    seen: list[bool] = []
+
+    async def look(_queue_job: object) -> None:
+        seen.append((await world.lanes())["lane-a"]["suspect"])
+
+    world.batch.run = _looking(world.batch.run, look)  # type: ignore[method-assign]
+    assert (await world.runner.run_queue_jobs(Queue.DEFAULT, ["lane-a"])).completed == 1
+    assert seen == [True]
+    assert await world.lanes() == {}
+
+
+async def test_queue_job_whose_attempts_begin_and_never_end_is_discarded_as_poisoned(world: World) -> None:
+    async def die(_queue_job: object) -> None:
+        raise asyncio.CancelledError
+
+    healthy = world.batch.run
+    await world.enqueue(queue_job("poison"), queue_job("neighbour"))
+    await world.relay.run_once()
+    await world.connection.execute("UPDATE queue_lanes SET suspect = true, rings = 3")
+
+    world.batch.run = _looking(healthy, die)  # type: ignore[method-assign]
+    for _ in range(3):
+        await asyncio.gather(world.runner.run_queue_jobs(Queue.DEFAULT, ["lane-a"]), return_exceptions=True)
+    world.batch.run = healthy  # type: ignore[method-assign]
+    await world.runner.run_queue_jobs(Queue.DEFAULT, ["lane-a"])
+
+    assert await world.states() == {"poison": "DISCARDED", "neighbour": "COMPLETED"}
+    assert ("poison", QueueJobState.DISCARDED, "POISONED") in world.batch.final
+    assert await world.lanes() == {}
+
+
+async def test_superseded_work_is_completed_without_running(world: World) -> None:
+    await world.enqueue(queue_job("a"), queue_job("b", run_at=LATER), queue_job("c", lane="lane-c"))
+    async with world.store.transaction(Pool.CALL_BACKS) as tx:
+        assert await tx.ledger.supersede_lane(Queue.DEFAULT, "lane-a") == 2
+    await world.work_off()
+
+    assert await world.states() == {"a": "COMPLETED", "b": "COMPLETED", "c": "COMPLETED"}
+    assert world.batch.done == ["c"]
+
+
+async def test_many_callers_and_workers_leave_no_lane_behind_and_never_deadlock(world: World) -> None:
+    """16 callers enqueue 10,000 queue jobs into 40 shared lanes while 4 relays and 4 runners work."""
+    lanes = [f"lane-{number}" for number in range(40)]
+    enqueuing = asyncio.Event()
+
+    async def call(caller: int) -> None:
+        for batch in range(25):
+            await world.enqueue(
+                *(
+                    queue_job(f"{caller}-{batch}-{number}", lane=lanes[(caller + batch + number) % 40])
+                    for number in range(25)
+                )
+            )
+
+    async def work() -> None:
+        relay, runner = world.new_relay(), world.new_runner()
+        while not enqueuing.is_set() or len(world.batch.done) < 10_000:
+            await relay.run_once()
+            for message in world.take(Queue.DEFAULT):
+                await runner.run_queue_jobs(Queue.DEFAULT, message)
+
+    workers = [asyncio.create_task(work()) for _ in range(4)]
+    await asyncio.gather(*(call(caller) for caller in range(16)))
+    enqueuing.set()
+    await asyncio.gather(*workers)
+
+    assert len(world.batch.done) == len(set(world.batch.done)) == 10_000
+    assert await world.lanes() == {}
+    unfinished = await world.connection.fetchval("SELECT count(*) FROM queue_jobs WHERE state <> 'COMPLETED'")
+    assert unfinished == 0
+
+
+async def test_environment_of_upkeep_is_rung_like_any_other(world: World) -> None:
+    await world.enqueue(
+        queue_job("upkeep", queue=Queue.MAINTENANCE, lane="maintenance", environment_id=UUID(int=0)),
+        queue_job("other", environment_id=ENVIRONMENT),
+    )
+
+    assert (await world.work_off()).completed == 2
+
+
+def _looking(run: object, look: object) -> object:
+    async def looking(tx: object, queue_jobs: list[object]) -> None:
+        for each in queue_jobs:
+            await look(each)  # type: ignore[operator]
+        await run(tx, queue_jobs)  # type: ignore[operator]
+
+    return looking

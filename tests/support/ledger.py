@@ -1,0 +1,196 @@
+"""A ledger with handlers of the test's own: everything real but Redis, the worker and the customers."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import asyncpg
+
+from services.endpoints.domain.attempt import AttemptFailedError
+from services.endpoints.domain.identifiers import new_uuid7
+from services.endpoints.domain.ledger_settings import LedgerSettings
+from services.endpoints.domain.queue_job import NewQueueJob, Priority, Queue, QueueJob, QueueJobState
+from services.endpoints.operations.finality import Finality
+from services.endpoints.operations.leases import LeaseKeeper
+from services.endpoints.operations.relay import Relay
+from services.endpoints.operations.rescue import Rescue
+from services.endpoints.operations.run import QueueJobRunner, RunResult
+from services.endpoints.store.postgres import PostgresStore
+from tests.support.memory_queue import MemoryPublisher, MemoryWakeUps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from services.endpoints.domain.ports.ledger import Failure, FinalQueueJob
+    from services.endpoints.domain.ports.store import Transaction
+
+ENVIRONMENT = UUID("01890000-0000-7000-8000-000000000001")
+
+
+@dataclass(eq=False)
+class RecordingBatch:
+    """A batch handler that remembers what it did; `fails` decides which queue jobs it cannot do."""
+
+    fails: Callable[[QueueJob], Exception | None] = lambda _queue_job: None
+    done: list[str] = field(default_factory=list)
+    batches: list[int] = field(default_factory=list)
+    final: list[tuple[str, QueueJobState, str | None]] = field(default_factory=list)
+
+    async def run(self, tx: Transaction, queue_jobs: Sequence[QueueJob]) -> None:
+        await tx.ledger.now()
+        self.batches.append(len(queue_jobs))
+        for queue_job in queue_jobs:
+            if error := self.fails(queue_job):
+                raise error
+        self.done += [queue_job.args["name"] for queue_job in queue_jobs]
+
+    async def on_final(self, tx: Transaction, queue_jobs: Sequence[FinalQueueJob]) -> None:
+        await tx.ledger.now()
+        self.final += [(each.args["name"], each.state, each.reason) for each in queue_jobs]
+
+
+@dataclass(eq=False)
+class RecordingCall:
+    """A calling handler; `answers` may hold back or fail the call."""
+
+    answers: Callable[[QueueJob], Any] = lambda _queue_job: "answer"
+    calls: list[str] = field(default_factory=list)
+    finished: list[tuple[str, Any]] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    final: list[tuple[str, QueueJobState, str | None]] = field(default_factory=list)
+    has_something: bool = True
+
+    async def begin(self, tx: Transaction, queue_job: QueueJob) -> QueueJob | None:
+        await tx.ledger.now()
+        return queue_job if self.has_something else None
+
+    async def call(self, begun: QueueJob) -> Any:
+        self.calls.append(begun.args["name"])
+        answer = self.answers(begun)
+        if asyncio.isfuture(answer) or asyncio.iscoroutine(answer):
+            answer = await answer
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def finish(self, tx: Transaction, queue_job: QueueJob, begun: QueueJob, answer: Any) -> None:
+        await tx.ledger.now()
+        assert begun.id == queue_job.id
+        self.finished.append((queue_job.args["name"], answer))
+
+    async def on_failed(self, tx: Transaction, queue_job: QueueJob, failure: Failure) -> None:
+        await tx.ledger.now()
+        self.failed.append(f"{queue_job.args['name']}: {failure.message}")
+
+    async def on_final(self, tx: Transaction, queue_jobs: Sequence[FinalQueueJob]) -> None:
+        await tx.ledger.now()
+        self.final += [(each.args["name"], each.state, each.reason) for each in queue_jobs]
+
+
+class World:
+    """One ledger, its relay, its rescue and a runner; `batch` handles kind "batch", `call` kind "call"."""
+
+    def __init__(self, store: PostgresStore, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        self.store = store
+        self.connection = connection
+        self.settings = LedgerSettings()
+        self.publisher = MemoryPublisher()
+        self.batch = RecordingBatch()
+        self.call = RecordingCall()
+        self.finality = Finality(handlers={"batch": self.batch, "call": self.call})
+        self.leases = LeaseKeeper(store=store, settings=self.settings)
+        self.relay = self.new_relay()
+        self.rescue = Rescue(store=store, publisher=self.publisher, finality=self.finality, settings=self.settings)
+        self.runner = self.new_runner()
+
+    def new_relay(self) -> Relay:
+        return Relay(store=self.store, publisher=self.publisher, wake_ups=MemoryWakeUps(), settings=self.settings)
+
+    def new_runner(self) -> QueueJobRunner:
+        return QueueJobRunner(
+            store=self.store,
+            batch_handlers={"batch": self.batch},
+            calling_handlers={"call": self.call},
+            finality=self.finality,
+            leases=self.leases,
+            settings=self.settings,
+            jitter=lambda: 0.0,
+        )
+
+    async def enqueue(self, *queue_jobs: NewQueueJob) -> None:
+        async with self.store.transaction() as tx:
+            await tx.ledger.enqueue(queue_jobs)
+
+    async def work_off(self, *queues: Queue) -> RunResult:
+        """Ring and answer until nothing is rung any more."""
+        total = RunResult()
+        while True:
+            await self.relay.run_once()
+            messages = [(queue, lanes) for queue in queues or Queue for lanes in self.take(queue)]
+            if not messages:
+                return total
+            for queue, lanes in messages:
+                total += await self.runner.run_queue_jobs(queue, lanes)
+
+    def take(self, queue: Queue) -> list[list[str]]:
+        """Pop every message of a queue, as its workers do."""
+        return self.publisher.messages.pop(queue.value, [])
+
+    async def let_leases_run_out(self) -> None:
+        await self.connection.execute("UPDATE queue_lanes SET lease_until = clock_timestamp() - interval '1 second'")
+
+    async def let_everything_fall_due(self) -> None:
+        await self.connection.execute(
+            "UPDATE queue_jobs SET run_at = clock_timestamp() - interval '1 second' WHERE state = 'SCHEDULED'"
+        )
+
+    async def states(self) -> dict[str, str]:
+        rows = await self.connection.fetch("SELECT args ->> 'name' AS name, state FROM queue_jobs")
+        return {row["name"]: row["state"] for row in rows}
+
+    async def row(self, name: str) -> asyncpg.Record:
+        row = await self.connection.fetchrow(
+            "SELECT state, attempt, rescues, run_at, errors::text AS errors, run_at - clock_timestamp() AS due_in"
+            " FROM queue_jobs WHERE args ->> 'name' = $1",
+            name,
+        )
+        assert row is not None
+        return row
+
+    async def lanes(self) -> dict[str, asyncpg.Record]:
+        rows = await self.connection.fetch("SELECT lane, state, claim, rings, suspect FROM queue_lanes")
+        return {row["lane"]: row for row in rows}
+
+
+def queue_job(
+    name: str,
+    *,
+    kind: str = "batch",
+    queue: Queue | None = None,
+    lane: str = "lane-a",
+    priority: Priority = Priority.NORMAL,
+    max_attempts: int = 3,
+    run_at: datetime | None = None,
+    environment_id: UUID = ENVIRONMENT,
+) -> NewQueueJob:
+    return NewQueueJob(
+        id=new_uuid7(),
+        environment_id=environment_id,
+        kind=kind,
+        args={"name": name},
+        queue=queue or (Queue.EXECUTION if kind == "call" else Queue.DEFAULT),
+        lane=lane,
+        priority=priority,
+        max_attempts=max_attempts,
+        run_at=run_at,
+    )
+
+
+def failing(*names: str, error: Exception | None = None) -> Callable[[QueueJob], Exception | None]:
+    """Return a decision that fails the queue jobs of these names."""
+    failure = error or AttemptFailedError("it broke", reason="BROKEN")
+    return lambda queue_job: failure if queue_job.args["name"] in names else None
