@@ -56,7 +56,7 @@ _OPTIONS: Final = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
 )
 _REFLECTION_V1: Final = "grpc.reflection.v1.ServerReflection"
 _SERVICES: Final = tuple(
@@ -89,9 +89,9 @@ class RpcServices:
 class RpcServer:
     """Serves the contract on one address.
 
-    `address` is `host:port`; port 0 takes a free one, which `start` returns. Health says NOT_SERVING until `set_serving`
-    and again from the moment `stop` begins. Reflection answers both of its versions, whose messages are the same on the
-    wire; only the older one is listed, because only it has descriptors here.
+    `address` is `host:port`; port 0 takes a free one, which `start` returns. Health says NOT_SERVING until
+    `set_serving` and again from the moment `stop` begins. Reflection answers both of its versions, whose messages are
+    the same on the wire; only the older one is listed, because only it has descriptors here.
     """
 
     def __init__(

@@ -25,8 +25,9 @@ from services.endpoints.store.tenancy import PostgresTenancy
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
+    _Connection = asyncpg.Connection[asyncpg.Record]
+
 _Result = TypeVar("_Result")
-_Connection = asyncpg.Connection[asyncpg.Record]
 
 _ATTEMPTS: Final = 3
 _ACQUIRE_WITHIN: Final = timedelta(seconds=5)
