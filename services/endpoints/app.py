@@ -9,7 +9,7 @@ import time
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
@@ -55,9 +55,10 @@ from services.endpoints.store.postgres import DEFAULT_POOLS, PoolSettings, Postg
 from services.endpoints.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from services.endpoints.domain.ports.endpoint_client import AddressCheck, EndpointClient
+    from services.endpoints.domain.ports.observer import LedgerObserver
     from services.endpoints.domain.ports.publisher import Publisher, WakeUps
     from services.endpoints.domain.ports.store import Store
     from services.endpoints.settings import EndpointsSettings
@@ -93,7 +94,7 @@ class Operations:
     rescue: Rescue
 
 
-def build_operations(  # noqa: PLR0914 - the wiring, one name per part
+def build_operations(
     *,
     settings: EndpointsSettings,
     store: Store,
@@ -101,6 +102,7 @@ def build_operations(  # noqa: PLR0914 - the wiring, one name per part
     wake_ups: WakeUps,
     client: EndpointClient,
     addresses: AddressCheck,
+    observer: LedgerObserver,
 ) -> Operations:
     """Wire every use case to these ports."""
     ledger_settings = LedgerSettings(
@@ -162,11 +164,12 @@ def build_operations(  # noqa: PLR0914 - the wiring, one name per part
             finality=finality,
             leases=leases,
             settings=ledger_settings,
+            observer=observer,
             jitter=random.random,
         ),
         leases=leases,
         relay=Relay(store=store, publisher=publisher, wake_ups=wake_ups, settings=ledger_settings),
-        rescue=Rescue(store=store, publisher=publisher, finality=finality, settings=ledger_settings),
+        rescue=Rescue(store=store, publisher=publisher, finality=finality, observer=observer, settings=ledger_settings),
     )
 
 
@@ -201,6 +204,7 @@ async def run(
                 max_answer_bytes=settings.max_answer_bytes,
             )
         )
+        metrics = Metrics()
         operations = build_operations(
             settings=settings,
             store=store,
@@ -208,8 +212,8 @@ async def run(
             wake_ups=wake_ups,
             client=client,
             addresses=guard,
+            observer=metrics,
         )
-        metrics = Metrics()
         rpc = RpcServer(
             services=RpcServices(
                 tenancy=operations.tenancy,
@@ -302,7 +306,7 @@ async def _work_when_ready(store: PostgresStore, rpc: RpcServer, operations: Ope
         tasks.create_task(operations.leases.run())
 
 
-async def _end(tasks: list[asyncio.Task[None]] | list[asyncio.Task[bool]] | list[asyncio.Task[object]]) -> None:
+async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -19,6 +19,7 @@ from services.endpoints.operations.relay import Relay
 from services.endpoints.operations.rescue import Rescue
 from services.endpoints.operations.run import QueueJobRunner, RunResult
 from services.endpoints.store.postgres import PostgresStore
+from services.endpoints.telemetry.metrics import Metrics
 from tests.support.memory_queue import MemoryPublisher, MemoryWakeUps
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ class World:
             finality=self.finality,
             leases=self.leases,
             settings=self.settings,
+            observer=Metrics(),
             jitter=lambda: 0.0,
         )
 

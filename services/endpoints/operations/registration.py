@@ -90,3 +90,10 @@ def registration_args(
         "indexId": str(index_id),
         "indexSequence": index_sequence,
     }
+
+
+def registered_item(kind: str, args: Mapping[str, Any]) -> tuple[ItemKind, str]:
+    """Return which item a registration's queue job is about."""
+    item_kind = _ITEM_KINDS[kind]
+    payload = args[_PAYLOAD_NAMES[item_kind]]
+    return item_kind, str(payload["key" if item_kind is ItemKind.SOURCE else "id"])

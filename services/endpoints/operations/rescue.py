@@ -16,6 +16,7 @@ from services.endpoints.operations.relay import messages_of
 if TYPE_CHECKING:
     from services.endpoints.domain.ledger_settings import LedgerSettings
     from services.endpoints.domain.ports.ledger import OpenLane
+    from services.endpoints.domain.ports.observer import LedgerObserver
     from services.endpoints.domain.ports.publisher import Publisher
     from services.endpoints.domain.ports.store import Store, Transaction
     from services.endpoints.operations.finality import Finality
@@ -28,8 +29,17 @@ _LANES_AT_ONCE: Final = 1_000
 class Rescue:
     """Sweeps overdue lanes; any number of sweeps may run at once."""
 
-    def __init__(self, *, store: Store, publisher: Publisher, finality: Finality, settings: LedgerSettings) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        publisher: Publisher,
+        finality: Finality,
+        observer: LedgerObserver,
+        settings: LedgerSettings,
+    ) -> None:
         """Hold the ports."""
+        self._observer = observer
         self._store = store
         self._publisher = publisher
         self._finality = finality
@@ -49,6 +59,7 @@ class Rescue:
                 await self._publisher.publish(queue.value, messages_of(queue, lanes, self._settings))
         if rung:
             _log.warning("lanes_rung_again", lanes=len(rung))
+            self._observer.count_rung_again(len(rung))
         return len(rung)
 
     async def run(self) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from services.endpoints.domain.ledger_settings import LedgerSettings
     from services.endpoints.domain.ports.clock import Jitter
+    from services.endpoints.domain.ports.observer import LedgerObserver
     from services.endpoints.domain.ports.store import Store, Transaction
     from services.endpoints.operations.finality import Finality
     from services.endpoints.operations.handlers import BatchHandler, CallingHandler
@@ -80,6 +81,7 @@ class QueueJobRunner:
         finality: Finality,
         leases: LeaseKeeper,
         settings: LedgerSettings,
+        observer: LedgerObserver,
         jitter: Jitter,
     ) -> None:
         """Hold the ports."""
@@ -90,6 +92,7 @@ class QueueJobRunner:
         self._leases = leases
         self._settings = settings
         self._policy = RetryPolicy(settings.backoff)
+        self._observer = observer
         self._jitter = jitter
         self._begun: set[asyncio.Task[RunResult]] = set()
 
@@ -113,8 +116,11 @@ class QueueJobRunner:
     async def _run(self, queue: Queue, lanes: Sequence[str]) -> RunResult:
         if queue in CALLING_QUEUES:
             results = await asyncio.gather(*(self._call_lane(queue, lane) for lane in lanes))
-            return sum(results, _NOTHING)
-        return await self._run_lanes(queue, lanes)
+            result = sum(results, _NOTHING)
+        else:
+            result = await self._run_lanes(queue, lanes)
+        self._observer.count_run(queue.value, completed=result.completed, failed=result.failed)
+        return result
 
     # Database only: everything in one transaction.
 
