@@ -9,9 +9,12 @@ import pytest
 
 from services.endpoints.store.postgres import PostgresStore
 from tests.support.ledger import World
+from tests.support.pair import running_pair
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from tests.support.pair import Pair
 
 
 @pytest.fixture
@@ -35,3 +38,10 @@ async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection[asyn
 async def world(store: PostgresStore, connection: asyncpg.Connection[asyncpg.Record]) -> World:
     """A ledger with handlers of the test's own."""
     return World(store, connection)
+
+
+@pytest.fixture
+async def pair(database_url: str, redis_url: str) -> AsyncIterator[Pair]:
+    """Both services in this process, one worker."""
+    async with running_pair(database_url=database_url, redis_url=redis_url) as pair:
+        yield pair

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import asyncio
+import json
+from typing import TYPE_CHECKING
+from uuid import uuid4
 
+import aiohttp
+import grpc
 import pytest
-from kongflow.v1 import catalog_service_pb2, endpoint_index_item_pb2, endpoint_index_pb2
+from kongflow.v1 import catalog_service_pb2, endpoint_index_pb2, endpoint_service_pb2, queue_job_pb2
 
-from tests.support.fake_endpoint import FakeEndpoint, index_of
-from tests.support.pair import running_pair
+from tests.support.eventually import eventually
+from tests.support.fake_endpoint import EMPTY_INDEX, FakeEndpoint, event_job, held_until, index_of, on, status
+from tests.support.pair import state_name
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from tests.support.pair import Pair
-
-
-@pytest.fixture
-async def pair(database_url: str, redis_url: str) -> AsyncIterator[Pair]:
-    async with running_pair(database_url=database_url, redis_url=redis_url) as pair:
-        yield pair
-
-
-def state_of(item: Any) -> str:
-    return str(endpoint_index_item_pb2.EndpointIndexItemState.Name(item.state)).removeprefix(
-        "ENDPOINT_INDEX_ITEM_STATE_"
-    )
 
 
 async def test_everything_an_endpoint_offers_is_registered(pair: Pair) -> None:
@@ -36,12 +28,248 @@ async def test_everything_an_endpoint_offers_is_registered(pair: Pair) -> None:
         states = await client.watch(created.index_id)
 
     assert created.created
-    assert states[-1].state == endpoint_index_pb2.ENDPOINT_INDEX_STATE_SUCCEEDED
+    assert [state_name(index) for index in states][-1] == "SUCCEEDED"
     assert states[-1].stats.jobs == 250
+    assert [index.revision for index in states] == sorted({index.revision for index in states})
+    assert set((await client.item_states(created.index_id)).values()) == {"REGISTERED"}
+    request = catalog_service_pb2.ListJobsRequest(environment_id=tenant.environment_id, page_size=1000)
+    assert len((await client.call(client.catalog.ListJobs, request)).jobs) == 250
+
+
+async def test_forced_second_index_costs_unchanged_items_nothing(pair: Pair) -> None:
+    tenant = await pair.new_tenant()
+    client = pair.client(tenant.api_key)
+    disabled = {**event_job("switched-off"), "enabled": False}
+    index = {**EMPTY_INDEX, "jobs": [event_job("first"), event_job("second"), disabled]}
+    async with FakeEndpoint(index=index, api_key=tenant.api_key) as endpoint:
+        created = await client.create_endpoint(tenant, endpoint.url)
+        await client.watch(created.index_id)
+        endpoint.index = {**index, "jobs": [event_job("first"), event_job("second", version="1.1.0"), disabled]}
+        again = await client.index(created.endpoint.id, force=True)
+        final = (await client.watch(again.index.id))[-1]
+
+    assert await client.item_states(again.index.id) == {
+        "first": "UNCHANGED",
+        "second": "REGISTERED",
+        "switched-off": "DISABLED",
+    }
+    assert (final.stats.unchanged_items, final.stats.disabled_jobs, final.stats.jobs) == (1, 1, 2)
+    registrations = await client.queue_jobs(kind="registerJob")
+    assert len(registrations) == 3
+
+
+async def test_absent_items_are_disabled_for_their_own_endpoint_only(pair: Pair) -> None:
+    tenant = await pair.new_tenant()
+    client = pair.client(tenant.api_key)
+    index_a = {**EMPTY_INDEX, "jobs": [event_job("a-1"), event_job("a-2")]}
+    index_b = {**EMPTY_INDEX, "jobs": [event_job("b-1")]}
+    async with (
+        FakeEndpoint(index=index_a, api_key=tenant.api_key, slug="a") as a,
+        FakeEndpoint(index=index_b, api_key=tenant.api_key, slug="b") as b,
+    ):
+        created_a = await client.create_endpoint(tenant, a.url, slug="a")
+        await client.watch(created_a.index_id)
+        created_b = await client.create_endpoint(tenant, b.url, slug="b")
+        await client.watch(created_b.index_id)
+        assert await client.active_jobs(tenant) == {"a-1": True, "a-2": True, "b-1": True}
+        a.index = {**EMPTY_INDEX, "jobs": [event_job("a-2")]}
+        again = await client.index(created_a.endpoint.id, force=True)
+        await client.watch(again.index.id)
+
+    assert await client.active_jobs(tenant) == {"a-1": False, "a-2": True, "b-1": True}
+    assert await client.item_states(again.index.id) == {"a-2": "UNCHANGED", "a-1": "DISABLED"}
+
+
+async def test_one_bad_item_never_spoils_the_others_and_its_reason_is_returned(pair: Pair) -> None:
+    tenant = await pair.new_tenant()
+    client = pair.client(tenant.api_key)
+    index = {**EMPTY_INDEX, "jobs": [event_job("good"), {**event_job("bad"), "version": "one"}, 7]}
+    async with FakeEndpoint(index=index, api_key=tenant.api_key) as endpoint:
+        created = await client.create_endpoint(tenant, endpoint.url)
+        final = (await client.watch(created.index_id))[-1]
+
     items = await client.items(created.index_id)
-    assert {state_of(item) for item in items.values()} == {"REGISTERED"}
-    jobs = await client.call(
-        client.catalog.ListJobs,
-        catalog_service_pb2.ListJobsRequest(environment_id=tenant.environment_id, page_size=1000),
-    )
-    assert len(jobs.jobs) == 250
+    assert state_name(final) == "PARTIALLY_SUCCEEDED"
+    assert final.stats.failed_items == 2
+    assert await client.item_states(created.index_id) == {"good": "REGISTERED", "bad": "REFUSED", "jobs[2]": "REFUSED"}
+    assert "version" in items["bad"].reason
+
+
+async def test_index_of_nothing_but_bad_items_fails_with_a_reason(pair: Pair) -> None:
+    tenant = await pair.new_tenant()
+    client = pair.client(tenant.api_key)
+    index = {**EMPTY_INDEX, "jobs": [{**event_job("bad"), "version": "one"}]}
+    async with FakeEndpoint(index=index, api_key=tenant.api_key) as endpoint:
+        created = await client.create_endpoint(tenant, endpoint.url)
+        final = (await client.watch(created.index_id))[-1]
+
+    assert state_name(final) == "FAILED"
+    assert final.error == "None of the 1 items the endpoint offers was accepted."
+
+
+async def test_create_endpoint_again_updates_it_and_keeps_id_and_hook(pair: Pair) -> None:
+    tenant = await pair.new_tenant()
+    client = pair.client(tenant.api_key)
+    async with FakeEndpoint(api_key=tenant.api_key) as first, FakeEndpoint(api_key=tenant.api_key) as second:
+        created = await client.create_endpoint(tenant, first.url)
+        updated = await client.create_endpoint(tenant, second.url)
+
+    assert (created.created, updated.created) == (True, False)
+    assert updated.endpoint.id == created.endpoint.id
+    assert updated.endpoint.indexing_hook_identifier == created.endpoint.indexing_hook_identifier
+    assert updated.endpoint.url == second.url
+
+
+async def test_production_window_keeps_its_trailing_edge(pair: Pair) -> None:
+    tenant = await pair.new_tenant(environment_type="PRODUCTION")
+    client = pair.client(tenant.api_key)
+    async with FakeEndpoint(index=index_of(1), api_key=tenant.api_key) as endpoint:
+        created = await client.create_endpoint(tenant, endpoint.url)
+        first = await client.index(created.endpoint.id, reason="first")
+        await client.watch(first.index.id)
+        waiting = await client.index(created.endpoint.id, reason="second")
+        joined = await client.index(created.endpoint.id, reason="third")
+        seconds_ahead = waiting.run_time.ToSeconds() - first.index.create_time.ToSeconds()
+        forced = await client.index(created.endpoint.id, reason="fourth", force=True)
+        final = (await client.watch(forced.index.id))[-1]
+
+    assert (first.deduplicated, waiting.deduplicated, joined.deduplicated) == (False, True, True)
+    assert waiting.queue_job_id == joined.queue_job_id
+    assert joined.index.reason == "third"
+    assert 890 <= seconds_ahead <= 910
+    assert forced.queue_job_id == waiting.queue_job_id
+    assert (state_name(final), final.reason) == ("SUCCEEDED", "fourth")
+
+
+async def test_index_that_failed_opens_the_window(pair: Pair) -> None:
+    tenant = await pair.new_tenant(environment_type="PRODUCTION")
+    client = pair.client(tenant.api_key)
+    async with FakeEndpoint(index=index_of(1), api_key=tenant.api_key) as endpoint:
+        created = await client.create_endpoint(tenant, endpoint.url)
+        endpoint.behaviour = on("INDEX_ENDPOINT", status(404))
+        failing = await client.index(created.endpoint.id)
+        failed = (await client.watch(failing.index.id))[-1]
+        endpoint.behaviour = None
+        again = await client.index(created.endpoint.id)
+        final = (await client.watch(again.index.id))[-1]
+
+    assert state_name(failed) == "FAILED"
+    assert failed.error == f"Could not connect to endpoint {endpoint.url}. Status code: 404"
+    assert not again.deduplicated
+    assert state_name(final) == "SUCCEEDED"
+
+
+async def test_development_has_no_window_but_requests_still_join(pair: Pair) -> None:
+    tenant = await pair.new_tenant()
+    client = pair.client(tenant.api_key)
+    release = asyncio.Event()
+    async with FakeEndpoint(index=index_of(1), api_key=tenant.api_key) as endpoint:
+        endpoint.behaviour = on("INDEX_ENDPOINT", held_until(release))
+        created = await client.create_endpoint(tenant, endpoint.url)
+        await eventually(lambda: endpoint.calls("INDEX_ENDPOINT"))
+        first = await client.index(created.endpoint.id, reason="first")
+        second = await client.index(created.endpoint.id, reason="second")
+        release.set()
+        await client.watch(created.index_id)
+        final = (await client.watch(second.index.id))[-1]
+
+    assert first.queue_job_id == second.queue_job_id
+    assert (first.deduplicated, second.deduplicated) == (False, True)
+    assert final.reason == "second"
+    assert len(endpoint.calls("INDEX_ENDPOINT")) == 2
+
+
+async def test_deployment_hook_indexes_a_few_seconds_later_and_keeps_its_body(pair: Pair) -> None:
+    tenant = await pair.new_tenant()
+    client = pair.client(tenant.api_key)
+    body = {
+        "type": "deployment.succeeded",
+        "payload": {
+            "deployment": {
+                "id": "d1",
+                "name": "shop",
+                "url": "shop.example",
+                "meta": {
+                    "githubCommitMessage": "Fix it",
+                    "githubCommitRef": "main",
+                    "githubCommitSha": "0123456789abcdef",
+                },
+            }
+        },
+    }
+    async with FakeEndpoint(index=index_of(1), api_key=tenant.api_key) as endpoint, aiohttp.ClientSession() as http:
+        created = await client.create_endpoint(tenant, endpoint.url)
+        await client.watch(created.index_id)
+        hook = f"{pair.http_url}/api/v1/endpoints/{tenant.environment_id}/fake-endpoint/index"
+        right = f"{hook}/{created.endpoint.indexing_hook_identifier}"
+        async with http.post(right, json=body) as response:
+            assert (response.status, await response.json()) == (200, {"ok": True})
+        async with http.post(f"{hook}/0123456789", json=body) as response:
+            wrong = (response.status, await response.text())
+        async with http.get(right.replace("fake-endpoint", "absent")) as response:
+            absent = (response.status, await response.text())
+        indexes = await client.indexes(created.endpoint.id)
+
+    assert wrong == absent
+    assert wrong[0] == 404
+    hooked = indexes[0]
+    assert hooked.source == endpoint_index_pb2.ENDPOINT_INDEX_SOURCE_HOOK
+    assert hooked.reason == '"Fix it" was deployed from main (0123456) to shop'
+    assert json.loads(hooked.source_data_json) == body
+    (queue_job,) = [each for each in await client.queue_jobs(kind="indexEndpoint") if each.id == hooked.queue_job_id]
+    assert 4 <= queue_job.run_time.ToSeconds() - queue_job.create_time.ToSeconds() <= 6
+
+
+async def test_deleted_endpoint_takes_its_waiting_work_with_it(pair: Pair) -> None:
+    tenant = await pair.new_tenant()
+    client = pair.client(tenant.api_key)
+    release = asyncio.Event()
+    async with FakeEndpoint(index=index_of(5), api_key=tenant.api_key) as endpoint:
+        endpoint.behaviour = on("INDEX_ENDPOINT", held_until(release))
+        created = await client.create_endpoint(tenant, endpoint.url)
+        await eventually(lambda: endpoint.calls("INDEX_ENDPOINT"))
+        await client.index(created.endpoint.id)
+        await client.call(
+            client.endpoints.DeleteEndpoint,
+            endpoint_service_pb2.DeleteEndpointRequest(endpoint_id=created.endpoint.id),
+        )
+        release.set()
+
+        async def all_cancelled() -> bool:
+            queue_jobs = await client.queue_jobs(kind="indexEndpoint")
+            return {each.state for each in queue_jobs} == {queue_job_pb2.QUEUE_JOB_STATE_CANCELLED}
+
+        await eventually(all_cancelled)
+
+    assert await client.active_jobs(tenant) == {}
+
+
+async def test_ping_is_a_result_and_stores_nothing(pair: Pair) -> None:
+    tenant = await pair.new_tenant()
+    client = pair.client(tenant.api_key)
+    async with FakeEndpoint(api_key=tenant.api_key) as endpoint:
+        created = await client.create_endpoint(tenant, endpoint.url)
+        request = endpoint_service_pb2.PingEndpointRequest(endpoint_id=created.endpoint.id)
+        good = await client.call(client.endpoints.PingEndpoint, request)
+        endpoint.behaviour = on("PING", status(500))
+        bad = await client.call(client.endpoints.PingEndpoint, request)
+
+    assert (good.ok, good.error, good.http_status) == (True, "", 200)
+    assert (bad.ok, bad.http_status) == (False, 500)
+    assert bad.error == f"Could not connect to endpoint {endpoint.url}. Status code: 500"
+    assert len(endpoint.calls("PING")) == 5
+
+
+async def test_request_id_makes_create_endpoint_safe_to_repeat(pair: Pair) -> None:
+    tenant = await pair.new_tenant()
+    client = pair.client(tenant.api_key)
+    request_id = str(uuid4())
+    async with FakeEndpoint(api_key=tenant.api_key) as endpoint:
+        first = await client.create_endpoint(tenant, endpoint.url, request_id=request_id)
+        repeated = await client.create_endpoint(tenant, endpoint.url, request_id=request_id)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await client.create_endpoint(tenant, endpoint.url, slug="other", request_id=request_id)
+
+    assert repeated == first
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert len(endpoint.calls("PING")) == 1

@@ -10,10 +10,12 @@ from uuid import uuid4
 
 import grpc
 from kongflow.v1 import (
+    catalog_service_pb2,
     catalog_service_pb2_grpc,
     endpoint_service_pb2,
     endpoint_service_pb2_grpc,
     environment_pb2,
+    queue_service_pb2,
     queue_service_pb2_grpc,
     tenancy_service_pb2,
     tenancy_service_pb2_grpc,
@@ -64,6 +66,14 @@ class Tenant:
     service_token: str
 
 
+def state_name(resource: Any) -> str:
+    """Return a resource's state without the prefix of its enum."""
+    field = resource.DESCRIPTOR.fields_by_name["state"]
+    names = [value.name for value in field.enum_type.values]
+    prefix = names[0].removesuffix("UNSPECIFIED")
+    return str(field.enum_type.values_by_number[resource.state].name).removeprefix(prefix)
+
+
 class Client:
     """Stubs of every service that call as one credential."""
 
@@ -97,6 +107,30 @@ class Client:
         request = endpoint_service_pb2.ListEndpointIndexItemsRequest(index_id=index_id, page_size=1000)
         response = await self.call(self.endpoints.ListEndpointIndexItems, request)
         return {item.key: item for item in response.items}
+
+    async def item_states(self, index_id: str) -> dict[str, str]:
+        """Return the states of an index's items by key."""
+        return {key: state_name(item) for key, item in (await self.items(index_id)).items()}
+
+    async def index(self, endpoint_id: str, **fields: Any) -> Any:
+        request = endpoint_service_pb2.IndexEndpointRequest(endpoint_id=endpoint_id, **fields)
+        return await self.call(self.endpoints.IndexEndpoint, request)
+
+    async def indexes(self, endpoint_id: str) -> list[Any]:
+        """Return an endpoint's indexes, newest first."""
+        request = endpoint_service_pb2.ListEndpointIndexesRequest(endpoint_id=endpoint_id)
+        return list((await self.call(self.endpoints.ListEndpointIndexes, request)).indexes)
+
+    async def queue_jobs(self, *, kind: str) -> list[Any]:
+        """Return queue jobs of a kind, newest first."""
+        request = queue_service_pb2.ListQueueJobsRequest(kind=kind, page_size=1000)
+        return list((await self.call(self.queue.ListQueueJobs, request)).queue_jobs)
+
+    async def active_jobs(self, tenant: Tenant) -> dict[str, bool]:
+        """Return the slugs of an environment's jobs and whether the latest version is active."""
+        request = catalog_service_pb2.ListJobsRequest(environment_id=tenant.environment_id, page_size=1000)
+        jobs = (await self.call(self.catalog.ListJobs, request)).jobs
+        return {job.slug: state_name(job.latest_version) == "ACTIVE" for job in jobs}
 
 
 class Pair:
