@@ -88,6 +88,21 @@ async def test_environments_take_turns_whatever_their_backlog(world: World) -> N
     assert {"small-0", "small-1", "small-2"} <= rung
 
 
+async def test_environment_that_holds_fewer_lanes_is_rung_first(world: World) -> None:
+    other = UUID("01890000-0000-7000-8000-000000000002")
+    await world.enqueue(*(queue_job(f"a{number}", kind="call", lane=f"a-{number}") for number in range(60)))
+    await world.relay.run_once()
+    world.take(Queue.EXECUTION)
+    await world.enqueue(
+        *(queue_job(f"more-a{number}", kind="call", lane=f"more-a-{number}") for number in range(60)),
+        *(queue_job(f"b{number}", kind="call", lane=f"b-{number}", environment_id=other) for number in range(60)),
+    )
+    await world.relay.run_once()
+
+    rung = [lanes[0] for lanes in world.take(Queue.EXECUTION)]
+    assert sum(lane.startswith("b-") for lane in rung) == 60
+
+
 async def test_no_more_is_rung_than_the_window_takes_and_the_rest_follows(world: World) -> None:
     await world.enqueue(*(queue_job(str(number), kind="call", lane=f"lane-{number}") for number in range(150)))
 

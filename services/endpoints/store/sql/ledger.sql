@@ -30,7 +30,7 @@ WHERE queue_jobs.id = due.id AND queue_jobs.state = 'SCHEDULED'
 SELECT run_at - clock_timestamp() FROM queue_jobs WHERE state = 'SCHEDULED' ORDER BY run_at LIMIT 1
 
 -- name: ring
--- Opens idle lanes with AVAILABLE work by two nested skip scans: the environments, then each one's lanes by priority.
+-- Opens idle lanes by two nested skip scans, environments and then each one's lanes by priority; who holds least is first.
 WITH RECURSIVE environment AS (
     (
         SELECT environment_id FROM queue_jobs
@@ -48,9 +48,13 @@ WITH RECURSIVE environment AS (
         LIMIT 1
     ) AS following
 ),
+held AS (
+    SELECT environment_id, count(*) AS lanes FROM queue_lanes WHERE queue = $1 GROUP BY environment_id
+),
 idle AS (
     SELECT environment.environment_id, closed.lane
     FROM environment
+    LEFT JOIN held USING (environment_id)
     CROSS JOIN LATERAL (
         SELECT lanes.lane, row_number() OVER () AS place
         FROM (
@@ -81,7 +85,8 @@ idle AS (
             LIMIT (SELECT greatest($2 / count(*), 8) FROM environment)
         ) AS lanes
     ) AS closed
-    ORDER BY closed.place, environment.environment_id < $3, environment.environment_id
+    ORDER BY
+        closed.place + coalesce(held.lanes, 0), environment.environment_id < $3, environment.environment_id
     LIMIT $2
 )
 INSERT INTO queue_lanes (queue, lane, environment_id, state, lease_until)
