@@ -1,0 +1,31 @@
+"""Runs the endpoints service: `python -m services.endpoints`."""
+
+from __future__ import annotations
+
+import sys
+
+import uvloop
+
+from services.endpoints.app import run
+from services.endpoints.settings import SettingsError, load_settings
+from services.endpoints.telemetry.logs import configure_logs
+
+
+def main() -> int:
+    """Run the service by the environment's settings and return the process's exit code: 2 when these are wrong."""
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        sys.stderr.write(f"The endpoints service cannot start:\n{error}\n")
+        return 2
+    configure_logs(level=settings.log_level, log_format=settings.log_format)
+    try:
+        uvloop.run(run(settings))
+    except OSError as error:
+        sys.stderr.write(f"The endpoints service cannot start: {error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
