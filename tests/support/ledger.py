@@ -105,7 +105,13 @@ class World:
         self.finality = Finality(handlers={"batch": self.batch, "call": self.call})
         self.leases = LeaseKeeper(store=store, settings=self.settings)
         self.relay = self.new_relay()
-        self.rescue = Rescue(store=store, publisher=self.publisher, finality=self.finality, settings=self.settings)
+        self.rescue = Rescue(
+            store=store,
+            publisher=self.publisher,
+            finality=self.finality,
+            observer=Metrics(),
+            settings=self.settings,
+        )
         self.runner = self.new_runner()
 
     def new_relay(self) -> Relay:
