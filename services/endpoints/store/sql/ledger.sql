@@ -82,7 +82,7 @@ idle AS (
                     SELECT FROM queue_pauses AS pause
                     WHERE pause.queue = $1 AND (pause.lane IS NULL OR pause.lane = step.lane)
                 )
-            LIMIT (SELECT greatest($2 / count(*), 8) FROM environment)
+            LIMIT (SELECT greatest(2 * $2 / count(*), 8) FROM environment)
         ) AS lanes
     ) AS closed
     ORDER BY
