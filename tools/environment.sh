@@ -1,0 +1,40 @@
+#!/bin/sh
+# Brings .venv to exactly what the lock file asks for: environment.sh run|dev
+#
+# A file in .venv, named by the hash of everything it was made from, says that the work is done. `make` looks for that
+# file and does not start this script when it is there.
+set -eu
+
+purpose=$1
+stamp=$2
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
+
+find_python() {
+    for candidate in python3.12 python3.11 python3 python; do
+        # Some version managers put a name on the PATH that only says "not installed": ask it for its version.
+        if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; then
+            echo "$candidate"
+            return
+        fi
+    done
+    echo "KongFlow needs Python 3.11 or 3.12: none of python3.12, python3.11, python3 is one." >&2
+    return 1
+}
+
+if ! .venv/bin/python -c 'import pip' 2>/dev/null; then
+    python=$(find_python)
+    rm -rf .venv
+    echo "Creating .venv with $("$python" --version)"
+    if ! "$python" -m venv .venv; then
+        rm -rf .venv
+        echo "$python cannot create a virtual environment: install its venv module (Debian: python3-venv)." >&2
+        exit 1
+    fi
+fi
+
+echo "Installing what requirements/$purpose.txt pins into .venv"
+pip=".venv/bin/python -m pip --quiet"
+$pip install --require-hashes --only-binary=:all: -r requirements/build.txt -r "requirements/$purpose.txt"
+$pip install --no-deps --no-build-isolation --editable .
+rm -f .venv/.made-"$purpose"-*
+touch "$stamp"
