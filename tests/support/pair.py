@@ -12,6 +12,7 @@ import grpc
 from kongflow.v1 import (
     catalog_service_pb2,
     catalog_service_pb2_grpc,
+    endpoint_index_item_pb2,
     endpoint_service_pb2,
     endpoint_service_pb2_grpc,
     environment_pb2,
@@ -74,6 +75,11 @@ def state_name(resource: Any) -> str:
     return str(field.enum_type.values_by_number[resource.state].name).removeprefix(prefix)
 
 
+def _item_name(item: Any) -> str:
+    kind = endpoint_index_item_pb2.EndpointIndexItemKind.Name(item.kind).removeprefix("ENDPOINT_INDEX_ITEM_KIND_")
+    return str(item.key) if kind == "JOB" else f"{kind} {item.key}"
+
+
 class Client:
     """Stubs of every service that call as one credential."""
 
@@ -103,10 +109,10 @@ class Client:
         return [response.index async for response in call]
 
     async def items(self, index_id: str) -> dict[str, Any]:
-        """Return an index's items by key."""
+        """Return an index's items: jobs by their key, others by kind and key, such as `SOURCE room`."""
         request = endpoint_service_pb2.ListEndpointIndexItemsRequest(index_id=index_id, page_size=1000)
         response = await self.call(self.endpoints.ListEndpointIndexItems, request)
-        return {item.key: item for item in response.items}
+        return {_item_name(item): item for item in response.items}
 
     async def item_states(self, index_id: str) -> dict[str, str]:
         """Return the states of an index's items by key."""
