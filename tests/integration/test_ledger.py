@@ -17,16 +17,20 @@ from services.endpoints.operations.run import RunResult
 from tests.support.ledger import ENVIRONMENT, failing, queue_job
 
 if TYPE_CHECKING:
+    from services.endpoints.domain.queue_job import QueueJob
     from tests.support.ledger import World
 
 LATER = datetime(2999, 1, 1, tzinfo=UTC)
 
 
 async def test_enqueue_is_rolled_back_with_its_transaction(world: World) -> None:
-    with pytest.raises(RuntimeError):
+    async def enqueue_and_fail() -> None:
         async with world.store.transaction() as tx:
             await tx.ledger.enqueue([queue_job("a")])
             raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await enqueue_and_fail()
 
     assert await world.states() == {}
 
@@ -308,12 +312,12 @@ async def test_call_goes_on_when_its_caller_leaves_and_drain_waits_for_it(world:
 
 
 async def test_renewed_lease_keeps_the_lane_and_a_lost_one_fences_its_writer(world: World) -> None:
-    answers = {1: asyncio.get_running_loop().create_future(), 2: "second"}
+    first: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     called = asyncio.Event()
 
     def hold(queue_job: object) -> object:
         called.set()
-        return answers[len(world.call.calls)]
+        return first if len(world.call.calls) == 1 else "second"
 
     world.call.answers = hold
     await world.enqueue(queue_job("a", kind="call", max_attempts=1))
@@ -329,7 +333,7 @@ async def test_renewed_lease_keeps_the_lane_and_a_lost_one_fences_its_writer(wor
     row = await world.row("a")
     assert (row["state"], row["attempt"], row["rescues"]) == ("AVAILABLE", 0, 1)
     assert await world.new_runner().run_queue_jobs(Queue.EXECUTION, ["lane-a"]) == RunResult(completed=1)
-    answers[1].set_result("too late")
+    first.set_result("too late")
 
     assert (await frozen).is_nothing_due
     assert world.call.finished == [("a", "second")]
@@ -401,28 +405,27 @@ async def test_call_that_finds_a_lane_rung_twice_marks_it_before_it_works(world:
     await world.rescue.run_once()
     seen: list[bool] = []
 
-    async def look(_queue_job: object) -> None:
+    async def look(_queue_job: QueueJob) -> None:
         seen.append((await world.lanes())["lane-a"]["suspect"])
 
-    world.batch.run = _looking(world.batch.run, look)  # type: ignore[method-assign]
+    world.batch.before = look
     assert (await world.runner.run_queue_jobs(Queue.DEFAULT, ["lane-a"])).completed == 1
     assert seen == [True]
     assert await world.lanes() == {}
 
 
 async def test_queue_job_whose_attempts_begin_and_never_end_is_discarded_as_poisoned(world: World) -> None:
-    async def die(_queue_job: object) -> None:
+    async def die(_queue_job: QueueJob) -> None:
         raise asyncio.CancelledError
 
-    healthy = world.batch.run
     await world.enqueue(queue_job("poison"), queue_job("neighbour"))
     await world.relay.run_once()
     await world.connection.execute("UPDATE queue_lanes SET suspect = true, rings = 3")
 
-    world.batch.run = _looking(healthy, die)  # type: ignore[method-assign]
+    world.batch.before = die
     for _ in range(3):
         await asyncio.gather(world.runner.run_queue_jobs(Queue.DEFAULT, ["lane-a"]), return_exceptions=True)
-    world.batch.run = healthy  # type: ignore[method-assign]
+    world.batch.before = None
     await world.runner.run_queue_jobs(Queue.DEFAULT, ["lane-a"])
 
     assert await world.states() == {"poison": "DISCARDED", "neighbour": "COMPLETED"}
@@ -479,12 +482,3 @@ async def test_environment_of_upkeep_is_rung_like_any_other(world: World) -> Non
     )
 
     assert (await world.work_off()).completed == 2
-
-
-def _looking(run: object, look: object) -> object:
-    async def looking(tx: object, queue_jobs: list[object]) -> None:
-        for each in queue_jobs:
-            await look(each)  # type: ignore[operator]
-        await run(tx, queue_jobs)  # type: ignore[operator]
-
-    return looking

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import asyncpg
-
 from services.endpoints.domain.attempt import AttemptFailedError
 from services.endpoints.domain.identifiers import new_uuid7
 from services.endpoints.domain.ledger_settings import LedgerSettings
@@ -18,25 +16,28 @@ from services.endpoints.operations.leases import LeaseKeeper
 from services.endpoints.operations.relay import Relay
 from services.endpoints.operations.rescue import Rescue
 from services.endpoints.operations.run import QueueJobRunner, RunResult
-from services.endpoints.store.postgres import PostgresStore
 from services.endpoints.telemetry.metrics import Metrics
 from tests.support.memory_queue import MemoryPublisher, MemoryWakeUps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from datetime import datetime
+
+    import asyncpg
 
     from services.endpoints.domain.ports.ledger import Failure, FinalQueueJob
     from services.endpoints.domain.ports.store import Transaction
+    from services.endpoints.store.postgres import PostgresStore
 
 ENVIRONMENT = UUID("01890000-0000-7000-8000-000000000001")
 
 
 @dataclass(eq=False)
 class RecordingBatch:
-    """A batch handler that remembers what it did; `fails` decides which queue jobs it cannot do."""
+    """A batch handler that remembers what it did; `fails` decides what it cannot do, `before` is awaited for each."""
 
     fails: Callable[[QueueJob], Exception | None] = lambda _queue_job: None
+    before: Callable[[QueueJob], Awaitable[None]] | None = None
     done: list[str] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
     final: list[tuple[str, QueueJobState, str | None]] = field(default_factory=list)
@@ -45,6 +46,8 @@ class RecordingBatch:
         await tx.ledger.now()
         self.batches.append(len(queue_jobs))
         for queue_job in queue_jobs:
+            if self.before is not None:
+                await self.before(queue_job)
             if error := self.fails(queue_job):
                 raise error
         self.done += [queue_job.args["name"] for queue_job in queue_jobs]

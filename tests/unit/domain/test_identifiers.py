@@ -20,7 +20,8 @@ from services.endpoints.domain.tenancy import EnvironmentType
 
 
 def test_uuids_sort_by_creation_time() -> None:
-    made = [new_uuid7(now_ms=lambda ms=ms: ms) for ms in (1, 2, 1_700_000_000_000)]
+    clock = iter((1, 2, 1_700_000_000_000))
+    made = [new_uuid7(now_ms=lambda: next(clock)) for _ in range(3)]
 
     assert made == sorted(made)
     assert all((each.version, each.variant) == (7, UUID(int=0x80 << 56).variant) for each in made)
@@ -62,7 +63,7 @@ def test_slug_is_taken(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x" * 101, "a b", "a/b", "..", "a..b", ".a", "-a", "é", "\u200fa", "a\x00", "😀", "a\n", "ａ"]
+    "text", ["", "x" * 101, "a b", "a/b", "..", "a..b", ".a", "-a", "é", "\u200fa", "a\x00", "😀", "a\n", "\uff41"]
 )
 def test_slug_is_refused(text: str) -> None:
     assert not is_slug(text)
