@@ -66,6 +66,7 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 _RECONNECT_EVERY: Final = timedelta(seconds=1)
+_CANCEL_AGAIN_AFTER: Final = timedelta(milliseconds=200)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +239,7 @@ async def run(
         stop_wait = asyncio.create_task(stopping.wait())
         done, _ = await asyncio.wait([*work, stop_wait], return_when=asyncio.FIRST_COMPLETED)
         _log.info("draining")
+        operations.indexing.end_watches()
         await rpc.stop(grace=timedelta(seconds=settings.drain_timeout_seconds))
         with suppress(TimeoutError):
             async with asyncio.timeout(settings.drain_timeout_seconds):
@@ -300,16 +302,26 @@ async def _work_when_ready(store: PostgresStore, rpc: RpcServer, operations: Ope
             _log.warning("database_awaited", message=error.message, cause=type(error.__cause__).__name__)
             await asyncio.sleep(_RECONNECT_EVERY.total_seconds())
     await rpc.set_serving()
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(operations.relay.run())
-        tasks.create_task(operations.rescue.run())
-        tasks.create_task(operations.leases.run())
+    loops = [
+        asyncio.create_task(operations.relay.run()),
+        asyncio.create_task(operations.rescue.run()),
+        asyncio.create_task(operations.leases.run()),
+    ]
+    try:
+        done, _ = await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)
+        for loop in done:
+            loop.result()
+    finally:
+        await _end(loops)
 
 
 async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    """Cancel tasks until they have ended: a library that is cancelled as it finishes may swallow the first word."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=_CANCEL_AGAIN_AFTER.total_seconds())
 
 
 def _pools(settings: EndpointsSettings) -> Mapping[Pool, PoolSettings]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -14,7 +15,7 @@ from kongflow.v1 import catalog_service_pb2, endpoint_index_pb2, endpoint_servic
 
 from tests.support.eventually import eventually
 from tests.support.fake_endpoint import EMPTY_INDEX, FakeEndpoint, event_job, held_until, index_of, on, status
-from tests.support.pair import state_name
+from tests.support.pair import running_pair, state_name
 
 if TYPE_CHECKING:
     from tests.support.pair import Pair
@@ -242,6 +243,27 @@ async def test_deleted_endpoint_takes_its_waiting_work_with_it(pair: Pair) -> No
         await eventually(all_cancelled)
 
     assert await client.active_jobs(tenant) == {}
+
+
+async def test_watch_of_a_stopping_server_ends_at_once_and_says_why(database_url: str, redis_url: str) -> None:
+    release = asyncio.Event()
+    async with AsyncExitStack() as stack:
+        pair = await stack.enter_async_context(running_pair(database_url=database_url, redis_url=redis_url))
+        tenant = await pair.new_tenant()
+        client = pair.client(tenant.api_key)
+        endpoint = await stack.enter_async_context(FakeEndpoint(api_key=tenant.api_key))
+        endpoint.behaviour = on("INDEX_ENDPOINT", held_until(release))
+        created = await client.create_endpoint(tenant, endpoint.url)
+        await eventually(lambda: endpoint.calls("INDEX_ENDPOINT"))
+        watching = asyncio.create_task(client.watch(created.index_id))
+        await eventually(lambda: client.watched)
+        pair.stop.set()
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            await watching
+        release.set()
+
+    assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert ended.value.details() == "This server is stopping; watch on from the last revision."
 
 
 async def test_ping_is_a_result_and_stores_nothing(pair: Pair) -> None:

@@ -85,6 +85,7 @@ class Client:
 
     def __init__(self, channel: grpc.aio.Channel, token: str | None) -> None:
         self.channel = channel
+        self.watched = 0
         self.metadata = (("authorization", f"Bearer {token}"),) if token else ()
         self.tenancy = tenancy_service_pb2_grpc.TenancyServiceStub(channel)
         self.endpoints = endpoint_service_pb2_grpc.EndpointServiceStub(channel)
@@ -106,7 +107,11 @@ class Client:
         """Return every state of an index up to its final one."""
         request = endpoint_service_pb2.WatchEndpointIndexRequest(index_id=index_id)
         call = self.endpoints.WatchEndpointIndex(request, metadata=self.metadata)
-        return [response.index async for response in call]
+        states = []
+        async for response in call:
+            states.append(response.index)
+            self.watched += 1
+        return states
 
     async def items(self, index_id: str) -> dict[str, Any]:
         """Return an index's items: jobs by their key, others by kind and key, such as `SOURCE room`."""
@@ -142,7 +147,16 @@ class Client:
 class Pair:
     """The running services."""
 
-    def __init__(self, *, listening: Listening, channel: grpc.aio.Channel, database_url: str, redis_url: str) -> None:
+    def __init__(
+        self,
+        *,
+        listening: Listening,
+        channel: grpc.aio.Channel,
+        database_url: str,
+        redis_url: str,
+        stop: asyncio.Event,
+    ) -> None:
+        self.stop = stop
         self.listening = listening
         self.channel = channel
         self.database_url = database_url
@@ -208,10 +222,10 @@ async def running_pair(*, database_url: str, redis_url: str, workers: int = 1, *
     async with AsyncExitStack() as stack:
         listening: asyncio.Future[Listening] = asyncio.get_running_loop().create_future()
         settings = endpoints_settings(database_url=database_url, redis_url=redis_url, **given)
-        await stack.enter_async_context(_stopped_after(run_endpoints, settings, listening.set_result))
+        stop = await stack.enter_async_context(_stopped_after(run_endpoints, settings, listening.set_result))
         where = await asyncio.wait_for(listening, 10)
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{where.grpc_port}"))
-        pair = Pair(listening=where, channel=channel, database_url=database_url, redis_url=redis_url)
+        pair = Pair(listening=where, channel=channel, database_url=database_url, redis_url=redis_url, stop=stop)
         await serving(channel)
         if workers:
             worker_settings = load_worker_settings(
@@ -237,11 +251,11 @@ async def serving(channel: grpc.aio.Channel) -> None:
 
 
 @asynccontextmanager
-async def _stopped_after(service: Any, settings: Any, *arguments: Any) -> AsyncIterator[None]:
+async def _stopped_after(service: Any, settings: Any, *arguments: Any) -> AsyncIterator[asyncio.Event]:
     stop = asyncio.Event()
     running = asyncio.create_task(service(settings, stop, *arguments))
     try:
-        yield
+        yield stop
     finally:
         stop.set()
         await running

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from services.endpoints.operations.index_requests import IndexRequests
 
 _WATCH_POLL: Final = timedelta(seconds=1)
+_RESUME_AFTER: Final = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,12 @@ class IndexingOperations:
         self._index_requests = index_requests
         self._wake_ups = wake_ups
         self._hook_delay = hook_delay
+        self._is_draining = False
+
+    def end_watches(self) -> None:
+        """Let every watch end with DRAINING, so that its caller resumes it elsewhere."""
+        self._is_draining = True
+        self._wake_ups.notify()
 
     async def index(self, principal: Principal, request: IndexEndpointRequest) -> IndexRequested:
         """Ask for an index of an endpoint.
@@ -180,6 +187,7 @@ class IndexingOperations:
 
         Raises:
             NotFoundError: there is no such index for this principal.
+            KongflowError: DRAINING, this server stops; watch on from the last revision.
         """
         wake_up = self._wake_ups.subscribe()
         seen = resume_revision
@@ -192,6 +200,12 @@ class IndexingOperations:
                 if index.state.is_final:
                     return
                 await wake_up.wait(_WATCH_POLL)
+                if self._is_draining:
+                    raise KongflowError(
+                        "This server is stopping; watch on from the last revision.",
+                        reason=Reason.DRAINING,
+                        retry_after=_RESUME_AFTER,
+                    )
         finally:
             wake_up.close()
 

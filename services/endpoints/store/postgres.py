@@ -31,6 +31,7 @@ _Result = TypeVar("_Result")
 
 _ATTEMPTS: Final = 3
 _ACQUIRE_WITHIN: Final = timedelta(seconds=5)
+_CLOSE_WITHIN: Final = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,24 +134,32 @@ class PostgresStore:
         """Connect one connection per pool, so that a wrong address shows at once.
 
         Raises:
-            DatabaseUnavailableError: PostgreSQL cannot be reached.
+            DatabaseUnavailableError: PostgreSQL cannot be reached; nothing stays open.
         """
-        for pool, settings in self._settings.items():
-            with translated():
-                self._pools[pool] = await asyncpg.create_pool(
-                    self._database_url,
-                    min_size=1,
-                    max_size=settings.max_size,
-                    timeout=_ACQUIRE_WITHIN.total_seconds(),
-                    server_settings=settings.server_settings(f"kongflow {pool.value}"),
-                    reset=_keep_as_it_is,
-                )
+        try:
+            for pool, settings in self._settings.items():
+                with translated():
+                    self._pools[pool] = await asyncpg.create_pool(
+                        self._database_url,
+                        min_size=1,
+                        max_size=settings.max_size,
+                        timeout=_ACQUIRE_WITHIN.total_seconds(),
+                        server_settings=settings.server_settings(f"kongflow {pool.value}"),
+                        reset=_keep_as_it_is,
+                    )
+        except DatabaseUnavailableError:
+            await self.close()
+            raise
 
     async def close(self) -> None:
-        """Give every connection back and end them."""
-        for pool in self._pools.values():
-            await pool.close()
-        self._pools.clear()
+        """End every connection, those that are lent out after a moment's grace."""
+        pools, self._pools = self._pools, {}
+        for pool in pools.values():
+            try:
+                async with asyncio.timeout(_CLOSE_WITHIN.total_seconds()):
+                    await pool.close()
+            except TimeoutError:
+                pool.terminate()
 
     @asynccontextmanager
     async def transaction(self, pool: Pool = Pool.CALLERS) -> AsyncIterator[PostgresTransaction]:
