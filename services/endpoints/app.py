@@ -17,6 +17,7 @@ from services.endpoints.delivery.client import AiohttpEndpointClient
 from services.endpoints.delivery.guard import EgressGuard
 from services.endpoints.domain.catalog import (
     INDEX_ENDPOINT,
+    PRUNE,
     REGISTER_DYNAMIC_SCHEDULE,
     REGISTER_DYNAMIC_TRIGGER,
     REGISTER_JOB,
@@ -24,7 +25,7 @@ from services.endpoints.domain.catalog import (
 )
 from services.endpoints.domain.errors import KongflowError
 from services.endpoints.domain.identifiers import new_uuid7
-from services.endpoints.domain.ledger_settings import LedgerSettings
+from services.endpoints.domain.ledger_settings import LedgerSettings, Retention
 from services.endpoints.domain.ports.store import Pool
 from services.endpoints.http.server import HttpServer, hooks_and_health, metrics_page
 from services.endpoints.operations.authentication import Authentication
@@ -37,6 +38,7 @@ from services.endpoints.operations.indexing import IndexingOperations
 from services.endpoints.operations.leases import LeaseKeeper
 from services.endpoints.operations.page_tokens import PageTokens
 from services.endpoints.operations.pings import Pinger
+from services.endpoints.operations.prune import Prune, Upkeep
 from services.endpoints.operations.queue_jobs import QueueJobOperations
 from services.endpoints.operations.register_items import RegisterItems
 from services.endpoints.operations.registration import Registration
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     from services.endpoints.domain.ports.observer import LedgerObserver
     from services.endpoints.domain.ports.publisher import Publisher, WakeUps
     from services.endpoints.domain.ports.store import Store
+    from services.endpoints.operations.handlers import BatchHandler
     from services.endpoints.settings import EndpointsSettings
 
 _log = structlog.get_logger(__name__)
@@ -93,6 +96,7 @@ class Operations:
     leases: LeaseKeeper
     relay: Relay
     rescue: Rescue
+    upkeep: Upkeep
 
 
 def build_operations(
@@ -111,6 +115,7 @@ def build_operations(
         renew_every=timedelta(seconds=settings.lease_seconds * 0.3),
         ring_answered_within=timedelta(seconds=settings.ring_answered_within_seconds),
     )
+    retention = Retention()
     pepper = parse_key(settings.lookup_pepper.get_secret_value())
     key_hasher = HmacKeyHasher(pepper=pepper)
     secret_box = AesGcmSecretBox(keys=parse_keys(settings.secret_keys.get_secret_value()))
@@ -127,7 +132,8 @@ def build_operations(
         max_items=settings.max_index_items,
     )
     register_items = RegisterItems(registration=Registration(secret_box=secret_box), index_requests=index_requests)
-    batch_handlers = {
+    batch_handlers: dict[str, BatchHandler] = {PRUNE.name: Prune(retention=retention)}
+    batch_handlers |= {
         kind.name: register_items
         for kind in (REGISTER_JOB, REGISTER_SOURCE, REGISTER_DYNAMIC_TRIGGER, REGISTER_DYNAMIC_SCHEDULE)
     }
@@ -171,6 +177,7 @@ def build_operations(
         leases=leases,
         relay=Relay(store=store, publisher=publisher, wake_ups=wake_ups, settings=ledger_settings),
         rescue=Rescue(store=store, publisher=publisher, finality=finality, observer=observer, settings=ledger_settings),
+        upkeep=Upkeep(store=store, new_id=new_uuid7, retention=retention),
     )
 
 
@@ -306,6 +313,7 @@ async def _work_when_ready(store: PostgresStore, rpc: RpcServer, operations: Ope
         asyncio.create_task(operations.relay.run()),
         asyncio.create_task(operations.rescue.run()),
         asyncio.create_task(operations.leases.run()),
+        asyncio.create_task(operations.upkeep.run()),
     ]
     try:
         done, _ = await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)

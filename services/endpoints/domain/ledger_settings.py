@@ -23,3 +23,16 @@ class LedgerSettings:
     max_unended_attempts: int = 3
     max_promoted_at_once: int = 2_000
     backoff: Backoff = field(default_factory=Backoff)
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long what is final is kept, and how it is deleted."""
+
+    completed: timedelta = timedelta(hours=24)
+    cancelled: timedelta = timedelta(days=7)
+    discarded: timedelta = timedelta(days=30)
+    indexes: timedelta = timedelta(days=7)
+    indexes_kept: int = 10
+    prune_every: timedelta = timedelta(minutes=5)
+    max_rows_at_once: int = 20_000

@@ -18,6 +18,7 @@ from services.endpoints.store.queries import load
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import timedelta
     from uuid import UUID
 
     import asyncpg
@@ -120,6 +121,10 @@ class PostgresIndexes:
     async def list_indexes(self, endpoint_id: UUID, *, limit: int, before: UUID | None) -> list[EndpointIndex]:
         """Read an endpoint's indexes, newest first."""
         return [_index(row) for row in await self._fetch("list_indexes", endpoint_id, before, limit)]
+
+    async def delete_old(self, *, older_than: timedelta, keep_last: int, limit: int) -> int:
+        """Delete final indexes that are old."""
+        return len(await self._fetch("delete_old", older_than, keep_last, limit))
 
     async def list_items(
         self,

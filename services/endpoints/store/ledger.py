@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     import asyncpg
 
+    from services.endpoints.domain.ledger_settings import Retention
+
 _SQL: Final = load("ledger")
 
 
@@ -238,6 +240,14 @@ class PostgresLedger:
         rows = await self._fetch("reschedule", queue_job_id, run_at, _json(args), priority.value)
         moved: datetime = rows[0]["run_at"]
         return moved
+
+    async def delete_old(self, retention: Retention) -> int:
+        """Delete queue jobs that have been final long enough."""
+        rows = await self._fetch(
+            "delete_old", retention.completed, retention.cancelled, retention.discarded, retention.max_rows_at_once
+        )
+        await self._execute("delete_expired_uniques", retention.max_rows_at_once)
+        return len(rows)
 
     async def get(self, queue_job_id: UUID) -> QueueJobRecord | None:
         """Read one queue job."""

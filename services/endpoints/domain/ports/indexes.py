@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import timedelta
     from uuid import UUID
 
     from services.endpoints.domain.endpoint_index import (
@@ -107,6 +108,10 @@ class Indexes(Protocol):
 
     async def list_indexes(self, endpoint_id: UUID, *, limit: int, before: UUID | None) -> list[EndpointIndex]:
         """Read an endpoint's indexes, newest first."""
+        ...
+
+    async def delete_old(self, *, older_than: timedelta, keep_last: int, limit: int) -> int:
+        """Delete final indexes that are old, but of each endpoint never the `keep_last` newest; return how many."""
         ...
 
     async def list_items(

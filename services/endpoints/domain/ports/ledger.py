@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
     from uuid import UUID
 
+    from services.endpoints.domain.ledger_settings import Retention
     from services.endpoints.domain.queue_job import (
         NewQueueJob,
         Priority,
@@ -226,6 +227,10 @@ class Ledger(Protocol):
         priority: Priority,
     ) -> datetime:
         """Give a waiting queue job new arguments and an earlier or equal time (None means now); return its `run_at`."""
+        ...
+
+    async def delete_old(self, retention: Retention) -> int:
+        """Delete queue jobs that have been final long enough, and unique keys that have run out; return how many."""
         ...
 
     async def get(self, queue_job_id: UUID) -> QueueJobRecord | None:

@@ -146,3 +146,24 @@ WHERE index_id = $1
     AND ordinal > $4
 ORDER BY ordinal
 LIMIT $5
+
+-- name: delete_old
+-- Deletes final indexes that are old, but never an endpoint's newest ones.
+DELETE FROM endpoint_indexes
+WHERE id IN (
+    SELECT old.id
+    FROM endpoint_indexes AS old
+    WHERE old.created_at < clock_timestamp() - $1::interval
+        AND old.state IN ('SUCCEEDED', 'PARTIALLY_SUCCEEDED', 'FAILED')
+        AND (
+            SELECT count(*)
+            FROM (
+                SELECT FROM endpoint_indexes AS newer
+                WHERE newer.endpoint_id = old.endpoint_id AND newer.id > old.id
+                LIMIT $2
+            ) AS kept
+        ) >= $2
+    ORDER BY old.id
+    LIMIT $3
+)
+RETURNING id

@@ -391,3 +391,37 @@ GROUP BY queue
 -- name: now
 -- Reads the clock that decides.
 SELECT clock_timestamp()
+
+-- name: delete_old
+-- Deletes queue jobs that have been final for as long as their state is kept.
+DELETE FROM queue_jobs
+WHERE id IN (
+    (
+        SELECT id FROM queue_jobs
+        WHERE state = 'COMPLETED' AND finalized_at < clock_timestamp() - $1::interval
+        ORDER BY finalized_at
+        LIMIT $4
+    )
+    UNION ALL
+    (
+        SELECT id FROM queue_jobs
+        WHERE state = 'CANCELLED' AND finalized_at < clock_timestamp() - $2::interval
+        ORDER BY finalized_at
+        LIMIT $4
+    )
+    UNION ALL
+    (
+        SELECT id FROM queue_jobs
+        WHERE state = 'DISCARDED' AND finalized_at < clock_timestamp() - $3::interval
+        ORDER BY finalized_at
+        LIMIT $4
+    )
+)
+RETURNING id
+
+-- name: delete_expired_uniques
+-- Deletes unique keys that have run out.
+DELETE FROM queue_uniques
+WHERE (key, value) IN (
+    SELECT key, value FROM queue_uniques WHERE expires_at < clock_timestamp() ORDER BY expires_at LIMIT $1
+)

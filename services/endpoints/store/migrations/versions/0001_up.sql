@@ -184,7 +184,7 @@ CREATE TABLE job_versions (
     CONSTRAINT job_versions_start_position CHECK (start_position IN ('INITIAL', 'LATEST')),
     CONSTRAINT job_versions_state CHECK (state IN ('ACTIVE', 'DISABLED')),
     CONSTRAINT job_versions_job_version_environment_unique UNIQUE (job_id, version, environment_id)
-);
+) WITH (fillfactor = 80);
 CREATE INDEX job_versions_endpoint_id ON job_versions (endpoint_id, state);
 CREATE INDEX job_versions_environment_id ON job_versions (environment_id, job_id);
 CREATE INDEX job_versions_organization_id ON job_versions (organization_id);
@@ -343,7 +343,7 @@ CREATE TABLE trigger_sources (
     updated_at          timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT trigger_sources_channel CHECK (channel IN ('HTTP', 'SQS', 'SMTP')),
     CONSTRAINT trigger_sources_environment_key_unique UNIQUE (environment_id, key)
-);
+) WITH (fillfactor = 80);
 CREATE INDEX trigger_sources_endpoint_id ON trigger_sources (endpoint_id);
 CREATE INDEX trigger_sources_integration_id ON trigger_sources (integration_id);
 CREATE INDEX trigger_sources_dynamic_trigger_id ON trigger_sources (dynamic_trigger_id);

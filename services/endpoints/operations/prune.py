@@ -1,0 +1,82 @@
+"""Upkeep: deletes what has been kept long enough, a bounded bite at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from services.endpoints.domain.catalog import MAINTENANCE_LANE, PRUNE, new_queue_job
+from services.endpoints.domain.errors import KongflowError
+from services.endpoints.domain.ports.store import Pool
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from services.endpoints.domain.ledger_settings import Retention
+    from services.endpoints.domain.ports.clock import NewId
+    from services.endpoints.domain.ports.ledger import FinalQueueJob
+    from services.endpoints.domain.ports.store import Store, Transaction
+    from services.endpoints.domain.queue_job import QueueJob
+
+_log = structlog.get_logger(__name__)
+
+_KEY: Final = "prune"
+
+
+class Prune:
+    """The handler of `prune`."""
+
+    def __init__(self, *, retention: Retention) -> None:
+        """Hold how long what is kept."""
+        self._retention = retention
+
+    async def run(self, tx: Transaction, queue_jobs: Sequence[QueueJob]) -> None:
+        """Delete old rows, at most `max_rows_at_once` of each sort, however many queue jobs ask for it."""
+        limit = self._retention.max_rows_at_once
+        deleted = {
+            "queue_jobs": await tx.ledger.delete_old(self._retention),
+            "indexes": await tx.indexes.delete_old(
+                older_than=self._retention.indexes, keep_last=self._retention.indexes_kept, limit=limit
+            ),
+            "request_ids": await tx.requests.delete_expired(limit=limit),
+        }
+        _log.info("pruned", asked=len(queue_jobs), **deleted)
+
+    async def on_final(self, tx: Transaction, queue_jobs: Sequence[FinalQueueJob]) -> None:
+        """Do nothing: the next one comes by the clock."""
+
+
+class Upkeep:
+    """Asks for a `prune` every few minutes, once for all servers."""
+
+    def __init__(self, *, store: Store, new_id: NewId, retention: Retention) -> None:
+        """Hold the ports."""
+        self._store = store
+        self._new_id = new_id
+        self._retention = retention
+
+    async def run_once(self) -> bool:
+        """Enqueue a `prune` unless one was enqueued within the period; return whether it was."""
+
+        async def work(tx: Transaction) -> bool:
+            await tx.ledger.serialize(_KEY)
+            window = await tx.ledger.window(_KEY, "")
+            if window is not None and window.expires_at > window.now:
+                return False
+            queue_job = new_queue_job(PRUNE, {}, queue_job_id=self._new_id(), lane=MAINTENANCE_LANE)
+            await tx.ledger.enqueue([queue_job])
+            await tx.ledger.claim_window(_KEY, "", queue_job_id=queue_job.id, lasting=self._retention.prune_every)
+            return True
+
+        return await self._store.transact(work, Pool.RELAY)
+
+    async def run(self) -> None:
+        """Ask at the start and then every period, until cancelled."""
+        while True:
+            try:
+                await self.run_once()
+            except KongflowError as error:
+                _log.warning("upkeep_waits", reason=error.reason.value)
+            await asyncio.sleep(self._retention.prune_every.total_seconds())

@@ -1,0 +1,79 @@
+"""Upkeep deletes what has been kept long enough and nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from kongflow.v1 import endpoint_service_pb2
+
+from services.endpoints.domain.identifiers import new_uuid7
+from services.endpoints.domain.ledger_settings import Retention
+from services.endpoints.operations.prune import Prune, Upkeep
+from tests.support.eventually import eventually
+from tests.support.fake_endpoint import FakeEndpoint
+from tests.support.ledger import queue_job
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from tests.support.ledger import World
+    from tests.support.pair import Pair
+
+
+async def test_final_queue_jobs_are_kept_as_long_as_their_state_asks(world: World) -> None:
+    await world.enqueue(*(queue_job(name) for name in ("completed", "cancelled", "discarded", "fresh", "waiting")))
+    for name, state, age in (
+        ("completed", "COMPLETED", "25 hours"),
+        ("cancelled", "CANCELLED", "25 hours"),
+        ("discarded", "DISCARDED", "31 days"),
+        ("fresh", "COMPLETED", "23 hours"),
+    ):
+        await world.connection.execute(
+            "UPDATE queue_jobs SET state = $2, finalized_at = clock_timestamp() - $3::text::interval"
+            " WHERE args ->> 'name' = $1",
+            name,
+            state,
+            age,
+        )
+    async with world.store.transaction() as tx:
+        await Prune(retention=Retention()).run(tx, [])
+
+    assert set(await world.states()) == {"cancelled", "fresh", "waiting"}
+
+
+async def test_prune_is_asked_for_once_in_its_period_by_all_servers(world: World) -> None:
+    servers = [Upkeep(store=world.store, new_id=new_uuid7, retention=Retention()) for _ in range(3)]
+
+    assert [await server.run_once() for server in servers] == [True, False, False]
+    await world.connection.execute("UPDATE queue_uniques SET expires_at = clock_timestamp() - interval '1 second'")
+    assert await servers[1].run_once()
+
+
+async def test_running_service_prunes_old_indexes_but_keeps_the_last_ten(
+    pair: Pair, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    tenant = await pair.new_tenant()
+    client = pair.client(tenant.api_key)
+    async with FakeEndpoint(api_key=tenant.api_key) as endpoint:
+        created = await client.create_endpoint(tenant, endpoint.url)
+        await client.watch(created.index_id)
+        for _ in range(11):
+            requested = await client.index(created.endpoint.id, force=True)
+            await client.watch(requested.index.id)
+    await connection.execute("UPDATE endpoint_indexes SET created_at = created_at - interval '8 days'")
+    await connection.execute("DELETE FROM queue_uniques WHERE key = 'prune'")
+    async with connection.transaction():
+        await connection.execute(
+            "INSERT INTO queue_jobs (id, environment_id, kind, args, queue, lane, priority, state, max_attempts)"
+            " VALUES ($1, $2, 'prune', '{}', 'maintenance', 'maintenance', 4, 'AVAILABLE', 3)",
+            new_uuid7(),
+            UUID(int=0),
+        )
+
+    async def ten_are_left() -> bool:
+        request = endpoint_service_pb2.ListEndpointIndexesRequest(endpoint_id=created.endpoint.id)
+        response = await client.call(client.endpoints.ListEndpointIndexes, request)
+        return len(response.indexes) == 10
+
+    await eventually(ten_are_left)
