@@ -1,0 +1,224 @@
+"""What happens around a call, shown on a server with one service and handlers that misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+import structlog
+from kongflow.v1 import endpoint_service_pb2 as messages
+from kongflow.v1.endpoint_pb2 import Endpoint
+from kongflow.v1.endpoint_service_pb2_grpc import EndpointServiceServicer, add_EndpointServiceServicer_to_server
+
+from services.endpoints.domain.errors import NotFoundError, UnauthenticatedError
+from services.endpoints.domain.tenancy import Principal, PrincipalKind, Scope
+from services.endpoints.rpc.auth import current_principal
+from services.endpoints.rpc.interceptors import CallInterceptor
+from tests.support.eventually import eventually
+from tests.support.rpc import Caller, CallJournal, CallRecord, refused
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+READER = Principal(PrincipalKind.SERVICE, "token:reader", scopes=frozenset({Scope.READ}))
+GET = "/kongflow.v1.EndpointService/GetEndpoint"
+WATCH = "/kongflow.v1.EndpointService/WatchEndpointIndex"
+REQUEST = messages.GetEndpointRequest(endpoint_id="x")
+
+
+class OneReader:
+    async def authenticate(self, credential: str) -> Principal:
+        if credential != "reader":
+            raise UnauthenticatedError
+        return READER
+
+
+class Scripted(EndpointServiceServicer):
+    """Answers with whatever a test says."""
+
+    def __init__(self, behave: Callable[[], Awaitable[Any]]) -> None:
+        self.behave = behave
+
+    async def GetEndpoint(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802 - the contract's
+        return await self.behave()
+
+    async def WatchEndpointIndex(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802 - the contract's
+        yield messages.WatchEndpointIndexResponse()
+        await self.behave()
+
+
+@asynccontextmanager
+async def serving(behave: Callable[[], Awaitable[Any]]) -> AsyncIterator[tuple[Caller, CallJournal]]:
+    journal = CallJournal()
+    interceptor = CallInterceptor(authenticator=OneReader(), observer=journal, new_reference=lambda: "ref-1")
+    server = grpc.aio.server(interceptors=(interceptor,), options=(("grpc.so_reuseport", 0),))
+    add_EndpointServiceServicer_to_server(Scripted(behave), server)  # type: ignore[abstract]
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    caller = Caller(f"127.0.0.1:{port}", "reader")
+    try:
+        yield caller, journal
+    finally:
+        await caller.channel.close()
+        await server.stop(None)
+
+
+async def test_the_servicer_knows_who_calls() -> None:
+    async def behave() -> messages.GetEndpointResponse:
+        return messages.GetEndpointResponse(endpoint=Endpoint(id=current_principal().name))
+
+    async with serving(behave) as (caller, journal):
+        assert (await caller.endpoints.GetEndpoint(REQUEST)).endpoint.id == "token:reader"
+        assert journal.calls == [CallRecord(GET, "OK")]
+
+
+async def test_a_defect_becomes_a_fixed_text_with_a_reference_that_is_in_the_log() -> None:
+    async def behave() -> None:
+        raise RuntimeError("password=hunter2")
+
+    with structlog.testing.capture_logs() as logs:
+        async with serving(behave) as (caller, journal):
+            refusal = await refused(caller.endpoints.GetEndpoint(REQUEST))
+    assert refusal.code is grpc.StatusCode.INTERNAL
+    assert refusal.metadata == {"reference": "ref-1"}
+    assert "hunter2" not in refusal.message
+    defects = [log for log in logs if log.get("reference") == "ref-1"]
+    assert isinstance(defects[0]["exc_info"], RuntimeError)
+    assert journal.calls == [CallRecord(GET, "INTERNAL")]
+
+
+async def test_a_cancellation_from_inside_does_not_hang_the_caller() -> None:
+    async def behave() -> None:
+        raise asyncio.CancelledError
+
+    async with serving(behave) as (caller, journal):
+        refusal = await refused(caller.endpoints.GetEndpoint(REQUEST, timeout=60))
+        assert refusal.code is grpc.StatusCode.INTERNAL
+        assert journal.calls == [CallRecord(GET, "INTERNAL")]
+
+
+async def test_a_caller_that_goes_away_cancels_the_handler() -> None:
+    begun, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def behave() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    async with serving(behave) as (caller, journal):
+        call = caller.endpoints.GetEndpoint(REQUEST)
+        waiting = asyncio.ensure_future(call)
+        await begun.wait()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await asyncio.wait_for(cancelled.wait(), 10)
+        assert await eventually(lambda: journal.calls == [CallRecord(GET, "CANCELLED")])
+
+
+async def test_a_deadline_that_passes_is_told_with_its_reason() -> None:
+    async def behave() -> None:
+        await asyncio.Event().wait()
+
+    async with serving(behave) as (caller, journal):
+        refusal = await refused(caller.endpoints.GetEndpoint(REQUEST, timeout=1.0))
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
+        assert journal.calls == [CallRecord(GET, "DEADLINE_EXCEEDED")]
+
+
+async def test_a_timeout_of_the_handlers_own_is_a_defect_and_no_deadline() -> None:
+    async def behave() -> None:
+        raise TimeoutError("some other timeout")
+
+    async with serving(behave) as (caller, _):
+        assert (await refused(caller.endpoints.GetEndpoint(REQUEST))).code is grpc.StatusCode.INTERNAL
+
+
+async def test_bytes_that_are_no_message_are_an_invalid_request() -> None:
+    async def behave() -> None:
+        raise AssertionError("must not be called")
+
+    async with serving(behave) as (caller, _):
+        for raw in (b"\xff\xff\xff", b"\x0a\x02\xff\xfe"):
+            refusal = await refused(caller.send(GET, raw))
+            assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
+            assert "protobuf" not in refusal.message.lower()
+
+
+async def test_unknown_fields_are_ignored() -> None:
+    async def behave() -> messages.GetEndpointResponse:
+        return messages.GetEndpointResponse()
+
+    async with serving(behave) as (caller, _):
+        assert await caller.send(GET, REQUEST.SerializeToString() + b"\xfa\x3f\x01x") == b""
+
+
+async def test_a_method_that_is_not_there_is_unimplemented() -> None:
+    async def behave() -> None:
+        raise AssertionError("must not be called")
+
+    async with serving(behave) as (caller, _):
+        for method in ("/kongflow.v1.EndpointService/Nothing", "/kongflow.v9.Nothing/Nothing"):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await caller.send(method, b"")
+            assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_a_missing_scope_is_denied_before_the_request_is_looked_at() -> None:
+    async def behave() -> None:
+        raise AssertionError("must not be called")
+
+    async with serving(behave) as (caller, _):
+        refusal = await refused(caller.send("/kongflow.v1.EndpointService/DeleteEndpoint", b"\xff"))
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED")
+        assert "write" in refusal.message
+
+
+async def test_a_stream_that_fails_says_why_after_what_it_has_sent() -> None:
+    async def behave() -> None:
+        raise NotFoundError("index", "x")
+
+    async with serving(behave) as (caller, journal):
+        call = caller.endpoints.WatchEndpointIndex(messages.WatchEndpointIndexRequest())
+        received = aiter(call)
+        assert await anext(received) == messages.WatchEndpointIndexResponse()
+        refusal = await refused(anext(received))
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.NOT_FOUND, "NOT_FOUND")
+        assert journal.calls == [CallRecord(WATCH, "NOT_FOUND")]
+
+
+async def test_a_watcher_that_goes_away_ends_its_stream() -> None:
+    ended = asyncio.Event()
+
+    async def behave() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async with serving(behave) as (caller, journal):
+        call = caller.endpoints.WatchEndpointIndex(messages.WatchEndpointIndexRequest())
+        await anext(aiter(call))
+        call.cancel()
+        await asyncio.wait_for(ended.wait(), 10)
+        assert await eventually(lambda: journal.calls == [CallRecord(WATCH, "CANCELLED")], within=timedelta(seconds=10))
+
+
+@pytest.mark.parametrize("credential", [None, "", "wrong", "reader extra", "caf~"])
+async def test_every_bad_credential_reads_the_same(credential: str | None) -> None:
+    async def behave() -> None:
+        raise AssertionError("must not be called")
+
+    async with serving(behave) as (caller, _):
+        stranger = Caller(caller.address, credential)
+        refusal = await refused(stranger.endpoints.GetEndpoint(REQUEST))
+        await stranger.channel.close()
+        assert refusal.code is grpc.StatusCode.UNAUTHENTICATED
+        assert refusal.message == UnauthenticatedError().message
