@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 import structlog
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
+# Fewer lanes than this were not cut short by any environment's share of one statement, so there are no more.
+_FEW: Final = 8
+
 
 class Relay:
     """Promotes what is due, opens idle lanes that have work, and publishes their names."""
@@ -45,8 +48,9 @@ class Relay:
             KongflowError: the database refused or was away.
             QueueUnavailableError: Redis is away; what was rung is rung again later.
         """
-        next_due_in = await self._promote()
-        room = await self._publisher.room([queue.value for queue in Queue])
+        next_due_in, room = await asyncio.gather(
+            self._promote(), self._publisher.room([queue.value for queue in Queue])
+        )
         await asyncio.gather(*(self._ring(queue, messages=room[queue.value]) for queue in Queue if room[queue.value]))
         return min(max(next_due_in, timedelta()), self._settings.safety_poll)
 
@@ -92,6 +96,8 @@ class Relay:
             self._next_environment[queue] = UUID(int=min(last.int + 1, 2**128 - 1)) if len(lanes) == limit else NIL_UUID
             batches = messages_of(queue, lanes, self._settings)
             await self._publisher.publish(queue.value, batches)
+            if len(lanes) < _FEW:
+                return
             messages -= len(batches)
 
 
