@@ -48,13 +48,13 @@ class EndpointsSettings(BaseSettings):
     redis_url: str = Field(default="redis://127.0.0.1:6379/0", repr=False)
     """Redis 6.2 or later (`redis://`, `rediss://`, `unix://`); may hold a password, so it is not shown."""
 
-    grpc_address: Address = Address(host="127.0.0.1", port=50051)
+    grpc_address: Annotated[Address, NoDecode] = Address(host="127.0.0.1", port=50051)
     """`host:port` of the gRPC server."""
 
-    http_address: Address = Address(host="127.0.0.1", port=8080)
+    http_address: Annotated[Address, NoDecode] = Address(host="127.0.0.1", port=8080)
     """`host:port` of health and deployment hooks."""
 
-    metrics_address: Address | None = None
+    metrics_address: Annotated[Address | None, NoDecode] = None
     """`host:port` of `/metrics`; nothing listens when unset or empty."""
 
     secret_keys: SecretStr
