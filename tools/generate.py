@@ -6,7 +6,6 @@ Run `python -m tools.generate` to write, with `--check` to compare what is commi
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import sysconfig
 import tempfile
@@ -30,7 +29,9 @@ def generate(target: Path) -> None:
     """Write every generated file below `target`, which has the layout of the repository."""
     code = target / "gen"
     code.mkdir(parents=True, exist_ok=True)
+    scripts = Path(sysconfig.get_path("scripts"))
     run_protoc(
+        *(f"--plugin={scripts / name}" for name in ("protoc-gen-mypy", "protoc-gen-mypy_grpc")),
         f"--python_out={code}",
         f"--grpc_python_out={code}",
         f"--mypy_out=quiet:{code}",
@@ -54,7 +55,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.generate", description=__doc__)
     parser.add_argument("--check", action="store_true", help="compare only; exit 1 when something is stale")
     options = parser.parse_args(arguments)
-    _make_plugins_findable()
     with tempfile.TemporaryDirectory() as directory:
         fresh = Path(directory)
         generate(fresh)
@@ -81,12 +81,6 @@ def _generated(root: Path) -> dict[str, bytes]:
 def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
-
-
-def _make_plugins_findable() -> None:
-    # protoc looks for its plugins on PATH; those of this interpreter must win.
-    scripts = sysconfig.get_path("scripts")
-    os.environ["PATH"] = f"{scripts}{os.pathsep}{os.environ.get('PATH', '')}"
 
 
 if __name__ == "__main__":
