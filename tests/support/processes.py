@@ -1,0 +1,179 @@
+"""Both services as real processes that may be killed, frozen and started again on the same port."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import aiohttp
+import grpc
+
+from services.embedded.process import LAUNCHER
+from services.endpoints.app import Listening
+from tests.support.eventually import eventually
+from tests.support.pair import ADMIN_TOKEN, LOOKUP_PEPPER, SECRET_KEYS, Pair
+
+if TYPE_CHECKING:
+    from asyncio.subprocess import Process
+    from collections.abc import AsyncIterator, Mapping
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+
+# A test's own channel finds a restarted server as fast as the worker does.
+_CHANNEL_OPTIONS: Final = (
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 500),
+    ("grpc.max_reconnect_backoff_ms", 500),
+)
+
+
+class ServiceProcess:
+    """One `python -m <module>` that answers `ready_url` with 200 when it is ready; it dies with this process."""
+
+    def __init__(self, module: str, *, environment: Mapping[str, str], ready_url: str, log: Path) -> None:
+        self._module = module
+        self._environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("KONGFLOW_")},
+            "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "gen"))),
+            **environment,
+        }
+        self._ready_url = ready_url
+        self._log = log
+        self._process: Process | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    async def start(self) -> None:
+        """Start and return when it is ready."""
+        assert self._process is None
+        tied = (sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), str(int(signal.SIGKILL)), "", "")
+        with self._log.open("ab") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                *tied, sys.executable, "-m", self._module, env=self._environment, stdout=output, stderr=output
+            )
+        async with aiohttp.ClientSession() as http:
+            await eventually(lambda: self._is_ready(http), within=timedelta(seconds=20))
+
+    async def kill(self) -> None:
+        """End it at once, as `kill -9` does."""
+        process, self._process = self._process, None
+        if process is not None and process.returncode is None:
+            process.kill()
+            await process.wait()
+
+    async def terminate(self) -> int:
+        """Ask it to end and return its exit status."""
+        process, self._process = self._process, None
+        assert process is not None
+        process.terminate()
+        return await process.wait()
+
+    def freeze(self) -> None:
+        """Stop it in its tracks: connections stay open and nothing is answered."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def peak_memory_bytes(self) -> int:
+        """Return the most resident memory it ever had (Linux)."""
+        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+
+    def log_text(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    async def _is_ready(self, http: aiohttp.ClientSession) -> bool:
+        assert self._process is not None
+        if self._process.returncode is not None:
+            raise RuntimeError(f"{self._module} ended with {self._process.returncode}:\n{self.log_text()}")
+        try:
+            async with http.get(self._ready_url) as answer:
+                return answer.status == 200
+        except aiohttp.ClientError:
+            return False
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """A running server and a running worker, and how to call the server."""
+
+    server: ServiceProcess
+    worker: ServiceProcess
+    pair: Pair
+
+
+@asynccontextmanager
+async def running_processes(
+    *, database_url: str, redis_url: str, directory: Path, **server_settings: Any
+) -> AsyncIterator[Processes]:
+    """Run both services as processes of their own until the block ends; their logs are written in `directory`.
+
+    `server_settings` are fields of `EndpointsSettings`.
+    """
+    grpc_port, http_port, worker_port = _free_ports(3)
+    server = ServiceProcess(
+        "services.endpoints",
+        environment={
+            "KONGFLOW_DATABASE_URL": database_url,
+            "KONGFLOW_REDIS_URL": redis_url,
+            "KONGFLOW_GRPC_ADDRESS": f"127.0.0.1:{grpc_port}",
+            "KONGFLOW_HTTP_ADDRESS": f"127.0.0.1:{http_port}",
+            "KONGFLOW_SECRET_KEYS": SECRET_KEYS,
+            "KONGFLOW_LOOKUP_PEPPER": LOOKUP_PEPPER,
+            "KONGFLOW_ADMIN_TOKEN": ADMIN_TOKEN,
+            "KONGFLOW_EGRESS_ALLOW": "127.0.0.0/8,::1/128",
+            **{f"KONGFLOW_{name.upper()}": str(value) for name, value in server_settings.items()},
+        },
+        ready_url=f"http://127.0.0.1:{http_port}/readyz",
+        log=directory / "server.log",
+    )
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(server.kill)
+        await server.start()
+        channel = await stack.enter_async_context(
+            grpc.aio.insecure_channel(f"127.0.0.1:{grpc_port}", options=_CHANNEL_OPTIONS)
+        )
+        pair = Pair(
+            listening=Listening(grpc_port, http_port, None),
+            channel=channel,
+            database_url=database_url,
+            redis_url=redis_url,
+            stop=asyncio.Event(),
+        )
+        worker = ServiceProcess(
+            "services.worker",
+            environment={
+                "KONGFLOW_REDIS_URL": redis_url,
+                "KONGFLOW_GRPC_TARGET": pair.grpc_target,
+                "KONGFLOW_WORKER_TOKEN": await pair.new_worker_token(),
+                "KONGFLOW_WORKER_HEALTH_ADDRESS": f"127.0.0.1:{worker_port}",
+            },
+            ready_url=f"http://127.0.0.1:{worker_port}/healthz",
+            log=directory / "worker.log",
+        )
+        stack.push_async_callback(worker.kill)
+        await worker.start()
+        yield Processes(server, worker, pair)
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
