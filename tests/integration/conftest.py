@@ -10,6 +10,8 @@ import pytest
 from services.endpoints.store.postgres import PostgresStore
 from tests.support.ledger import World
 from tests.support.pair import running_pair
+from tests.support.rpc import new_tenant, running_service
+from tests.support.stage import Stage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -45,3 +47,10 @@ async def pair(database_url: str, redis_url: str) -> AsyncIterator[Pair]:
     """Both services in this process, one worker."""
     async with running_pair(database_url=database_url, redis_url=redis_url) as pair:
         yield pair
+
+
+@pytest.fixture
+async def stage(database_url: str) -> AsyncIterator[Stage]:
+    """The endpoints service with two tenants and no worker."""
+    async with running_service(database_url) as service:
+        yield Stage(service, await new_tenant(service, "ours"), await new_tenant(service, "theirs"))

@@ -157,9 +157,10 @@ def _token_request(checks: Checks, request: messages.CreateTokenRequest) -> Crea
     kind = checks.required_enum("kind", request.kind, _TOKEN_KINDS)
     is_service = kind is TokenKind.SERVICE
     organization_id = checks.optional_uuid("organization_id", request.organization_id)
-    if bool(request.organization_id) != is_service:
+    is_known = request.kind in _TOKEN_KINDS
+    if is_known and bool(request.organization_id) != is_service:
         checks.refuse("organization_id", "must be given for a SERVICE token and for no other kind")
-    if bool(request.scopes) != is_service:
+    if is_known and bool(request.scopes) != is_service:
         checks.refuse("scopes", "must hold at least one scope for a SERVICE token and none for the other kinds")
     scopes = frozenset(
         checks.required_enum(f"scopes[{position}]", number, _TOKEN_SCOPES)
