@@ -253,6 +253,17 @@ async def test_unanswered_lane_is_rung_again(world: World) -> None:
     assert (await world.lanes())["lane-a"]["rings"] == 2
 
 
+async def test_messages_do_not_pile_up_while_workers_are_away(world: World) -> None:
+    await world.enqueue(*(queue_job(str(number), kind="call", lane=f"lane-{number}") for number in range(64)))
+    await world.relay.run_once()
+    for _ in range(3):
+        await world.let_leases_run_out()
+        assert await world.rescue.run_once() == 64
+
+    assert len(world.publisher.messages["execution"]) == 64
+    assert (await world.work_off()).completed == 64
+
+
 async def test_sweeps_at_once_ring_an_overdue_lane_once(world: World) -> None:
     await world.enqueue(*(queue_job(str(number), lane=f"lane-{number}") for number in range(20)))
     await world.relay.run_once()

@@ -48,15 +48,19 @@ class Rescue:
     async def run_once(self) -> int:
         """Ring overdue lanes again; return how many.
 
+        No more messages go out than the queue's window takes, so that messages do not pile up while workers are away:
+        a lane without a message is overdue again later.
+
         Raises:
             KongflowError: the database refused or was away.
             QueueUnavailableError: Redis is away; the lanes are overdue again after their new lease.
         """
         rung = await self._store.transact(self._sweep, Pool.RELAY)
+        room = await self._publisher.room(sorted({lane.queue.value for lane in rung}))
         for queue in Queue:
-            lanes = [lane for lane in rung if lane.queue is queue]
-            if lanes:
-                await self._publisher.publish(queue.value, messages_of(queue, lanes, self._settings))
+            messages = messages_of(queue, [lane for lane in rung if lane.queue is queue], self._settings)
+            if messages:
+                await self._publisher.publish(queue.value, messages[: room[queue.value]])
         if rung:
             _log.warning("lanes_rung_again", lanes=len(rung))
             self._observer.count_rung_again(len(rung))
