@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import timedelta
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
@@ -37,7 +37,7 @@ class ServerProcess:
 
     The process has a session of its own, so a Ctrl-C at the terminal reaches its parent only, which then stops things
     in order. On Linux it is signalled when the thread that started it ends. Of our environment it is given only where
-    shared libraries are.
+    shared libraries are, and of `environment` everything.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class ServerProcess:
         log: Path,
         stop_signal: signal.Signals,
         identity: Identity | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self._stop_signal = stop_signal
         self._ended: concurrent.futures.Future[int] = concurrent.futures.Future()
@@ -59,7 +60,7 @@ class ServerProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=_environment(),
+                env={**_environment(), **(environment or {})},
                 start_new_session=True,
             )
         threading.Thread(target=self._watch, name=f"wait-{self._process.pid}", daemon=True).start()

@@ -23,7 +23,7 @@ def main() -> int:
         uvloop.run(run(settings))
     except OSError as error:
         sys.stderr.write(f"The endpoints service cannot start: {error}\n")
-        return 2
+        return 1
     return 0
 
 
