@@ -8,7 +8,7 @@ made = .venv/.made-$(1)-$(shell cat $(2) pyproject.toml tools/environment.sh req
 DEV := $(call made,dev,requirements/dev.txt)
 RUN := $(firstword $(wildcard $(DEV)) $(call made,run,requirements/run.txt))
 
-.PHONY: help demo demo-sdk up test faults bench check generate verify format lint clean
+.PHONY: help demo demo-sdk up test faults bench check generate verify format lint release clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -47,6 +47,9 @@ verify: $(DEV) ## generated files are fresh
 
 generate: $(DEV) ## write everything that follows from the protos
 	$(PYTHON) -m tools.generate
+
+release: $(DEV) ## renew the image that later changes of the contract must stay compatible with
+	$(PYTHON) -m tools.released
 
 format: $(DEV) ## let the formatters decide
 	.venv/bin/ruff check --fix-only --quiet .
