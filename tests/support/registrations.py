@@ -71,10 +71,10 @@ class Registrations:
         return int(await self.connection.fetchval("SELECT count(*) FROM job_versions"))
 
     async def is_over(self) -> bool:
-        """Tell whether the ledger has nothing left to do and every lane is idle."""
+        """Tell whether the ledger has nothing left to do but upkeep, and every lane is idle."""
         row = await self.connection.fetchrow(
-            "SELECT (SELECT count(*) FROM queue_jobs WHERE finalized_at IS NULL) AS waiting,"
-            " (SELECT count(*) FROM queue_lanes) AS lanes"
+            "SELECT (SELECT count(*) FROM queue_jobs WHERE finalized_at IS NULL AND queue <> 'maintenance') AS waiting,"
+            " (SELECT count(*) FROM queue_lanes WHERE queue <> 'maintenance') AS lanes"
         )
         assert row is not None
         assert dict(row) == {"waiting": 0, "lanes": 0}
@@ -91,9 +91,9 @@ class Registrations:
             " (SELECT array_agg(DISTINCT state) FROM endpoint_index_items) AS item_states,"
             " (SELECT count(*) FROM endpoint_index_items) AS items,"
             " (SELECT array_agg(state ORDER BY id) FROM endpoint_indexes) AS indexes,"
-            " (SELECT array_agg(DISTINCT state) FROM queue_jobs) AS queue_job_states,"
+            " (SELECT array_agg(DISTINCT state) FROM queue_jobs WHERE queue <> 'maintenance') AS queue_job_states,"
             " (SELECT count(*) FROM queue_jobs WHERE kind = 'registerJob') AS register_jobs,"
-            " (SELECT count(*) FROM queue_lanes) AS lanes,"
+            " (SELECT count(*) FROM queue_lanes WHERE queue <> 'maintenance') AS lanes,"
             " (SELECT count(*) FROM queue_jobs WHERE attempt > max_attempts) AS over_their_limit"
         )
         assert row is not None
