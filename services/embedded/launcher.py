@@ -19,7 +19,7 @@ def launch(arguments: list[str]) -> NoReturn:
 
     `arguments` are: the parent's process id; the signal the kernel sends when the parent dies; the user and the group
     id to become, or two empty strings to stay who we are; then the binary's path and its own arguments. Outside Linux
-    the signal is not sent: a server that outlives its parent is stopped by the next start in the same directory.
+    the signal is not sent: a PostgreSQL that outlives its parent is stopped by the next start in the same directory.
 
     Source: prctl(2), PR_SET_PDEATHSIG: cleared by a change of credentials, so it is set after it.
     """

@@ -53,7 +53,7 @@ WHERE NOT tgisinternal
 async def read_schema(url: str) -> dict[str, str]:
     connection = await asyncpg.connect(url)
     try:
-        return dict(await connection.fetch(SCHEMA))
+        return {row[0]: row[1] for row in await connection.fetch(SCHEMA)}
     finally:
         await connection.close()
 
@@ -90,8 +90,9 @@ async def test_schema_is_the_same_after_down_and_up_again(empty_database_url: st
 
 
 async def test_concurrent_upgrades_wait_for_each_other(empty_database_url: str) -> None:
-    await asyncio.gather(*(runner.upgrade(empty_database_url) for _ in range(5)))
+    upgrades = (runner.upgrade(empty_database_url) for _ in range(5))
 
+    assert await asyncio.gather(*upgrades, return_exceptions=True) == [None] * 5
     assert (await runner.status(empty_database_url)).is_current
 
 

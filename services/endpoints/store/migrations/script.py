@@ -16,9 +16,6 @@ def run_script(revision_file: str, name: str) -> None:
     Source: PostgreSQL 18, 54.2.2.1 (multiple statements in a simple query).
     """
     script = Path(revision_file).with_name(name).read_text(encoding="utf-8")
-    connection = op.get_bind()
-    # The adapter opens its transaction with the first statement it sees itself: without this one, the script would run
-    # in a transaction of its own.
-    connection.exec_driver_sql("SELECT 1")
-    driver_connection: Any = connection.connection.dbapi_connection
+    # Alembic has read the current revision through this connection, so its transaction is open.
+    driver_connection: Any = op.get_bind().connection.dbapi_connection
     driver_connection.run_async(lambda raw: raw.execute(script))
