@@ -107,6 +107,21 @@ async def test_both_reflections_list_and_describe_the_contract(service: Service,
         assert name in services
 
 
+@pytest.mark.parametrize(
+    "symbol", ["EndpointService.WatchEndpointIndex", "EndpointIndex.data_json", "EndpointIndexStats"]
+)
+async def test_reflection_finds_methods_and_fields_by_name(service: Service, symbol: str) -> None:
+    described = await reflected(
+        service.caller(ADMIN_TOKEN), REFLECTIONS[0], file_containing_symbol=f"kongflow.v1.{symbol}"
+    )
+    assert described.file_descriptor_response.file_descriptor_proto
+
+
+async def test_reflection_says_what_it_does_not_know(service: Service) -> None:
+    unknown = await reflected(service.caller(ADMIN_TOKEN), REFLECTIONS[0], file_containing_symbol="kongflow.v1.No.No")
+    assert unknown.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
+
+
 @pytest.mark.parametrize("method", REFLECTIONS)
 async def test_reflection_needs_a_credential(service: Service, method: str) -> None:
     refusal = await refused(reflected(service.caller(None), method, list_services=""))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 from kongflow.v1 import (
     catalog_service_pb2,
     catalog_service_pb2_grpc,
@@ -26,6 +26,7 @@ from services.endpoints.rpc.endpoints import EndpointServicer
 from services.endpoints.rpc.interceptors import CallInterceptor
 from services.endpoints.rpc.paging import Paging
 from services.endpoints.rpc.queue import QueueServicer
+from services.endpoints.rpc.reflection import add_reflection
 from services.endpoints.rpc.tenancy import TenancyServicer
 from services.endpoints.rpc.worker import WorkerServicer
 
@@ -58,7 +59,6 @@ _OPTIONS: Final = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
 )
-_REFLECTION_V1: Final = "grpc.reflection.v1.ServerReflection"
 _SERVICES: Final = tuple(
     file.DESCRIPTOR.services_by_name[name].full_name
     for file, name in (
@@ -90,8 +90,7 @@ class RpcServer:
     """Serves the contract on one address.
 
     `address` is `host:port`; port 0 takes a free one, which `start` returns. Health says NOT_SERVING until
-    `set_serving` and again from the moment `stop` begins. Reflection answers both of its versions, whose messages are
-    the same on the wire; only the older one is listed, because only it has descriptors here.
+    `set_serving` and again from the moment `stop` begins.
     """
 
     def __init__(
@@ -116,7 +115,7 @@ class RpcServer:
         )
         worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(WorkerServicer(runner=services.runner), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        _add_reflection(server)
+        add_reflection(server, _SERVICES)
 
     async def start(self) -> int:
         """Listen and serve; returns the port.
@@ -144,15 +143,3 @@ class RpcServer:
         """Refuse new calls, let those that began end within `grace`, then cancel the rest."""
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace.total_seconds())
-
-
-def _add_reflection(server: grpc.aio.Server) -> None:
-    servicer: Any = reflection.aio.ReflectionServicer(_SERVICES)
-    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
-    handler = grpc.stream_stream_rpc_method_handler(
-        servicer.ServerReflectionInfo,
-        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
-        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
-    )
-    methods = {"ServerReflectionInfo": handler}
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_REFLECTION_V1, methods),))
