@@ -63,7 +63,7 @@ class EndpointsSettings(BaseSettings):
     lookup_pepper: SecretStr
     """The key of the keyed hashes by which API keys and tokens are found: 32 bytes in hex or base64."""
 
-    admin_token: SecretStr | None = None
+    admin_token: SecretStr | None = Field(default=None, min_length=20)
     """The first administrator's bearer token, at least 20 characters; none when unset."""
 
     egress_allow: Annotated[tuple[Network, ...], NoDecode] = ()
