@@ -187,6 +187,16 @@ class Stack:
         """End the worker as a crash would; `start_worker` brings it back."""
         await self.worker.kill()
 
+    async def first_end(self) -> str:
+        """Wait until one of the two services has ended by itself and return a sentence about it."""
+        ends = [asyncio.create_task(service.ended()) for service in (self.server, self.worker)]
+        try:
+            done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            return next(iter(done)).result()
+        finally:
+            for end in ends:
+                end.cancel()
+
     async def stop_services(self) -> None:
         """Stop the worker, then the server. Repeatable."""
         if self._worker is not None:

@@ -1,0 +1,33 @@
+"""Runs the kongflow command: `kongflow`, or `python -m cli`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from cli.application import application
+from cli.failures import CommandError, show_failure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    0: done. 1: the server refused, or what was asked for failed. 2: the command line or a setting is wrong. 3: the
+    server cannot be reached. 130: interrupted.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        application(given, prog_name="kongflow")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    except CommandError as error:
+        show_failure(error, as_json="--json" in given)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,36 @@
+"""The command line as a whole: which commands there are and how they are grouped."""
+
+from __future__ import annotations
+
+import typer
+
+from cli.commands import endpoints, jobs, migrate, queue, run, tokens
+
+
+def _exit_by(result: object, **_: object) -> None:
+    """End with the exit code that a command returned; None means that all went well."""
+    if isinstance(result, int) and result:
+        raise typer.Exit(result)
+
+
+application = typer.Typer(
+    name="kongflow",
+    help="Registers, pings and indexes endpoints that speak the trigger.dev v2 protocol; runs the services that do it.",
+    epilog=(
+        "Exit codes: 0 done; 1 refused or failed; 2 wrong command line or setting; 3 the server cannot be reached; "
+        "130 interrupted."
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    result_callback=_exit_by,
+)
+application.command("up")(run.up)
+application.command("demo")(run.demo)
+application.command("serve")(run.serve)
+application.command("work")(run.work)
+application.add_typer(migrate.commands, name="migrate")
+application.add_typer(tokens.commands, name="tokens")
+application.add_typer(endpoints.commands, name="endpoints")
+application.add_typer(jobs.commands, name="jobs")
+application.add_typer(queue.commands, name="queue")

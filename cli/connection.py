@@ -1,0 +1,122 @@
+"""A connection to the endpoints service: where, as whom, in which environment."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from cli.directory import KeptState
+from cli.failures import USAGE, CommandError, failures_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import grpc
+    from google.protobuf.message import Message
+
+DEFAULT_SERVER: Final = "127.0.0.1:50051"
+CALL_SECONDS: Final = 15.0
+# Above what the server gives an interactive ping, so that its reason arrives.
+PING_SECONDS: Final = 40.0
+MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
+_PAGE_SIZE: Final = 1000
+_API_KEY_PREFIX: Final = "tr_"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Target:
+    """Where to call, as whom and in which environment; an empty environment is the credential's own."""
+
+    server: str
+    token: str
+    environment_id: str
+
+
+def resolve_target(*, server: str, token: str, environment: str = "", as_admin: bool = False) -> Target:
+    """Complete what was given with what `kongflow up` keeps; `as_admin` takes its admin token.
+
+    The kept environment is not assumed for another server, nor for an API key, which has one of its own.
+
+    Raises:
+        CommandError: there is no credential.
+    """
+    kept = KeptState.of_this_shell()
+    credential = token or kept.secret("admin-token" if as_admin else "service-token")
+    if not credential:
+        raise CommandError(
+            f"There is no token: set KONGFLOW_TOKEN, or start `kongflow up`, which keeps one in {kept.directory}.",
+            exit_code=USAGE,
+        )
+    has_environment_of_its_own = credential.startswith(_API_KEY_PREFIX)
+    if not environment and not server and not has_environment_of_its_own:
+        environment = kept.fact("environment_id")
+    return Target(server=server or kept.fact("server") or DEFAULT_SERVER, token=credential, environment_id=environment)
+
+
+class Connection:
+    """Calls the contract's methods by service and method name, with the target's credential."""
+
+    def __init__(self, channel: grpc.Channel, target: Target) -> None:
+        self.target = target
+        self._channel = channel
+        self._metadata = (("authorization", f"Bearer {target.token}"),)
+
+    def call(self, method: str, request: Message, *, timeout: float = CALL_SECONDS) -> Any:  # noqa: ANN401 - by method
+        """Call a unary method named `Service.Method`; `timeout` in seconds.
+
+        Raises:
+            CommandError: the server refused or cannot be reached.
+        """
+        with failures_of(self.target.server):
+            return self._method(method)(request, metadata=self._metadata, timeout=timeout)
+
+    def stream(self, method: str, request: Message) -> Iterator[Any]:
+        """Call a streaming method and yield its answers; gRPC's own errors pass."""
+        yield from self._method(method)(request, metadata=self._metadata)
+
+    def list_all(self, method: str, request: Any, *, field: str, limit: int | None = None) -> Any:  # noqa: ANN401 - by method
+        """Return one answer of a List method with the entries of all pages, at most `limit` of them.
+
+        Raises:
+            CommandError: the server refused or cannot be reached.
+        """
+        request.page_size = min(limit or _PAGE_SIZE, _PAGE_SIZE)
+        everything = self.call(method, request)
+        entries = getattr(everything, field)
+        page = everything
+        while page.next_page_token and (limit is None or len(entries) < limit):
+            request.page_token = page.next_page_token
+            page = self.call(method, request)
+            entries.extend(getattr(page, field))
+        if limit is not None:
+            del entries[limit:]
+        everything.next_page_token = ""
+        return everything
+
+    def _method(self, method: str) -> Any:  # noqa: ANN401 - stubs are typed by service
+        from kongflow.v1 import (  # noqa: PLC0415 - `kongflow --help` starts without them
+            catalog_service_pb2_grpc,
+            endpoint_service_pb2_grpc,
+            queue_service_pb2_grpc,
+            tenancy_service_pb2_grpc,
+        )
+
+        service, name = method.split(".")
+        stubs: dict[str, Any] = {
+            "CatalogService": catalog_service_pb2_grpc.CatalogServiceStub,
+            "EndpointService": endpoint_service_pb2_grpc.EndpointServiceStub,
+            "QueueService": queue_service_pb2_grpc.QueueServiceStub,
+            "TenancyService": tenancy_service_pb2_grpc.TenancyServiceStub,
+        }
+        return getattr(stubs[service](self._channel), name)
+
+
+@contextmanager
+def connected(target: Target) -> Iterator[Connection]:
+    """Open a connection for the time of the block; nothing is sent before the first call."""
+    import grpc  # noqa: PLC0415 - `kongflow --help` starts without it
+
+    options = [("grpc.max_receive_message_length", MAX_ANSWER_BYTES), ("grpc.enable_retries", 0)]
+    with grpc.insecure_channel(target.server, options=options) as channel:
+        yield Connection(channel, target)
