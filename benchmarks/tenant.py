@@ -1,0 +1,149 @@
+"""A tenant to measure with, and the calls that prepare and await what is measured."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from kongflow.v1 import (
+    endpoint_index_pb2,
+    endpoint_service_pb2,
+    environment_pb2,
+    tenancy_service_pb2,
+    token_pb2,
+)
+from kongflow.v1.endpoint_service_pb2_grpc import EndpointServiceStub
+from kongflow.v1.tenancy_service_pb2_grpc import TenancyServiceStub
+
+if TYPE_CHECKING:
+    from kongflow.v1.endpoint_service_pb2_grpc import EndpointServiceAsyncStub
+    from kongflow.v1.tenancy_service_pb2_grpc import TenancyServiceAsyncStub
+
+    from benchmarks.stack import Bench
+
+_LOOK_AGAIN_AFTER: Final = timedelta(milliseconds=20)
+_IDLE_WITHIN: Final = timedelta(minutes=5)
+_FINAL: Final = frozenset(
+    {
+        endpoint_index_pb2.ENDPOINT_INDEX_STATE_SUCCEEDED,
+        endpoint_index_pb2.ENDPOINT_INDEX_STATE_PARTIALLY_SUCCEEDED,
+        endpoint_index_pb2.ENDPOINT_INDEX_STATE_FAILED,
+    }
+)
+_UNFINISHED: Final = "SELECT count(*) FROM queue_jobs WHERE state IN ('SCHEDULED', 'AVAILABLE', 'RUNNING')"
+
+Metadata = tuple[tuple[str, str], ...]
+
+
+def bearer(token: str) -> Metadata:
+    """Return the metadata that presents a credential."""
+    return (("authorization", f"Bearer {token}"),)
+
+
+class Tenant:
+    """The stack's organization with its project and its DEVELOPMENT environment, where no index waits for a window."""
+
+    def __init__(self, bench: Bench) -> None:
+        development = bench.stack.environment
+        self.bench = bench
+        self.organization_id = development.organization_id
+        self.project_id = development.project_id
+        self.environment_id = development.environment_id
+        self.admin = bearer(bench.stack.admin_token)
+        self.service = bearer(development.service_token)
+        self.worker = bearer(development.worker_token)
+        self.tenancy: TenancyServiceAsyncStub = TenancyServiceStub(bench.channel)
+        self.endpoints: EndpointServiceAsyncStub = EndpointServiceStub(bench.channel)
+        self._numbers = itertools.count(1)
+
+    def new_slug(self, prefix: str) -> str:
+        """Return a slug that nothing has yet."""
+        return f"{prefix}-{next(self._numbers)}"
+
+    def offer_url(self, jobs: int, *, name: str, changing: bool = False) -> str:
+        """Return where the customer offers this many jobs under a name, the same or new versions at every index."""
+        return f"{self.bench.customer_url}/{'changes' if changing else 'offers'}/{jobs}/{name}"
+
+    def token_request(self) -> tenancy_service_pb2.CreateTokenRequest:
+        """Return a request for a service token of the tenant with every scope."""
+        return tenancy_service_pb2.CreateTokenRequest(
+            kind=token_pb2.TOKEN_KIND_SERVICE,
+            name="benchmarks",
+            organization_id=self.organization_id,
+            scopes=[token_pb2.TOKEN_SCOPE_READ, token_pb2.TOKEN_SCOPE_WRITE, token_pb2.TOKEN_SCOPE_OPERATE],
+        )
+
+    async def new_token(self) -> str:
+        """Create a token that nobody uses and return its id."""
+        response = await self.tenancy.CreateToken(self.token_request(), metadata=self.admin)
+        return response.token.id
+
+    async def new_environment(self) -> str:
+        """Create a DEVELOPMENT environment and return its id."""
+        response = await self.tenancy.CreateEnvironment(
+            tenancy_service_pb2.CreateEnvironmentRequest(
+                project_id=self.project_id,
+                slug=self.new_slug("environment"),
+                type=environment_pb2.ENVIRONMENT_TYPE_DEVELOPMENT,
+            ),
+            metadata=self.admin,
+        )
+        return response.environment.id
+
+    async def stored_endpoint(self) -> str:
+        """Store an endpoint of one job without calling it and return its id."""
+        slug = self.new_slug("stored")
+        response = await self.endpoints.UpsertEndpoint(
+            endpoint_service_pb2.UpsertEndpointRequest(
+                environment_id=self.environment_id, slug=slug, url=self.offer_url(1, name=slug)
+            ),
+            metadata=self.service,
+        )
+        return response.endpoint.id
+
+    def create_request(self, jobs: int, *, changing: bool = False) -> endpoint_service_pb2.CreateEndpointRequest:
+        """Return a request for a new endpoint of this many jobs, which nobody else offers."""
+        slug = self.new_slug("created")
+        return endpoint_service_pb2.CreateEndpointRequest(
+            environment_id=self.environment_id, slug=slug, url=self.offer_url(jobs, name=slug, changing=changing)
+        )
+
+    async def create_endpoint(
+        self, jobs: int, *, changing: bool = False
+    ) -> endpoint_service_pb2.CreateEndpointResponse:
+        """Register a new endpoint."""
+        return await self.endpoints.CreateEndpoint(self.create_request(jobs, changing=changing), metadata=self.service)
+
+    async def force_index(self, endpoint_id: str) -> endpoint_service_pb2.IndexEndpointResponse:
+        """Ask for an index that runs now."""
+        request = endpoint_service_pb2.IndexEndpointRequest(endpoint_id=endpoint_id, force=True)
+        return await self.endpoints.IndexEndpoint(request, metadata=self.service)
+
+    async def finished(self, index_id: str) -> endpoint_index_pb2.EndpointIndex:
+        """Watch an index until it is final and return it.
+
+        Raises:
+            RuntimeError: it did not succeed, so its time says nothing.
+        """
+        watch = self.endpoints.WatchEndpointIndex(
+            endpoint_service_pb2.WatchEndpointIndexRequest(index_id=index_id), metadata=self.service
+        )
+        async for response in watch:
+            if response.index.state in _FINAL:
+                watch.cancel()
+                if response.index.state != endpoint_index_pb2.ENDPOINT_INDEX_STATE_SUCCEEDED:
+                    raise RuntimeError(f"The index did not succeed: {response.index}")
+                return response.index
+        raise RuntimeError("The watch ended before the index did.")
+
+    async def idle(self) -> None:
+        """Wait until the ledger holds no unfinished work.
+
+        Raises:
+            TimeoutError: it still does after five minutes.
+        """
+        async with asyncio.timeout(_IDLE_WITHIN.total_seconds()):
+            while await self.bench.database.fetchval(_UNFINISHED):  # noqa: ASYNC110 - another process finishes the work
+                await asyncio.sleep(_LOOK_AGAIN_AFTER.total_seconds())
