@@ -155,7 +155,7 @@ class Ledger(Protocol):
         ...
 
     async def renew(self, claims: Sequence[int], *, lease: timedelta) -> set[int]:
-        """Renew the leases of `claims`; return those that still hold."""
+        """Renew the leases of `claims` without waiting for any lane; return those that still hold."""
         ...
 
     async def release(self, claim: int) -> bool:

@@ -204,10 +204,19 @@ WHERE queue = $1 AND lane = $2 AND state = 'RUNG'
 RETURNING claim
 
 -- name: renew
--- Renews the leases of all calls that one server holds.
-UPDATE queue_lanes SET lease_until = clock_timestamp() + $2::interval
-WHERE claim = ANY($1::bigint[]) AND state = 'RUNNING'
-RETURNING claim
+-- Renews the leases of all calls that one server holds, passing by those whose end is being written, and names both.
+WITH unlocked AS MATERIALIZED (
+    SELECT queue, lane
+    FROM queue_lanes
+    WHERE claim = ANY($1::bigint[]) AND state = 'RUNNING'
+    ORDER BY queue, lane
+    FOR UPDATE SKIP LOCKED
+), renewed AS (
+    UPDATE queue_lanes SET lease_until = clock_timestamp() + $2::interval
+    FROM unlocked
+    WHERE queue_lanes.queue = unlocked.queue AND queue_lanes.lane = unlocked.lane
+)
+SELECT claim FROM queue_lanes WHERE claim = ANY($1::bigint[]) AND state = 'RUNNING'
 
 -- name: release
 -- Closes the lane of a claim; nothing is deleted when a newer owner has it.
