@@ -30,6 +30,7 @@ from services.endpoints.domain.endpoint_wire import (
     parse_run_job_response,
 )
 from services.endpoints.domain.json_text import parse_json
+from tests.support.fake_endpoint import as_sent
 from tests.support.sdk_app import SdkApp, running_sdk_app
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ async def test_validate_tells_the_slug(client: AiohttpEndpointClient, address: E
 
 
 async def test_index_lists_every_kind_of_item(client: AiohttpEndpointClient, address: EndpointAddress) -> None:
-    answer = await client.index_endpoint(address)
+    answer = await client.index_endpoint(address, read=as_sent)
     assert isinstance(answer.body, dict)
     body: dict[str, Any] = answer.body
     jobs = {job["id"]: job for job in body["jobs"]}
@@ -127,7 +128,7 @@ async def test_index_lists_every_kind_of_item(client: AiohttpEndpointClient, add
 
 async def test_index_with_another_key_is_unauthorized(client: AiohttpEndpointClient, address: EndpointAddress) -> None:
     with pytest.raises(EndpointCallError, match="client apiKey mismatch") as caught:
-        await client.index_endpoint(replace(address, api_key="tr_dev_Another000000000000A"))
+        await client.index_endpoint(replace(address, api_key="tr_dev_Another000000000000A"), read=as_sent)
     assert (caught.value.failure, caught.value.retryable) == (CallFailure.UNAUTHORIZED, False)
 
 
@@ -205,7 +206,7 @@ async def test_unknown_job_is_an_answer_with_its_status(
 
 
 async def test_delivered_request_comes_back_as_events(client: AiohttpEndpointClient, address: EndpointAddress) -> None:
-    index = await client.index_endpoint(address)
+    index = await client.index_endpoint(address, read=as_sent)
     assert isinstance(index.body, dict)
     sources: Any = index.body["sources"]
     response = await client.deliver_http_source_request(

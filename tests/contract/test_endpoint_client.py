@@ -24,7 +24,7 @@ from services.endpoints.delivery.guard import EgressGuard
 from services.endpoints.domain.endpoint_calls import CallFailure, EndpointAddress, EndpointCallError
 from services.endpoints.domain.endpoint_wire import HttpSourceDelivery
 from tests.support import fake_endpoint as fake
-from tests.support.fake_endpoint import FakeEndpoint
+from tests.support.fake_endpoint import FakeEndpoint, as_sent
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -62,7 +62,7 @@ def recorded(name: str) -> fake.Behaviour:
 async def index_failure(client: EndpointClient, behaviour: fake.Behaviour) -> EndpointCallError:
     async with FakeEndpoint(behaviour=behaviour) as endpoint:
         with pytest.raises(EndpointCallError) as caught:
-            await client.index_endpoint(address_of(endpoint))
+            await client.index_endpoint(address_of(endpoint), read=as_sent)
     return caught.value
 
 
@@ -93,7 +93,7 @@ async def test_recorded_answers_of_the_other_calls_are_read(client: EndpointClie
         address = address_of(endpoint)
         assert (await client.validate(address)).endpoint_id == "bookshop"
         endpoint.behaviour = recorded("index")
-        assert (await client.index_endpoint(address)).body == json.loads(RECORDED["index"]["body"])
+        assert (await client.index_endpoint(address, read=as_sent)).body == json.loads(RECORDED["index"]["body"])
         endpoint.behaviour = recorded("initialize trigger")
         registration = await client.initialize_trigger(address, trigger_slug="any-depot", params={"depot": "a"})
         assert registration.rule.payload == {"depot": ["a"]}
@@ -112,7 +112,7 @@ async def test_question_is_sent_with_the_protocols_headers_and_no_body(client: E
     calls: dict[str, Callable[[EndpointAddress], Any]] = {
         "PING": client.ping,
         "VALIDATE": client.validate,
-        "INDEX_ENDPOINT": client.index_endpoint,
+        "INDEX_ENDPOINT": lambda address: client.index_endpoint(address, read=as_sent),
     }
     async with FakeEndpoint() as endpoint:
         await calls[action](address_of(endpoint))
@@ -242,7 +242,7 @@ async def test_byte_order_mark_is_ignored_as_browsers_do(client: EndpointClient)
 async def test_large_index_is_parsed(client: EndpointClient) -> None:
     index = fake.index_of(20_001)
     async with FakeEndpoint(index=index) as endpoint:
-        answer = await client.index_endpoint(address_of(endpoint))
+        answer = await client.index_endpoint(address_of(endpoint), read=as_sent)
     assert answer.size_bytes > 256 * 1024
     assert answer.body == index
 
@@ -284,7 +284,7 @@ async def test_answer_over_the_cap_is_cut_off_in_bounded_memory(
         tracemalloc.start()
         try:
             with pytest.raises(EndpointCallError) as caught:
-                await client.index_endpoint(address_of(endpoint))
+                await client.index_endpoint(address_of(endpoint), read=as_sent)
             _, peak_bytes = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
     from types import TracebackType
 
+    from services.endpoints.domain.json_text import JsonValue
+
 API_KEY: Final = "tr_dev_FakeEndpoint000000Aa"
 SLUG: Final = "fake-endpoint"
 VERSION_HEADERS: Final = {"Trigger-Version": "2023-09-29", "Trigger-SDK-Version": "2.3.18"}
@@ -162,6 +164,11 @@ class FakeEndpoint:
         if slug != self.slug:
             return {"ok": False, "error": f"Endpoint ID mismatch error. Expected {self.slug}, got {slug}"}
         return {"ok": True}
+
+
+def as_sent(body: JsonValue) -> JsonValue:
+    """Read an answer as it came."""
+    return body
 
 
 def index_of(jobs: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
+from services.endpoints.delivery.answer_parser import AnswerParser, TooManyValuesError
 from services.endpoints.delivery.transport import HttpTransport, NoAnswerError
 from services.endpoints.domain.endpoint_calls import (
     INVALID_API_KEY_TEXT,
@@ -18,6 +19,7 @@ from services.endpoints.domain.endpoint_calls import (
     IndexAnswer,
     PingResult,
     RawAnswer,
+    Reading,
     clean_remote_text,
     no_response_text,
     schema_text,
@@ -51,7 +53,6 @@ DEFAULT_MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
 DEFAULT_MAX_CONNECTIONS: Final = 1024
 MAX_RETRY_AFTER: Final = timedelta(hours=1)
 
-_PARSED_IN_A_THREAD_BYTES: Final = 256 * 1024
 _MAX_VERSION_CHARACTERS: Final = 64
 _UNAUTHORIZED: Final = 401
 _SUCCESSFUL: Final = range(200, 300)
@@ -81,6 +82,7 @@ class AiohttpEndpointClient:
         """
         self._timeout = timeout
         self._clock = clock
+        self._parser = AnswerParser(max_answer_bytes=max_answer_bytes)
         self._transport = HttpTransport(
             guard=guard, max_answer_bytes=max_answer_bytes, max_connections=max_connections, ssl_context=ssl_context
         )
@@ -113,16 +115,17 @@ class AiohttpEndpointClient:
         self,
         address: EndpointAddress,
         *,
+        read: Callable[[JsonValue], Reading],
         timeout: timedelta | None = None,
-    ) -> IndexAnswer:
-        """Ask what the endpoint offers.
+    ) -> IndexAnswer[Reading]:
+        """Ask what the endpoint offers and `read` it; of large answers one at a time, in a thread.
 
         Raises:
-            EndpointCallError: there was no answer, or one that is not 2xx or not JSON.
+            EndpointCallError: there was no answer, or one that is not 2xx or not JSON; errors of `read` pass.
         """
         answer = await self._send(Action.INDEX_ENDPOINT, address, timeout=timeout)
         self._require_success(address, answer)
-        body = await _parsed(answer, must_be_storable=False)
+        body = await self._parsed(address, answer, read, must_be_storable=False)
         return IndexAnswer(
             body=body,
             size_bytes=len(answer.body),
@@ -158,7 +161,7 @@ class AiohttpEndpointClient:
                 remote_stack=clean_remote_text(remote.stack, secret=address.api_key) if remote.stack else None,
             )
         self._require_success(address, answer, trusts_unauthorized_text=False)
-        return await _shaped(address, answer, RegisterTriggerBody)
+        return await self._shaped(address, answer, RegisterTriggerBody)
 
     async def preprocess_run(
         self,
@@ -208,7 +211,7 @@ class AiohttpEndpointClient:
             timeout=timeout,
         )
         self._require_success(address, answer, trusts_unauthorized_text=False)
-        return await _shaped(address, answer, HttpSourceResponse)
+        return await self._shaped(address, answer, HttpSourceResponse)
 
     async def _ask(
         self,
@@ -225,7 +228,7 @@ class AiohttpEndpointClient:
         try:
             answer = await self._send(action, address, headers=headers, timeout=timeout)
             self._require_success(address, answer)
-            endpoint_id = await _acknowledged(action, address, answer)
+            endpoint_id = await self._acknowledged(action, address, answer)
         except EndpointCallError as error:
             failure = error
         received = answer.headers if answer else {}
@@ -307,6 +310,52 @@ class AiohttpEndpointClient:
             retry_after=self._retry_after(answer),
         )
 
+    async def _acknowledged(self, action: Action, address: EndpointAddress, answer: RawAnswer) -> str | None:
+        # Its texts are cleaned before they are kept, so nothing in them has to be storable as it came.
+        acknowledgement = await self._shaped(address, answer, PingAnswer, must_be_storable=False)
+        if acknowledgement.ok:
+            if action is Action.VALIDATE and acknowledgement.endpoint_id is None:
+                raise _wrong_shape(address, answer, 'Field required at "endpointId"')
+            return acknowledgement.endpoint_id
+        reported = acknowledgement.error if acknowledgement.error is not None else acknowledgement.message
+        if reported is None:
+            raise _wrong_shape(address, answer, 'Field required at "error"')
+        raise EndpointCallError(
+            clean_remote_text(reported, secret=address.api_key), failure=CallFailure.REPORTED, http_status=answer.status
+        )
+
+    async def _shaped(
+        self, address: EndpointAddress, answer: RawAnswer, model: type[Model], *, must_be_storable: bool = True
+    ) -> Model:
+        try:
+            return await self._parsed(
+                address, answer, lambda body: parse_answer(model, body), must_be_storable=must_be_storable
+            )
+        except AnswerShapeError as failure:
+            raise _wrong_shape(address, answer, str(failure)) from failure
+
+    async def _parsed(
+        self,
+        address: EndpointAddress,
+        answer: RawAnswer,
+        read: Callable[[JsonValue], Reading],
+        *,
+        must_be_storable: bool = True,
+    ) -> Reading:
+        try:
+            return await self._parser.parse(answer.body, read, must_be_storable=must_be_storable)
+        except TooManyValuesError as failure:
+            raise EndpointCallError(
+                no_response_text(address.url),
+                failure=CallFailure.TOO_LARGE,
+                detail=str(failure),
+                http_status=answer.status,
+            ) from failure
+        except JsonTextError as failure:
+            raise EndpointCallError(
+                UNPARSABLE_TEXT, failure=CallFailure.NOT_JSON, detail=failure.reason, http_status=answer.status
+            ) from failure
+
     def _retry_after(self, answer: RawAnswer) -> timedelta | None:
         text = answer.headers.get("retry-after")
         return None if text is None else parse_retry_after(text, now=self._clock())
@@ -328,49 +377,12 @@ def parse_retry_after(text: str, *, now: datetime) -> timedelta | None:
     return min(max(moment - now, timedelta()), MAX_RETRY_AFTER)
 
 
-async def _acknowledged(action: Action, address: EndpointAddress, answer: RawAnswer) -> str | None:
-    # Its texts are cleaned before they are kept, so nothing in them has to be storable as it came.
-    acknowledgement = await _shaped(address, answer, PingAnswer, must_be_storable=False)
-    if acknowledgement.ok:
-        if action is Action.VALIDATE and acknowledgement.endpoint_id is None:
-            raise _wrong_shape(address, answer, 'Field required at "endpointId"')
-        return acknowledgement.endpoint_id
-    reported = acknowledgement.error if acknowledgement.error is not None else acknowledgement.message
-    if reported is None:
-        raise _wrong_shape(address, answer, 'Field required at "error"')
-    raise EndpointCallError(
-        clean_remote_text(reported, secret=address.api_key), failure=CallFailure.REPORTED, http_status=answer.status
-    )
-
-
-async def _shaped(
-    address: EndpointAddress, answer: RawAnswer, model: type[Model], *, must_be_storable: bool = True
-) -> Model:
-    body = await _parsed(answer, must_be_storable=must_be_storable)
-    try:
-        return parse_answer(model, body)
-    except AnswerShapeError as failure:
-        raise _wrong_shape(address, answer, str(failure)) from failure
-
-
 def _wrong_shape(address: EndpointAddress, answer: RawAnswer, complaint: str) -> EndpointCallError:
     return EndpointCallError(
         schema_text(address.url, clean_remote_text(complaint, secret=address.api_key)),
         failure=CallFailure.BAD_SCHEMA,
         http_status=answer.status,
     )
-
-
-async def _parsed(answer: RawAnswer, *, must_be_storable: bool = True) -> JsonValue:
-    text = answer.body.removeprefix(_BYTE_ORDER_MARK)
-    try:
-        if len(text) > _PARSED_IN_A_THREAD_BYTES:
-            return await asyncio.to_thread(parse_json, text, must_be_storable=must_be_storable)
-        return parse_json(text, must_be_storable=must_be_storable)
-    except JsonTextError as failure:
-        raise EndpointCallError(
-            UNPARSABLE_TEXT, failure=CallFailure.NOT_JSON, detail=failure.reason, http_status=answer.status
-        ) from failure
 
 
 def _remote_error(answer: RawAnswer) -> ErrorWithStack | None:

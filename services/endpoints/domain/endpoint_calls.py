@@ -5,13 +5,13 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import timedelta
 
-    from services.endpoints.domain.json_text import JsonValue
+Reading = TypeVar("Reading")
 
 MAX_REMOTE_TEXT_CHARACTERS: Final = 500
 """How much of a sentence written by an endpoint is kept."""
@@ -108,10 +108,10 @@ class PingResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IndexAnswer:
-    """What an endpoint offers, as parsed JSON; nobody has checked its shape yet."""
+class IndexAnswer(Generic[Reading]):
+    """What an endpoint offers, as the caller read it."""
 
-    body: JsonValue
+    body: Reading
     size_bytes: int
     duration: timedelta
     trigger_version: str | None = None

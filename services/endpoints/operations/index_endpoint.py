@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
     from services.endpoints.domain.endpoint import Endpoint
     from services.endpoints.domain.index_answer import IndexReading
+    from services.endpoints.domain.json_text import JsonValue
     from services.endpoints.domain.ports.clock import NewId
     from services.endpoints.domain.ports.endpoint_client import EndpointClient
     from services.endpoints.domain.ports.ledger import Failure, FinalQueueJob
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from services.endpoints.operations.index_requests import IndexRequests
 
 _FAILED_INDEX: Final = "FAILED_INDEX"
-_READ_IN_THREAD_FROM_BYTES: Final = 64 * 1024
 _ABSENT: Final = "The endpoint no longer offers it."
 _SWITCHED_OFF: Final = "The endpoint offers it with enabled: false."
 
@@ -45,6 +44,14 @@ class Fetch:
     address: EndpointAddress
     index_id: UUID
     sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What a fetch brought: the answer read item by item, and, as text and no longer in `reading`, its data."""
+
+    reading: IndexReading
+    data_json: str
 
 
 class IndexEndpoint:
@@ -87,17 +94,14 @@ class IndexEndpoint:
         address = EndpointAddress(url=endpoint.url, api_key=api_key, slug=endpoint.slug)
         return Fetch(endpoint, address, index_id, sequence)
 
-    async def call(self, begun: Fetch) -> IndexReading:
+    async def call(self, begun: Fetch) -> Fetched:
         """Ask the endpoint what it offers and read the answer item by item.
 
         Raises:
             AttemptFailedError: it did not answer, or not with an index.
         """
         try:
-            answer = await self._client.index_endpoint(begun.address)
-            if answer.size_bytes < _READ_IN_THREAD_FROM_BYTES:
-                return read_index_answer(answer.body, max_items=self._max_items)
-            return await asyncio.to_thread(read_index_answer, answer.body, max_items=self._max_items)
+            return (await self._client.index_endpoint(begun.address, read=self._read)).body
         except EndpointCallError as error:
             detail = f" ({error.detail})" if error.detail else ""
             raise AttemptFailedError(
@@ -109,25 +113,25 @@ class IndexEndpoint:
         except IndexAnswerError as error:
             raise AttemptFailedError(str(error), reason=_FAILED_INDEX, is_retryable=False) from error
 
-    async def finish(self, tx: Transaction, queue_job: QueueJob, begun: Fetch, answer: IndexReading) -> None:
+    async def finish(self, tx: Transaction, queue_job: QueueJob, begun: Fetch, answer: Fetched) -> None:
         """Store the answer, supersede what older indexes left waiting, and enqueue one registration per changed item.
 
         The order of the statements is the order of truth: each reads after the locks of the one before.
         """
-        endpoint, lane = begun.endpoint, endpoint_lane(begun.endpoint.id)
+        endpoint, lane, reading = begun.endpoint, endpoint_lane(begun.endpoint.id), answer.reading
         await tx.ledger.supersede_lane(Queue.DEFAULT, lane)
         older = await tx.indexes.supersede_older(endpoint.id, sequence=begun.sequence)
-        accepted = [item for item in answer.items if item.disposition is Disposition.ACCEPTED]
+        accepted = [item for item in reading.items if item.disposition is Disposition.ACCEPTED]
         unchanged = await tx.catalog.renumber_unchanged(
             endpoint.id,
             sequence=begun.sequence,
             items=[OfferedItem(item.kind, item.key, item.version, item.content_hash) for item in accepted],
         )
-        disabled = await tx.catalog.disable_absent(endpoint.id, sequence=begun.sequence, offered=answer.offered)
+        disabled = await tx.catalog.disable_absent(endpoint.id, sequence=begun.sequence, offered=reading.offered)
         changed = [item for item in accepted if (item.kind, item.key) not in unchanged]
-        items = _items(answer.items, unchanged, disabled)
+        items = _items(reading.items, unchanged, disabled)
         await tx.indexes.store_answer(
-            begun.index_id, data_json=dump_json(answer.data), stats=_stats(answer, items), items=items
+            begun.index_id, data_json=answer.data_json, stats=_stats(reading, items), items=items
         )
         await tx.ledger.enqueue(
             [
@@ -149,6 +153,10 @@ class IndexEndpoint:
             ]
         )
         await self._requests.settle(tx, [*older, begun.index_id])
+
+    def _read(self, body: JsonValue) -> Fetched:
+        reading = read_index_answer(body, max_items=self._max_items)
+        return Fetched(replace(reading, data={}), dump_json(reading.data))
 
     async def on_failed(self, tx: Transaction, queue_job: QueueJob, failure: Failure) -> None:
         """Show why the index still waits."""
@@ -192,11 +200,11 @@ def _state(item: IndexItem, unchanged: set[tuple[ItemKind, str]]) -> ItemState:
     return ItemState[item.disposition.name]
 
 
-def _stats(answer: IndexReading, items: Sequence[NewItem]) -> Mapping[str, int]:
+def _stats(reading: IndexReading, items: Sequence[NewItem]) -> Mapping[str, int]:
     states = Counter(item.state for item in items)
     disabled_jobs = sum(item.state is ItemState.DISABLED and item.kind is ItemKind.JOB for item in items)
     return {
-        **answer.found,
+        **reading.found,
         "disabledJobs": disabled_jobs,
         "failedItems": states[ItemState.REFUSED],
         "unchangedItems": states[ItemState.UNCHANGED],

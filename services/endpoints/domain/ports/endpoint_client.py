@@ -5,9 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import timedelta
 
-    from services.endpoints.domain.endpoint_calls import EndpointAddress, IndexAnswer, PingResult, RawAnswer
+    from services.endpoints.domain.endpoint_calls import (
+        EndpointAddress,
+        IndexAnswer,
+        PingResult,
+        RawAnswer,
+        Reading,
+    )
     from services.endpoints.domain.endpoint_wire import (
         HttpSourceDelivery,
         HttpSourceResponse,
@@ -33,11 +40,15 @@ class EndpointClient(Protocol):
         """Ask which slug lives at the url, `endpoint_id` of the result; a failure is a result."""
         ...
 
-    async def index_endpoint(self, address: EndpointAddress, *, timeout: timedelta | None = None) -> IndexAnswer:
-        """Ask what the endpoint offers; the answer is JSON, its shape is the caller's to check.
+    async def index_endpoint(
+        self, address: EndpointAddress, *, read: Callable[[JsonValue], Reading], timeout: timedelta | None = None
+    ) -> IndexAnswer[Reading]:
+        """Ask what the endpoint offers; `read` turns the JSON, of whatever shape, into what is kept of it.
+
+        `read` may run in a thread. A large answer's JSON takes many times its bytes, so it exists nowhere else.
 
         Raises:
-            EndpointCallError: there was no answer, or one that is not 2xx or not JSON.
+            EndpointCallError: there was no answer, or one that is not 2xx or not JSON; errors of `read` pass.
         """
         ...
 
