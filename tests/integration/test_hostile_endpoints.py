@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -62,6 +63,10 @@ FAILED_FOR_GOOD: Final = {
     "too many items": (
         fake.json_body(index_of(20_001)),
         "The endpoint offers 20,001 items; at most 20,000 are accepted.",
+    ),
+    "small as bytes and large as values": (
+        fake.raw_body(b'{"jobs":[' + b"{}," * 1_000_000 + b"{}]}"),
+        NO_ANSWER + " (answer with more than 1,048,576 values)",
     ),
     "no lists": (fake.json_body({"jobs": 7}), "There's an issue with the format of your Jobs: "),
     "no object": (
@@ -161,12 +166,8 @@ async def test_endpoint_that_nobody_serves_fails_its_index(impatient: Pair) -> N
     client = impatient.client(tenant.api_key)
     async with FakeEndpoint() as gone:
         url = gone.url
-    upserted = await client.call(
-        client.endpoints.UpsertEndpoint,
-        endpoint_service_pb2.UpsertEndpointRequest(environment_id=tenant.environment_id, slug="gone", url=url),
-    )
-    asked = await client.index(upserted.endpoint.id)
-    final = (await client.watch(asked.index.id))[-1]
+    index_id = await upsert_and_index(client, tenant, url, slug="gone")
+    final = (await client.watch(index_id))[-1]
 
     assert (state_name(final), final.error) == ("FAILED", f"Could not connect to endpoint {url} (connection refused)")
 
@@ -209,6 +210,42 @@ async def test_hostile_answers_cost_the_server_little_memory(database_url: str, 
             after = processes.server.peak_memory_bytes()
 
     assert after - before < 48 * MEBIBYTE
+
+
+async def test_many_dense_answers_at_once_cost_neighbours_and_memory_little(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    one_job = b'{"id":"dense","version":"1.0.0","values":[' + b'{"a":0},' * 500_000 + b"{}]}"
+    dense = fake.raw_body(json.dumps(fake.EMPTY_INDEX).encode().replace(b'"jobs": []', b'"jobs": [' + one_job + b"]"))
+    async with running_processes(database_url=database_url, redis_url=redis_url, directory=tmp_path) as processes:
+        hostile, neighbour = await processes.pair.new_tenant(), await processes.pair.new_tenant()
+        attacker, bystander = (processes.pair.client(tenant.api_key) for tenant in (hostile, neighbour))
+        async with (
+            FakeEndpoint(api_key=hostile.api_key, behaviour=dense) as endpoint,
+            FakeEndpoint(api_key=neighbour.api_key, index=index_of(100)) as kind,
+        ):
+            before = processes.server.peak_memory_bytes()
+            asked = [await upsert_and_index(attacker, hostile, endpoint.url, slug=f"dense-{n}") for n in range(8)]
+            async with asyncio.timeout(BOUNDED.total_seconds()):
+                created = await bystander.create_endpoint(neighbour, kind.url)
+                unharmed = (await bystander.watch(created.index_id))[-1]
+            async with asyncio.timeout(30):
+                ends = await asyncio.gather(*(attacker.watch(index_id) for index_id in asked))
+            growth = processes.server.peak_memory_bytes() - before
+
+    assert state_name(unharmed) == "SUCCEEDED"
+    assert {state_name(states[-1]) for states in ends} == {"FAILED"}
+    assert len(endpoint.calls("INDEX_ENDPOINT")) == len(asked)
+    assert growth < 320 * MEBIBYTE
+
+
+async def upsert_and_index(client: Client, tenant: Tenant, url: str, *, slug: str) -> str:
+    """Register an endpoint without a ping and ask for its index."""
+    upserted = await client.call(
+        client.endpoints.UpsertEndpoint,
+        endpoint_service_pb2.UpsertEndpointRequest(environment_id=tenant.environment_id, slug=slug, url=url),
+    )
+    return str((await client.index(upserted.endpoint.id)).index.id)
 
 
 REFUSED_PINGS: Final = {

@@ -77,7 +77,7 @@ class Registrations:
             " (SELECT count(*) FROM queue_lanes WHERE queue <> 'maintenance') AS lanes"
         )
         assert row is not None
-        assert dict(row) == {"waiting": 0, "lanes": 0}
+        assert dict(row) == {"waiting": 0, "lanes": 0}, dict(row)
         return True
 
     async def summary(self) -> dict[str, Any]:
