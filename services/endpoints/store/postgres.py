@@ -36,13 +36,14 @@ _CLOSE_WITHIN: Final = timedelta(seconds=2)
 
 @dataclass(frozen=True, slots=True)
 class PoolSettings:
-    """How one pool behaves; the timeouts are PostgreSQL's own."""
+    """How one pool behaves; the timeouts and `plan_cache_mode` are PostgreSQL's own."""
 
     max_size: int
     statement_timeout: timedelta
     lock_timeout: timedelta
     idle_in_transaction_timeout: timedelta = timedelta(seconds=5)
     tcp_user_timeout: timedelta = timedelta(seconds=10)
+    plan_cache_mode: str = "auto"
 
     def with_size(self, max_size: int) -> PoolSettings:
         """Return the same with another number of connections."""
@@ -57,12 +58,19 @@ class PoolSettings:
             "idle_in_transaction_session_timeout": _milliseconds(self.idle_in_transaction_timeout),
             "tcp_user_timeout": _milliseconds(self.tcp_user_timeout),
             "jit": "off",
+            "plan_cache_mode": self.plan_cache_mode,
         }
 
 
 DEFAULT_POOLS: Final[Mapping[Pool, PoolSettings]] = {
     Pool.CALLERS: PoolSettings(12, statement_timeout=timedelta(seconds=5), lock_timeout=timedelta(seconds=2)),
-    Pool.CALL_BACKS: PoolSettings(12, statement_timeout=timedelta(seconds=20), lock_timeout=timedelta(seconds=5)),
+    # A first index fills empty tables: a plan kept from their first rows is a thousand times too slow for the last ones.
+    Pool.CALL_BACKS: PoolSettings(
+        12,
+        statement_timeout=timedelta(seconds=20),
+        lock_timeout=timedelta(seconds=5),
+        plan_cache_mode="force_custom_plan",
+    ),
     Pool.RELAY: PoolSettings(5, statement_timeout=timedelta(seconds=5), lock_timeout=timedelta(seconds=1)),
 }
 
