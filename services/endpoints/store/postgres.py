@@ -63,8 +63,14 @@ class PoolSettings:
 
 
 DEFAULT_POOLS: Final[Mapping[Pool, PoolSettings]] = {
-    Pool.CALLERS: PoolSettings(12, statement_timeout=timedelta(seconds=5), lock_timeout=timedelta(seconds=2)),
-    # A first index fills empty tables: a plan kept from their first rows is a thousand times too slow for the last ones.
+    # Optional filters: a plan for all of them at once uses no index.
+    Pool.CALLERS: PoolSettings(
+        12,
+        statement_timeout=timedelta(seconds=5),
+        lock_timeout=timedelta(seconds=2),
+        plan_cache_mode="force_custom_plan",
+    ),
+    # A first index fills empty tables: a plan kept from their first rows is far too slow for the last ones.
     Pool.CALL_BACKS: PoolSettings(
         12,
         statement_timeout=timedelta(seconds=20),

@@ -238,8 +238,23 @@ FROM disabled_triggers
 
 -- name: list_jobs
 -- Reads a page of an environment's jobs by slug, each with the version its alias `latest` names.
+WITH page AS MATERIALIZED (
+    SELECT j.id, j.slug, j.title, j.internal, j.created_at, j.updated_at, a.environment_id, a.version_id
+    FROM jobs j
+    JOIN job_aliases a ON a.job_id = j.id AND a.environment_id = $1 AND a.name = 'latest'
+    WHERE
+        j.project_id = (SELECT n.project_id FROM runtime_environments n WHERE n.id = $1) AND j.slug > $2
+        AND (
+            $3::uuid IS NULL
+            OR EXISTS (SELECT FROM job_versions v WHERE v.id = a.version_id AND v.endpoint_id = $3)
+        )
+        AND ($4::text IS NULL OR j.slug = $4)
+        AND ($5::text IS NULL OR j.title = $5)
+    ORDER BY j.slug
+    LIMIT $6
+)
 SELECT
-    j.id, j.slug, j.title, j.internal, a.environment_id, j.created_at, j.updated_at, v.id AS version_id, v.version,
+    j.id, j.slug, j.title, j.internal, j.environment_id, j.created_at, j.updated_at, v.id AS version_id, v.version,
     v.state, v.endpoint_id, e.slug AS endpoint_slug, v.trigger::text AS trigger,
     v.event_specification::text AS event_specification, v.properties::text AS properties, v.start_position,
     v.preprocess_runs, v.concurrency_limit::text AS concurrency_limit, q.name AS queue_name,
@@ -269,18 +284,11 @@ SELECT
         FROM event_examples x
         WHERE x.job_version_id = v.id
     )::text AS examples
-FROM job_aliases a
-JOIN jobs j ON j.id = a.job_id
-JOIN job_versions v ON v.id = a.version_id
+FROM page j
+JOIN job_versions v ON v.id = j.version_id
 JOIN endpoints e ON e.id = v.endpoint_id
 LEFT JOIN job_queues q ON q.id = v.queue_id
-WHERE
-    a.environment_id = $1 AND a.name = 'latest' AND j.slug > $2
-    AND ($3::uuid IS NULL OR v.endpoint_id = $3)
-    AND ($4::text IS NULL OR j.slug = $4)
-    AND ($5::text IS NULL OR j.title = $5)
 ORDER BY j.slug
-LIMIT $6
 
 -- name: list_sources
 -- Reads a page of an environment's sources by key.
