@@ -59,13 +59,21 @@ UPDATE endpoint_index_items SET
 WHERE index_id = ANY($1::uuid[]) AND state = 'PENDING'
 
 -- name: set_items
--- Stores what became of PENDING items.
+-- Stores what became of PENDING items, found one by one: as a plain join, all PENDING items are read for each result.
 UPDATE endpoint_index_items SET state = result.state, reason = result.reason, updated_at = now()
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[]) AS result (index_id, kind, key, state, reason)
-WHERE endpoint_index_items.index_id = result.index_id
-    AND endpoint_index_items.kind = result.kind
-    AND endpoint_index_items.key = result.key
-    AND endpoint_index_items.state = 'PENDING'
+CROSS JOIN LATERAL (
+    SELECT item.index_id, item.ordinal, item.state
+    FROM endpoint_index_items AS item
+    WHERE item.index_id = result.index_id
+        AND item.kind = result.kind
+        AND item.key = result.key
+        AND item.state = 'PENDING'
+    OFFSET 0
+) AS found
+WHERE endpoint_index_items.index_id = found.index_id
+    AND endpoint_index_items.ordinal = found.ordinal
+    AND endpoint_index_items.state = found.state
 
 -- name: lock
 -- Locks indexes by id.

@@ -130,7 +130,6 @@ CREATE TABLE endpoint_index_items (
 );
 CREATE UNIQUE INDEX endpoint_index_items_key ON endpoint_index_items (index_id, kind, key)
     WHERE state NOT IN ('REFUSED', 'UNSUPPORTED');
-CREATE INDEX endpoint_index_items_pending ON endpoint_index_items (index_id) WHERE state = 'PENDING';
 
 -- What an index finds -----------------------------------------------------------------------------
 
