@@ -45,10 +45,11 @@ def as_dict(message: Message) -> dict[str, Any]:
     return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
 
 
-def print_json(value: Message | Mapping[str, Any]) -> None:
-    """Print one JSON document to standard output."""
+def print_json(value: Message | Mapping[str, Any], *, in_one_line: bool = False) -> None:
+    """Print one JSON document to standard output, at once."""
     document = dict(value) if isinstance(value, dict) else as_dict(value)  # type: ignore[arg-type]
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.write(json.dumps(document, indent=None if in_one_line else 2, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
 
 
 def console(*, to_errors: bool = False) -> Console:

@@ -123,7 +123,8 @@ async def _up(settings: StackSettings, options: UpOptions) -> None:
                     "http_url": stack.http_url,
                     "directory": str(options.directory),
                     "environment_id": stack.environment_id,
-                }
+                },
+                in_one_line=True,
             )
         else:
             _show(stack, options.directory)

@@ -1,0 +1,150 @@
+"""`kongflow up`: real processes, from the first start to the last one gone."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import stat
+import urllib.request
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from services.embedded.postgres import EmbeddedPostgres
+from services.embedded.redis import EmbeddedRedis
+from tests.support.command import running_up, started_up, still_running
+from tests.support.eventually import eventually
+
+if TYPE_CHECKING:
+    import subprocess
+    from pathlib import Path
+
+pytestmark = pytest.mark.acceptance
+
+SECRET_FILES = (
+    "admin-token",
+    "api-key",
+    "database-url",
+    "lookup-pepper",
+    "secret-keys",
+    "service-token",
+    "worker-token",
+)
+
+
+def test_everything_answers_and_nothing_is_left_behind_after_ctrl_c(directory: Path) -> None:
+    with running_up(directory) as up:
+        assert up.run_json("endpoints", "list")["endpoints"] == []
+        assert {token["kind"] for token in up.run_json("tokens", "list")["tokens"]} == {
+            "TOKEN_KIND_SERVICE",
+            "TOKEN_KIND_WORKER",
+        }
+        with urllib.request.urlopen(f"{up.ready['http_url']}/readyz", timeout=5) as answer:  # noqa: S310 - our own
+            assert answer.status == 200
+        for name in SECRET_FILES:
+            assert stat.S_IMODE((directory / name).stat().st_mode) == 0o600, name
+        family = up.family
+        # The command, both services, Redis, and PostgreSQL with its own children.
+        assert len(family) > 5
+        assert up.end(signal.SIGINT) == 0
+    assert still_running(family) == []
+
+
+def test_second_start_finds_the_data_and_the_credentials_of_the_first(directory: Path) -> None:
+    with running_up(directory) as first:
+        created = first.run_json("tokens", "create", "--kind", "service", "--name", "remembered", "--scope", "read")
+        token, environment_id = created["secret"], first.ready["environment_id"]
+        assert first.end(signal.SIGTERM) == 0
+    with running_up(directory) as second:
+        assert second.ready["environment_id"] == environment_id
+        assert second.run_json("endpoints", "list", "--token", token)["endpoints"] == []
+        names = [one["name"] for one in second.run_json("tokens", "list")["tokens"]]
+        assert names == ["development", "development", "remembered"]
+
+
+def test_refusal_reaches_the_caller_as_a_sentence_with_its_reason(directory: Path) -> None:
+    with running_up(directory) as up, socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        refused = up.run("endpoints", "create", "nobody", f"http://127.0.0.1:{nobody.getsockname()[1]}/api")
+        assert refused.returncode == 1
+        assert "Could not connect to endpoint" in refused.stderr
+        assert "[FAILED_PING]" in refused.stderr
+
+
+def test_taken_port_is_one_clear_sentence(directory: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with started_up(directory, KONGFLOW_GRPC_ADDRESS=address) as process:
+            _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert json.loads(said)["error"]["message"].startswith(f"The endpoints service (gRPC) cannot listen on {address}")
+
+
+def test_second_up_in_the_same_directory_is_refused(directory: Path) -> None:
+    with running_up(directory), started_up(directory) as second:
+        _, said = second.communicate(timeout=60)
+    assert second.returncode == 1
+    assert f"Another KongFlow is using {directory}" in json.loads(said)["error"]["message"]
+
+
+def test_wrong_variables_are_all_named_before_anything_starts(directory: Path) -> None:
+    wrong = {"KONGFLOW_LEASE_SECONDS": "soon", "KONGFLOW_WORKER_QUEUES": "all"}
+    with started_up(directory, **wrong) as process:
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 2
+    named = {violation["field"] for violation in json.loads(said)["error"]["violations"]}
+    assert named == set(wrong)
+    assert list(directory.iterdir()) == []
+
+
+@pytest.mark.parametrize("step", ["Starting Redis", "Starting the endpoints service", "Starting the worker"])
+def test_signal_during_the_start_leaves_nothing_behind(directory: Path, step: str) -> None:
+    with started_up(directory, "--grpc-address=127.0.0.1:0") as process:
+        family = _family_at(process, step)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    assert still_running(family) == []
+
+
+async def test_killed_service_ends_everything_with_a_sentence(directory: Path) -> None:
+    with running_up(directory) as up:
+        family = up.family
+        up.member("services.endpoints").kill()
+        _, said = up.process.communicate(timeout=60)
+        assert up.process.returncode == 1
+    assert "The endpoints process ended (signal 9)" in said
+    assert still_running(family) == []
+
+
+async def test_killed_command_takes_its_servers_with_it(directory: Path) -> None:
+    with running_up(directory) as up:
+        family = up.family
+        up.process.kill()
+        up.process.wait(60)
+    await eventually(lambda: not still_running(family))
+
+
+async def test_servers_given_by_url_are_used_and_left_running(directory: Path) -> None:
+    async with EmbeddedPostgres(directory / "theirs") as postgres, EmbeddedRedis(directory / "their-redis") as redis:
+        variables = {"KONGFLOW_DATABASE_URL": postgres.url, "KONGFLOW_REDIS_URL": redis.url}
+        with running_up(directory / "ours", **variables) as up:
+            commands = [" ".join(one.cmdline()) for one in up.family]
+            assert not [command for command in commands if "postgres -D" in command or "redis-server" in command]
+            assert up.run_json("migrate", "status")["is_current"] is True
+            assert up.end() == 0
+        assert postgres.pid
+        assert redis.pid
+
+
+def _family_at(process: subprocess.Popen[str], step: str) -> list[psutil.Process]:
+    """Read what the command says until it begins `step`, and return all its processes."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith(step):
+            parent = psutil.Process(process.pid)
+            return [parent, *parent.children(recursive=True)]
+    raise AssertionError(f"it never said {step!r}")
