@@ -19,11 +19,17 @@ _RESUME_AFTER_SECONDS: Final = 1.0
 
 
 def follow_index(
-    connection: Connection, index_id: str, *, show: Callable[[Any], None], resume_tries: int = RESUME_TRIES
+    connection: Connection,
+    index_id: str,
+    *,
+    show: Callable[[Any], None],
+    resume_tries: int = RESUME_TRIES,
+    pause: Callable[[float], None] = time.sleep,
 ) -> Any:  # noqa: ANN401 - EndpointIndex
     """Return the final state of an index; `show` is given every state on the way.
 
-    A server that goes away is asked again every second, `resume_tries` times, from the revision seen last.
+    A server that goes away is asked again every second, `resume_tries` times, from the revision seen last; `pause` is
+    given the seconds in between.
 
     Raises:
         CommandError: the server refused, or stayed away.
@@ -47,7 +53,7 @@ def follow_index(
             if failed.code() is not grpc.StatusCode.UNAVAILABLE or tries_left <= 0 or index is None:
                 raise command_error(error, server=connection.target.server) from error
             tries_left -= 1
-            time.sleep(_RESUME_AFTER_SECONDS)
+            pause(_RESUME_AFTER_SECONDS)
         else:
             return index
 

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from cli.__main__ import main
+from cli.demo_findings import differences
+from tests.support.command import ROOT, environment
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["up", "--help"],
+        ["demo", "--help"],
+        ["serve", "--help"],
+        ["work", "--help"],
+        *(["migrate", name, "--help"] for name in ("up", "down", "status")),
+        *(["tokens", name, "--help"] for name in ("create", "list", "revoke")),
+        *(["endpoints", name, "--help"] for name in ("create", "list", "show", "ping", "index", "delete")),
+        ["jobs", "list", "--help"],
+        *(["queue", name, "--help"] for name in ("stats", "jobs")),
+    ],
+    ids=" ".join,
+)
+def test_every_command_explains_itself(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 0
+    assert "Usage: kongflow" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["endpoints", "create", "x"], ["queue", "jobs", "--limit", "0"]])
+def test_wrong_command_line_ends_with_two(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    assert "Usage: kongflow" in capsys.readouterr().err
+
+
+def test_starting_the_command_loads_neither_grpc_nor_the_services() -> None:
+    look = (
+        "import sys, cli.application; "
+        "print([name for name in sys.modules if name.split('.')[0] in {'grpc', 'kongflow', 'services', 'asyncpg'}])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", look], cwd=ROOT, env=environment(), capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("command", "variable"), [("serve", "KONGFLOW_DATABASE_URL"), ("work", "KONGFLOW_WORKER_TOKEN")]
+)
+def test_service_without_its_settings_names_them_and_ends_with_two(
+    command: str, variable: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("KONGFLOW_DATABASE_URL", "KONGFLOW_WORKER_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    assert main([command]) == 2
+    assert variable in capsys.readouterr().err
+
+
+def test_findings_differ_by_what_is_missing_too_much_or_another_number() -> None:
+    assert differences({"a": 1, "b": 2}, {"a": 1, "b": 2}) == []
+    assert differences({"a": 1, "b": 2}, {"b": 3, "c": 4}) == [
+        "a is 1 and must be absent",
+        "b is 2 and must be 3",
+        "c is absent and must be 4",
+    ]

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cli.connection import DEFAULT_SERVER, resolve_target
+from cli.directory import KeptState
+from cli.failures import CommandError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What `kongflow up` keeps."""
+    (tmp_path / "development.json").write_text(json.dumps({"server": "kept:1", "environment_id": "kept-environment"}))
+    (tmp_path / "service-token").write_text("kept-service\n")
+    (tmp_path / "admin-token").write_text("kept-admin\n")
+    monkeypatch.setenv("KONGFLOW_DIRECTORY", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.usefixtures("kept")
+def test_nothing_given_is_what_up_keeps() -> None:
+    target = resolve_target(server="", token="")
+    assert (target.server, target.token, target.environment_id) == ("kept:1", "kept-service", "kept-environment")
+
+
+@pytest.mark.usefixtures("kept")
+def test_what_is_given_wins() -> None:
+    target = resolve_target(server="mine:2", token="mine", environment="theirs")
+    assert (target.server, target.token, target.environment_id) == ("mine:2", "mine", "theirs")
+
+
+@pytest.mark.usefixtures("kept")
+def test_admin_commands_take_the_admin_token() -> None:
+    assert resolve_target(server="", token="", as_admin=True).token == "kept-admin"
+
+
+@pytest.mark.usefixtures("kept")
+@pytest.mark.parametrize(("server", "token"), [("mine:2", "mine"), ("", "tr_dev_AAAAAAAAAAAAAAAAAAAA")])
+def test_kept_environment_is_not_assumed_elsewhere_nor_for_an_api_key(server: str, token: str) -> None:
+    assert resolve_target(server=server, token=token).environment_id == ""
+
+
+def test_nothing_kept_means_the_usual_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KONGFLOW_DIRECTORY", str(tmp_path / "absent"))
+    assert resolve_target(server="", token="mine").server == DEFAULT_SERVER
+
+
+def test_no_token_at_all_is_a_usage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KONGFLOW_DIRECTORY", str(tmp_path))
+    with pytest.raises(CommandError, match="There is no token") as raised:
+        resolve_target(server="", token="")
+    assert raised.value.exit_code == 2
+
+
+def test_token_is_never_part_of_what_a_target_shows_of_itself() -> None:
+    assert "secret" not in repr(resolve_target(server="here:1", token="secret"))
+
+
+def test_broken_state_is_a_usage_error(kept: Path) -> None:
+    (kept / "development.json").write_text("{")
+    with pytest.raises(CommandError, match="is no JSON") as raised:
+        KeptState(kept).fact("server")
+    assert raised.value.exit_code == 2
+
+
+def test_unreadable_secret_is_a_usage_error(kept: Path) -> None:
+    (kept / "worker-token").mkdir()
+    with pytest.raises(CommandError, match="cannot be read") as raised:
+        KeptState(kept).secret("worker-token")
+    assert raised.value.exit_code == 2
