@@ -1,4 +1,4 @@
-"""The README's own commands, in their order, in a folder that looks like a checkout and on ports of their own."""
+"""The commands of the README and of docs/operations.md, in their order and on ports of their own."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 README: Final = ROOT / "README.md"
-BLOCKS: Final = blocks_of(README)
+BLOCKS: Final = [*blocks_of(README), *blocks_of(ROOT / "docs" / "operations.md")]
 TESTS: Final = "make test\n"
 # What make builds in a checkout is taken from this one, so that nothing is installed twice.
 SEEN: Final = (
