@@ -1,0 +1,176 @@
+"""The embedded stack as tests, the demo and measurements use it: killed, restarted, and with parts of it lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+from kongflow.v1 import endpoint_service_pb2, endpoint_service_pb2_grpc
+
+from cli.__main__ import main
+from services.embedded.process import EmbeddedServerError
+from services.embedded.service import last_words
+from services.embedded.up import Stack, StackSettings, running_stack
+from tests.support.eventually import eventually
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def servers(database_url: str, redis_url: str) -> dict[str, str]:
+    """Servers that are there already, which saves starting others."""
+    return {"KONGFLOW_DATABASE_URL": database_url, "KONGFLOW_REDIS_URL": redis_url}
+
+
+async def listed(stack: Stack, token: str) -> int:
+    """Return how many endpoints a credential sees in the development environment."""
+    async with stack.channel() as channel:
+        stub = endpoint_service_pb2_grpc.EndpointServiceStub(channel)
+        request = endpoint_service_pb2.ListEndpointsRequest(environment_id=stack.environment_id)
+        response = await stub.ListEndpoints(request, metadata=(("authorization", f"Bearer {token}"),), timeout=10)
+        return len(response.endpoints)
+
+
+async def test_services_come_back_on_the_same_addresses_after_a_crash_and_after_a_restart(
+    directory: Path, servers: dict[str, str]
+) -> None:
+    async with running_stack(StackSettings(directory=directory, variables=servers)) as stack:
+        target, first_server, first_worker = stack.grpc_target, stack.server.pid, stack.worker.pid
+        await stack.kill_worker()
+        await stack.kill_server()
+        with pytest.raises(grpc.aio.AioRpcError):
+            await listed(stack, stack.service_token)
+        await stack.start_server()
+        stack.start_worker()
+        assert await listed(stack, stack.service_token) == 0
+        await stack.restart_worker()
+        await stack.restart_server()
+        assert await listed(stack, stack.api_key) == 0
+        assert stack.grpc_target == target
+        assert stack.server.pid != first_server
+        assert stack.worker.pid != first_worker
+        await eventually(lambda: "worker_started" in stack.worker.log.read_text())
+
+
+async def test_steps_are_told_in_their_order(directory: Path) -> None:
+    steps: list[str] = []
+    async with running_stack(StackSettings(directory=directory, on_step=steps.append)):
+        assert [step.split()[-1] for step in steps] == [
+            "PostgreSQL",
+            "Redis",
+            "database",
+            "service",
+            "environment",
+            "worker",
+        ]
+
+
+async def test_lost_files_are_made_again_for_the_same_environment(directory: Path, servers: dict[str, str]) -> None:
+    async with running_stack(StackSettings(directory=directory, variables=servers)) as stack:
+        environment_id, old_key = stack.environment_id, stack.api_key
+    (directory / "api-key").unlink()
+    (directory / "worker-token").unlink()
+    async with running_stack(StackSettings(directory=directory, variables=servers)) as stack:
+        assert stack.environment_id == environment_id
+        assert stack.api_key != old_key
+        assert await listed(stack, stack.api_key) == 0
+
+
+async def test_lost_state_means_another_environment_beside_the_old_one(
+    directory: Path, servers: dict[str, str]
+) -> None:
+    async with running_stack(StackSettings(directory=directory, variables=servers)) as stack:
+        environment_id, old_token = stack.environment_id, stack.service_token
+    (directory / "development.json").unlink()
+    async with running_stack(StackSettings(directory=directory, variables=servers)) as stack:
+        assert stack.environment_id != environment_id
+        assert stack.service_token != old_token
+        assert await listed(stack, stack.service_token) == 0
+
+
+async def test_another_database_means_another_environment(directory: Path, servers: dict[str, str]) -> None:
+    async with running_stack(StackSettings(directory=directory)) as stack:
+        environment_id = stack.environment_id
+    async with running_stack(StackSettings(directory=directory, variables=servers)) as stack:
+        assert stack.environment_id != environment_id
+        assert stack.database_url == servers["KONGFLOW_DATABASE_URL"]
+        assert await listed(stack, stack.service_token) == 0
+
+
+async def test_given_secrets_are_used_and_the_admin_token_is_kept_for_the_command_line(
+    directory: Path, servers: dict[str, str]
+) -> None:
+    variables = {
+        "KONGFLOW_ADMIN_TOKEN": "given-" + "a" * 30,
+        "KONGFLOW_SECRET_KEYS": "11" * 32,
+        "KONGFLOW_LOOKUP_PEPPER": "22" * 32,
+    }
+    async with running_stack(StackSettings(directory=directory, variables={**servers, **variables})) as stack:
+        assert stack.admin_token == variables["KONGFLOW_ADMIN_TOKEN"]
+        assert (directory / "admin-token").read_text() == stack.admin_token
+        assert not (directory / "secret-keys").exists()
+
+
+async def test_service_that_ends_at_its_start_is_told_with_its_last_words(
+    directory: Path, servers: dict[str, str]
+) -> None:
+    wrong = StackSettings(directory=directory, variables={**servers, "KONGFLOW_LEASE_SECONDS": "never"})
+    with pytest.raises(EmbeddedServerError, match=r"The endpoints process ended \(exit code 2\): .*KONGFLOW_LEASE"):
+        async with running_stack(wrong):
+            pytest.fail("it must not start")
+
+
+@pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:http"])
+async def test_address_without_a_port_is_refused(directory: Path, address: str) -> None:
+    with pytest.raises(EmbeddedServerError, match="needs an address of the form host:port"):
+        async with running_stack(StackSettings(directory=directory, grpc_address=address)):
+            pytest.fail("it must not start")
+
+
+async def test_database_that_is_away_is_told_in_one_sentence(directory: Path) -> None:
+    variables = {
+        "KONGFLOW_DATABASE_URL": "postgresql://127.0.0.1:1/none",
+        "KONGFLOW_REDIS_URL": "redis://127.0.0.1:1/0",
+    }
+    with pytest.raises(EmbeddedServerError, match="The database cannot be migrated"):
+        async with running_stack(StackSettings(directory=directory, variables=variables)):
+            pytest.fail("it must not start")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"event": "started"}\n{"event": "failed"}\n\n', "failed (see "),
+        ('{"event": "started"}\nplain words\n', "plain words"),
+        ("[1]\n", "see "),
+        ("", "see "),
+    ],
+)
+def test_last_words_of_a_log_are_a_sentence(directory: Path, text: str, words: str) -> None:
+    log = directory / "service.log"
+    log.write_text(text)
+    assert last_words(log).startswith(words)
+
+
+def test_up_in_this_process_shows_what_is_where_and_ends_with_a_signal(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("KONGFLOW_DATABASE_URL", "KONGFLOW_REDIS_URL"):
+        monkeypatch.delenv(name, raising=False)
+    wait_for_an_end = Stack.first_end
+
+    async def interrupted(stack: Stack) -> str:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return await wait_for_an_end(stack)
+
+    monkeypatch.setattr(Stack, "first_end", interrupted)
+    arguments = ["up", "--directory", str(directory), "--grpc-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0"]
+    assert main(arguments) == 0
+    out, err = capfd.readouterr()
+    assert "KongFlow is up" in out
+    assert "grpcurl -plaintext" in out
+    assert "Stopping" in err
