@@ -72,8 +72,8 @@ class EndpointsSettings(BaseSettings):
     callers_pool_size: int = Field(default=12, ge=1, le=200)
     """Connections to PostgreSQL for callers."""
 
-    call_backs_pool_size: int = Field(default=12, ge=1, le=200)
-    """Connections to PostgreSQL for workers' call backs."""
+    call_backs_pool_size: int = Field(default=6, ge=1, le=200)
+    """Connections to PostgreSQL for workers' call backs; fewer than callers have, so that it cannot crowd them out."""
 
     relay_pool_size: int = Field(default=5, ge=1, le=50)
     """Connections to PostgreSQL for ringing, rescue and leases."""

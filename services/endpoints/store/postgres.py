@@ -71,8 +71,9 @@ DEFAULT_POOLS: Final[Mapping[Pool, PoolSettings]] = {
         plan_cache_mode="force_custom_plan",
     ),
     # A first index fills empty tables: a plan kept from their first rows is far too slow for the last ones.
+    # Few of them, because PostgreSQL shares its time evenly: what waits in the ledger can wait, a caller cannot.
     Pool.CALL_BACKS: PoolSettings(
-        12,
+        6,
         statement_timeout=timedelta(seconds=20),
         lock_timeout=timedelta(seconds=5),
         plan_cache_mode="force_custom_plan",
