@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from kongflow.v1 import endpoint_pb2, endpoint_service_pb2
 
-from cli.connection import DEFAULT_SERVER, resolve_target
+from cli.connection import CALL_SECONDS, DEFAULT_SERVER, Connection, resolve_target
 from cli.directory import KeptState
 from cli.failures import CommandError
 
@@ -74,3 +75,32 @@ def test_unreadable_secret_is_a_usage_error(kept: Path) -> None:
     with pytest.raises(CommandError, match="cannot be read") as raised:
         KeptState(kept).secret("worker-token")
     assert raised.value.exit_code == 2
+
+
+class PagedConnection(Connection):
+    """Answers ListEndpoints with endpoints `0` to `4`, two on a page at most."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def call(self, method: str, request: Any, *, timeout: float = CALL_SECONDS) -> Any:
+        assert (method, timeout) == ("EndpointService.ListEndpoints", CALL_SECONDS)
+        self.sizes.append(request.page_size)
+        first = int(request.page_token or 0)
+        last = min(first + 2, 5)
+        return endpoint_service_pb2.ListEndpointsResponse(
+            endpoints=[endpoint_pb2.Endpoint(slug=str(number)) for number in range(first, last)],
+            next_page_token=str(last) if last < 5 else "",
+        )
+
+
+@pytest.mark.parametrize(
+    ("limit", "slugs", "pages"), [(None, "01234", 3), (3, "012", 2), (2, "01", 1), (5, "01234", 3), (9, "01234", 3)]
+)
+def test_all_pages_are_put_together_up_to_the_limit(limit: int | None, slugs: str, pages: int) -> None:
+    connection = PagedConnection()
+    request = endpoint_service_pb2.ListEndpointsRequest()
+    answer = connection.list_all("EndpointService.ListEndpoints", request, field="endpoints", limit=limit)
+    assert "".join(endpoint.slug for endpoint in answer.endpoints) == slugs
+    assert connection.sizes == [limit or 1000] * pages
+    assert answer.next_page_token == ""
