@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 
 from services.endpoints.domain.attempt import AttemptFailedError
+from services.endpoints.domain.errors import ConflictError
 from services.endpoints.domain.ports.store import Pool
 from services.endpoints.domain.queue_job import Priority, Queue, QueueJobState
 from services.endpoints.operations.run import RunResult
@@ -436,12 +437,102 @@ async def test_queue_job_whose_attempts_begin_and_never_end_is_discarded_as_pois
     world.batch.before = die
     for _ in range(3):
         await asyncio.gather(world.runner.run_queue_jobs(Queue.DEFAULT, ["lane-a"]), return_exceptions=True)
+        await world.let_leases_run_out()
+        assert await world.rescue.run_once() == 1
     world.batch.before = None
     await world.runner.run_queue_jobs(Queue.DEFAULT, ["lane-a"])
 
     assert await world.states() == {"poison": "DISCARDED", "neighbour": "COMPLETED"}
     assert ("poison", QueueJobState.DISCARDED, "POISONED") in world.batch.final
     assert await world.lanes() == {}
+
+
+async def test_doubled_messages_of_a_suspect_lane_poison_nothing(world: World) -> None:
+    await world.enqueue(*(queue_job(str(number)) for number in range(5)))
+    await world.relay.run_once()
+    await world.connection.execute("UPDATE queue_lanes SET suspect = true, rings = 3")
+
+    results = await asyncio.gather(*(world.new_runner().run_queue_jobs(Queue.DEFAULT, ["lane-a"]) for _ in range(8)))
+
+    assert sum(result.completed for result in results) == 5
+    assert set((await world.states()).values()) == {"COMPLETED"}
+    assert len(world.batch.done) == 5
+
+
+async def test_database_that_gives_way_is_no_poison(world: World) -> None:
+    world.batch.fails = failing("a", error=ConflictError("gave way", retry_after=timedelta(seconds=1)))
+    await world.enqueue(queue_job("a"))
+    await world.relay.run_once()
+    await world.connection.execute("UPDATE queue_lanes SET suspect = true, rings = 3")
+    for _ in range(5):
+        with pytest.raises(ConflictError):
+            await world.runner.run_queue_jobs(Queue.DEFAULT, ["lane-a"])
+        await world.let_leases_run_out()
+        await world.rescue.run_once()
+
+    row = await world.row("a")
+    assert (row["state"], row["rescues"]) == ("AVAILABLE", 0)
+
+
+async def test_suspect_lane_does_not_hold_up_the_others_of_its_message(world: World) -> None:
+    await world.enqueue(*(queue_job(f"{number}", lane=f"lane-{number}") for number in range(3)))
+    await world.relay.run_once()
+    await world.connection.execute("UPDATE queue_lanes SET suspect = true, rings = 3 WHERE lane = 'lane-1'")
+
+    result = await world.runner.run_queue_jobs(Queue.DEFAULT, ["lane-0", "lane-1", "lane-2"])
+
+    assert result.completed == 3
+    assert await world.lanes() == {}
+
+
+async def test_call_that_cannot_be_prepared_is_a_failed_attempt(world: World) -> None:
+    world.call.begin_error = ValueError("an unreadable key")
+    await world.enqueue(queue_job("a", kind="call", max_attempts=2))
+    await world.work_off()
+    assert world.call.failed == ["a: The handler failed with ValueError."]
+    await world.let_everything_fall_due()
+    await world.work_off()
+
+    row = await world.row("a")
+    assert (row["state"], row["attempt"]) == ("DISCARDED", 2)
+    assert world.call.final == [("a", QueueJobState.DISCARDED, "INTERNAL")]
+    assert await world.lanes() == {}
+
+
+async def test_what_follows_a_final_state_never_holds_up_the_lane(world: World) -> None:
+    world.batch.final_error = ValueError("a defect")
+    world.call.final_error = ValueError("a defect")
+    world.call.answers = lambda _queue_job: AttemptFailedError("never", reason="NEVER", is_retryable=False)
+    await world.enqueue(queue_job("a"), queue_job("b"), queue_job("c", kind="call"))
+    await world.work_off()
+
+    assert await world.states() == {"a": "COMPLETED", "b": "COMPLETED", "c": "DISCARDED"}
+    assert await world.lanes() == {}
+
+
+async def test_drain_waits_for_every_call_though_one_has_failed(world: World) -> None:
+    answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    called = asyncio.Event()
+
+    def hold(_queue_job: QueueJob) -> asyncio.Future[str]:
+        called.set()
+        return answer
+
+    world.call.answers = hold
+    await world.enqueue(queue_job("held", kind="call", lane="lane-1"), queue_job("refused", kind="call", lane="lane-2"))
+    world.call.begin_error_of = {"refused": ConflictError("gave way", retry_after=timedelta(seconds=1))}
+    await world.relay.run_once()
+    running = asyncio.create_task(world.runner.run_queue_jobs(Queue.EXECUTION, ["lane-1", "lane-2"]))
+    await called.wait()
+    draining = asyncio.create_task(world.runner.drain())
+    await asyncio.wait([draining], timeout=0.2)
+    assert not draining.done()
+    answer.set_result("done")
+    await draining
+    with pytest.raises(ConflictError):
+        await running
+
+    assert (await world.states())["held"] == "COMPLETED"
 
 
 async def test_superseded_work_is_completed_without_running(world: World) -> None:

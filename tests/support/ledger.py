@@ -41,6 +41,7 @@ class RecordingBatch:
     done: list[str] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
     final: list[tuple[str, QueueJobState, str | None]] = field(default_factory=list)
+    final_error: Exception | None = None
 
     async def run(self, tx: Transaction, queue_jobs: Sequence[QueueJob]) -> None:
         await tx.ledger.now()
@@ -54,6 +55,8 @@ class RecordingBatch:
 
     async def on_final(self, tx: Transaction, queue_jobs: Sequence[FinalQueueJob]) -> None:
         await tx.ledger.now()
+        if self.final_error is not None:
+            raise self.final_error
         self.final += [(each.args["name"], each.state, each.reason) for each in queue_jobs]
 
 
@@ -67,9 +70,14 @@ class RecordingCall:
     failed: list[str] = field(default_factory=list)
     final: list[tuple[str, QueueJobState, str | None]] = field(default_factory=list)
     has_something: bool = True
+    begin_error: Exception | None = None
+    begin_error_of: dict[str, Exception] = field(default_factory=dict)
+    final_error: Exception | None = None
 
     async def begin(self, tx: Transaction, queue_job: QueueJob) -> QueueJob | None:
         await tx.ledger.now()
+        if error := self.begin_error_of.get(queue_job.args["name"], self.begin_error):
+            raise error
         return queue_job if self.has_something else None
 
     async def call(self, begun: QueueJob) -> Any:
@@ -92,6 +100,8 @@ class RecordingCall:
 
     async def on_final(self, tx: Transaction, queue_jobs: Sequence[FinalQueueJob]) -> None:
         await tx.ledger.now()
+        if self.final_error is not None:
+            raise self.final_error
         self.final += [(each.args["name"], each.state, each.reason) for each in queue_jobs]
 
 

@@ -10,7 +10,7 @@ from uuid import UUID
 from services.endpoints.domain.attempt import AttemptFailedError
 from services.endpoints.domain.catalog import KINDS, endpoint_lane, new_queue_job
 from services.endpoints.domain.endpoint_calls import EndpointAddress, EndpointCallError
-from services.endpoints.domain.endpoint_index import ItemKind, ItemState
+from services.endpoints.domain.endpoint_index import IndexSource, ItemKind, ItemState
 from services.endpoints.domain.index_answer import Disposition, IndexAnswerError, IndexItem, read_index_answer
 from services.endpoints.domain.json_text import dump_json
 from services.endpoints.domain.ports.catalog import OfferedItem
@@ -83,7 +83,7 @@ class IndexEndpoint:
         await self._requests.close_window(
             tx,
             endpoint_id=endpoint_id,
-            source=queue_job.args["source"],
+            source=queue_job.args.get("source", IndexSource.MANUAL.value),
             environment_type=credential.environment.type,
             queue_job_id=queue_job.id,
         )

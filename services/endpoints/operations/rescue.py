@@ -82,7 +82,7 @@ class Rescue:
         running = [(queue, lane) for queue, lane, is_running in overdue if is_running]
         if running:
             ended = await tx.ledger.rescue_running(running, max_rescues=self._settings.max_rescues)
-            await self._finality.settle(tx, ended)
+            await self._finality.settle(tx, ended, isolating=True)
         return await tx.ledger.ring_again(
             [(queue, lane) for queue, lane, _ in overdue], answer_within=self._settings.ring_answered_within
         )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
 from services.endpoints.domain.attempt import AttemptFailedError, RetryPolicy, unknown_kind
 from services.endpoints.domain.catalog import CALLING_QUEUES
-from services.endpoints.domain.errors import ConflictError, DatabaseUnavailableError
+from services.endpoints.domain.errors import ConflictError, DatabaseUnavailableError, KongflowError
 from services.endpoints.domain.ports.ledger import Failure, FinalQueueJob
 from services.endpoints.domain.ports.store import Pool
 from services.endpoints.domain.queue_job import Queue, QueueJob, QueueJobState
@@ -58,12 +59,29 @@ class _Call:
     begun: Any
 
 
+class _BeginFailedError(Exception):
+    """A call could not even be prepared."""
+
+    def __init__(self, queue_job: QueueJob, failure: Failure) -> None:
+        super().__init__()
+        self.queue_job = queue_job
+        self.failure = failure
+
+
 @dataclass(frozen=True, slots=True)
-class _Again:
-    """Run the lanes once more, in this way."""
+class _Way:
+    """How lanes are run: isolating failures, with these lanes marked as suspect by this very call."""
 
     isolating: bool = False
     marked: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What one transaction did, and the suspect lanes it left to be run on their own."""
+
+    result: RunResult
+    suspects: Sequence[str]
 
 
 _NOTHING: Final = RunResult()
@@ -115,8 +133,9 @@ class QueueJobRunner:
 
     async def _run(self, queue: Queue, lanes: Sequence[str]) -> RunResult:
         if queue in CALLING_QUEUES:
-            results = await asyncio.gather(*(self._call_lane(queue, lane) for lane in lanes))
-            result = sum(results, _NOTHING)
+            # All of them end before one's failure is told: what has begun is waited for.
+            results = await asyncio.gather(*(self._call_lane(queue, lane) for lane in lanes), return_exceptions=True)
+            result = sum((_raised(each) for each in results), _NOTHING)
         else:
             result = await self._run_lanes(queue, lanes)
         self._observer.count_run(queue.value, completed=result.completed, failed=result.failed)
@@ -125,48 +144,43 @@ class QueueJobRunner:
     # Database only: everything in one transaction.
 
     async def _run_lanes(self, queue: Queue, lanes: Sequence[str]) -> RunResult:
-        again = _Again()
+        way = _Way()
         while True:
-            way = again
-
-            async def work(tx: Transaction, way: _Again = way) -> RunResult | _Again | str:
-                return await self._run_batch(tx, queue, lanes, way)
-
-            try:
-                outcome = await self._store.transact(work, Pool.CALL_BACKS)
-            except (ConflictError, DatabaseUnavailableError):
-                raise
-            except Exception as error:
-                if way.isolating:
-                    raise
-                _log.info("batch_is_halved", queue=queue.value, error=type(error).__name__)
-                again = _Again(isolating=True, marked=way.marked)
+            batch = await self._run_once(queue, lanes, way)
+            if isinstance(batch, _Way):
+                way = batch
                 continue
-            if isinstance(outcome, RunResult):
-                return outcome
-            if isinstance(outcome, str):
-                return await self._run_suspect(queue, outcome)
-            again = outcome
+            result = batch.result
+            for lane in batch.suspects:
+                result += await self._run_suspect(queue, lane)
+            return result
 
-    async def _run_batch(
-        self, tx: Transaction, queue: Queue, lanes: Sequence[str], way: _Again
-    ) -> RunResult | _Again | str:
+    async def _run_once(self, queue: Queue, lanes: Sequence[str], way: _Way) -> _Batch | _Way:
+        try:
+            return await self._store.transact(lambda tx: self._run_batch(tx, queue, lanes, way), Pool.CALL_BACKS)
+        except (ConflictError, DatabaseUnavailableError):
+            raise
+        except Exception as error:
+            if way.isolating:
+                raise
+            _log.info("batch_is_halved", queue=queue.value, error=type(error).__name__)
+            return replace(way, isolating=True)
+
+    async def _run_batch(self, tx: Transaction, queue: Queue, lanes: Sequence[str], way: _Way) -> _Batch | _Way:
         rung = await tx.ledger.lock_rung_lanes(queue, lanes)
-        if not rung:
-            return _NOTHING
         repeated = [lane.name for lane in rung if lane.rings > 1 and not lane.suspect]
         if repeated:
             await tx.ledger.mark_suspect(queue, repeated)
-            return _Again(isolating=way.isolating, marked=way.marked | frozenset(repeated))
-        for lane in rung:
-            if lane.suspect and lane.name not in way.marked:
-                return lane.name
-        names = [lane.name for lane in rung]
+            return replace(way, marked=way.marked | frozenset(repeated))
+        suspects = [lane.name for lane in rung if lane.suspect and lane.name not in way.marked]
+        names = [lane.name for lane in rung if lane.name not in suspects]
+        if not names:
+            return _Batch(_NOTHING, suspects)
         queue_jobs = await tx.ledger.pull(queue, names, limit=self._settings.max_queue_jobs_per_call)
         completed, failures = await self._attempt_all(tx, queue_jobs, isolating=way.isolating)
-        await self._close(tx, completed, failures)
+        await self._close(tx, completed, failures, isolating=way.isolating)
         await tx.ledger.close_lanes(queue, names)
-        return RunResult(len(completed), len(failures))
+        return _Batch(RunResult(len(completed), len(failures)), suspects)
 
     async def _attempt_all(
         self, tx: Transaction, queue_jobs: Sequence[QueueJob], *, isolating: bool
@@ -212,60 +226,81 @@ class QueueJobRunner:
         else:
             completed += batch
 
-    async def _close(self, tx: Transaction, completed: Sequence[QueueJob], failures: Sequence[Failure]) -> None:
+    async def _close(
+        self, tx: Transaction, completed: Sequence[QueueJob], failures: Sequence[Failure], *, isolating: bool = False
+    ) -> None:
         final: list[FinalQueueJob] = []
         if completed:
             await tx.ledger.complete(completed)
             final += [_completed(queue_job) for queue_job in completed]
         if failures:
             final += await tx.ledger.fail(failures)
-        await self._finality.settle(tx, final)
+        await self._finality.settle(tx, final, isolating=isolating)
 
-    # A suspect lane: one queue job at a time, each beginning committed before it.
+    # A suspect lane: held by a claim, one queue job at a time, each beginning committed before it.
 
     async def _run_suspect(self, queue: Queue, lane: str) -> RunResult:
+        claim = await self._store.transact(lambda tx: self._take_suspect(tx, queue, lane), Pool.CALL_BACKS)
+        if claim is None:
+            return _NOTHING
         result = _NOTHING
-        while result.completed + result.failed < self._settings.max_queue_jobs_per_call:
-            queue_job = await self._store.transact(lambda tx: self._begin_alone(tx, queue, lane), Pool.CALL_BACKS)
-            if queue_job is None:
-                return result
-            result += await self._run_alone(queue, lane, queue_job)
-        async with self._store.transaction(Pool.CALL_BACKS) as tx:
-            if await tx.ledger.lock_rung_lanes(queue, [lane]):
-                await tx.ledger.close_lanes(queue, [lane])
+        self._leases.hold(claim)
+        try:
+            while result.completed + result.failed < self._settings.max_queue_jobs_per_call:
+                queue_job = await self._store.transact(
+                    lambda tx: self._begin_alone(tx, queue, lane, claim), Pool.CALL_BACKS
+                )
+                if queue_job is None:
+                    break
+                result += await self._run_alone(queue_job, claim)
+            await self._store.transact(lambda tx: tx.ledger.release(claim), Pool.CALL_BACKS)
+        except _FencedError:
+            _log.warning("suspect_lane_was_fenced", lane=lane, claim=claim)
+        finally:
+            self._leases.drop(claim)
         return result
 
-    async def _begin_alone(self, tx: Transaction, queue: Queue, lane: str) -> QueueJob | None:
+    async def _take_suspect(self, tx: Transaction, queue: Queue, lane: str) -> int | None:
         if not await tx.ledger.lock_rung_lanes(queue, [lane]):
             return None
-        for queue_job in await tx.ledger.pull(queue, [lane], limit=1):
-            await tx.ledger.extend_rung_lane(queue, lane, answer_within=self._settings.ring_answered_within)
+        return await tx.ledger.take_lane(queue, lane, lease=self._settings.lease)
+
+    async def _begin_alone(self, tx: Transaction, queue: Queue, lane: str, claim: int) -> QueueJob | None:
+        _require(await tx.ledger.lock_claim(claim))
+        while pulled := await tx.ledger.pull(queue, [lane], limit=1):
+            queue_job = pulled[0]
             if queue_job.rescues < self._settings.max_unended_attempts:
                 await tx.ledger.begin_alone(queue_job.id)
                 return queue_job
             message = f"{queue_job.rescues} attempts began and never ended."
-            final = await tx.ledger.fail([Failure(queue_job.id, "POISONED", message, retry_in=None)])
-            await self._finality.settle(tx, final)
             _log.error("queue_job_poisoned", queue_job_id=str(queue_job.id), kind=queue_job.kind)
-            return await self._begin_alone(tx, queue, lane)
-        await tx.ledger.close_lanes(queue, [lane])
+            await self._close(tx, [], [Failure(queue_job.id, "POISONED", message, retry_in=None)], isolating=True)
         return None
 
-    async def _run_alone(self, queue: Queue, lane: str, queue_job: QueueJob) -> RunResult:
+    async def _run_alone(self, queue_job: QueueJob, claim: int) -> RunResult:
         async def work(tx: Transaction) -> RunResult:
-            if not await tx.ledger.lock_rung_lanes(queue, [lane]):
-                return _NOTHING
+            _require(await tx.ledger.lock_claim(claim))
             await tx.ledger.end_alone(queue_job.id)
             completed, failures = await self._attempt_all(tx, [queue_job], isolating=True)
-            await self._close(tx, completed, failures)
+            await self._close(tx, completed, failures, isolating=True)
             return RunResult(len(completed), len(failures))
 
-        return await self._store.transact(work, Pool.CALL_BACKS)
+        try:
+            return await self._store.transact(work, Pool.CALL_BACKS)
+        except (ConflictError, DatabaseUnavailableError):
+            # The attempt has ended, if not well: only what never ends counts as poison.
+            with suppress(KongflowError):
+                await self._store.transact(lambda tx: tx.ledger.end_alone(queue_job.id), Pool.CALL_BACKS)
+            raise
 
     # Calling a customer: a transaction before, a transaction after, none in between.
 
     async def _call_lane(self, queue: Queue, lane: str) -> RunResult:
-        call = await self._store.transact(lambda tx: self._begin_call(tx, queue, lane), Pool.CALL_BACKS)
+        try:
+            call = await self._store.transact(lambda tx: self._begin_call(tx, queue, lane), Pool.CALL_BACKS)
+        except _BeginFailedError as error:
+            failed = error
+            return await self._store.transact(lambda tx: self._fail_begin(tx, failed), Pool.CALL_BACKS)
         if isinstance(call, RunResult):
             return call
         self._leases.hold(call.claim)
@@ -290,13 +325,28 @@ class QueueJobRunner:
             await self._close(tx, [], [unknown_kind(queue_job)])
             await tx.ledger.close_lanes(queue, [lane])
             return RunResult(failed=1)
-        begun = await handler.begin(tx, queue_job)
+        try:
+            begun = await handler.begin(tx, queue_job)
+        except (ConflictError, DatabaseUnavailableError):
+            raise
+        except Exception as error:
+            raise _BeginFailedError(queue_job, self._failure(queue_job, error)) from error
         if begun is None:
             await self._close(tx, [queue_job], [])
             await tx.ledger.close_lanes(queue, [lane])
             return RunResult(completed=1)
         claim = await tx.ledger.start(queue_job, lease=self._settings.lease)
         return _Call(queue_job, claim, begun)
+
+    async def _fail_begin(self, tx: Transaction, error: _BeginFailedError) -> RunResult:
+        queue_job = error.queue_job
+        if not await tx.ledger.lock_rung_lanes(queue_job.queue, [queue_job.lane]):
+            return _NOTHING
+        if error.failure.retry_in is not None:
+            await self._calling_handlers[queue_job.kind].on_failed(tx, queue_job, error.failure)
+        await self._close(tx, [], [error.failure], isolating=True)
+        await tx.ledger.close_lanes(queue_job.queue, [queue_job.lane])
+        return RunResult(failed=1)
 
     async def _carry_out(self, call: _Call) -> RunResult:
         handler = self._calling_handlers[call.queue_job.kind]
@@ -327,7 +377,7 @@ class QueueJobRunner:
             return RunResult(failed=1)
         if failure.retry_in is not None:
             await self._calling_handlers[call.queue_job.kind].on_failed(tx, call.queue_job, failure)
-        await self._close(tx, [], [failure])
+        await self._close(tx, [], [failure], isolating=True)
         return RunResult(failed=1)
 
     async def _is_cancelled(self, tx: Transaction, call: _Call) -> bool:
@@ -344,7 +394,7 @@ class QueueJobRunner:
         if not held.cancel_requested:
             return False
         final = await tx.ledger.cancel([call.queue_job.id], message="It was cancelled while it ran.")
-        await self._finality.settle(tx, final)
+        await self._finality.settle(tx, final, isolating=True)
         return True
 
     def _failure(self, queue_job: QueueJob, error: Exception) -> Failure:
@@ -357,3 +407,19 @@ def _completed(queue_job: QueueJob) -> FinalQueueJob:
     return FinalQueueJob(
         queue_job.id, queue_job.kind, queue_job.args, queue_job.environment_id, QueueJobState.COMPLETED
     )
+
+
+def _raised(result: RunResult | BaseException) -> RunResult:
+    if isinstance(result, BaseException):
+        raise result
+    return result
+
+
+def _require(held: bool) -> None:  # noqa: FBT001 - the answer of the statement before
+    """Go on only while this server's claim holds.
+
+    Raises:
+        _FencedError: a newer owner has the lane.
+    """
+    if not held:
+        raise _FencedError

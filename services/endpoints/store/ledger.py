@@ -114,9 +114,15 @@ class PostgresLedger:
         """Note that a call began on lanes that had been rung before."""
         await self._execute("mark_suspect", queue.value, lanes)
 
-    async def extend_rung_lane(self, queue: Queue, lane: str, *, answer_within: timedelta) -> None:
-        """Keep a lane open for a further call."""
-        await self._execute("extend_rung_lane", queue.value, lane, answer_within)
+    async def take_lane(self, queue: Queue, lane: str, *, lease: timedelta) -> int:
+        """Make a locked RUNG lane RUNNING."""
+        rows = await self._fetch("start_lane", queue.value, lane, lease)
+        claim: int = rows[0]["claim"]
+        return claim
+
+    async def lock_claim(self, claim: int) -> bool:
+        """Lock the lane of a claim."""
+        return bool(await self._fetch("lock_claim", claim))
 
     async def pull(self, queue: Queue, lanes: Sequence[str], *, limit: int) -> list[QueueJob]:
         """Lock the next queue jobs of locked lanes."""
@@ -135,9 +141,7 @@ class PostgresLedger:
     async def start(self, queue_job: QueueJob, *, lease: timedelta) -> int:
         """Begin an attempt that calls a customer."""
         await self._execute("start_queue_job", queue_job.id)
-        rows = await self._fetch("start_lane", queue_job.queue.value, queue_job.lane, lease)
-        claim: int = rows[0]["claim"]
-        return claim
+        return await self.take_lane(queue_job.queue, queue_job.lane, lease=lease)
 
     async def renew(self, claims: Sequence[int], *, lease: timedelta) -> set[int]:
         """Renew leases."""

@@ -138,8 +138,12 @@ class Ledger(Protocol):
         """Note on RUNG lanes that a call began although they had been rung before."""
         ...
 
-    async def extend_rung_lane(self, queue: Queue, lane: str, *, answer_within: timedelta) -> None:
-        """Keep a RUNG lane's row for a further call."""
+    async def take_lane(self, queue: Queue, lane: str, *, lease: timedelta) -> int:
+        """Make a locked RUNG lane RUNNING; return the claim."""
+        ...
+
+    async def lock_claim(self, claim: int) -> bool:
+        """Lock the lane of a claim; False means that a newer owner has it."""
         ...
 
     async def pull(self, queue: Queue, lanes: Sequence[str], *, limit: int) -> list[QueueJob]:

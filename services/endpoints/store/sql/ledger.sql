@@ -153,10 +153,9 @@ FOR UPDATE
 -- Notes that a call began on lanes that had been rung before.
 UPDATE queue_lanes SET suspect = true WHERE queue = $1 AND lane = ANY($2::text[]) AND state = 'RUNG'
 
--- name: extend_rung_lane
--- Keeps a RUNG lane open for a further call.
-UPDATE queue_lanes SET lease_until = clock_timestamp() + $3::interval
-WHERE queue = $1 AND lane = $2 AND state = 'RUNG'
+-- name: lock_claim
+-- Locks the lane of a claim, if it still holds.
+SELECT claim FROM queue_lanes WHERE claim = $1 AND state = 'RUNNING' FOR UPDATE
 
 -- name: due_of_lanes
 -- Chooses the next queue jobs of locked lanes: first each lane's first, then each lane's second, and so on.
