@@ -216,9 +216,23 @@ async def test_deployment_hook_indexes_a_few_seconds_later_and_keeps_its_body(pa
     hooked = indexes[0]
     assert hooked.source == endpoint_index_pb2.ENDPOINT_INDEX_SOURCE_HOOK
     assert hooked.reason == '"Fix it" was deployed from main (0123456) to shop'
-    assert json.loads(hooked.source_data_json) == body
+    assert json.loads((await client.get_index(hooked.id)).source_data_json) == body
     (queue_job,) = [each for each in await client.queue_jobs(kind="indexEndpoint") if each.id == hooked.queue_job_id]
     assert 4 <= queue_job.run_time.ToSeconds() - queue_job.create_time.ToSeconds() <= 6
+
+
+async def test_only_get_endpoint_index_carries_what_the_asker_sent_along(pair: Pair) -> None:
+    tenant = await pair.new_tenant()
+    client = pair.client(tenant.api_key)
+    async with FakeEndpoint(api_key=tenant.api_key) as endpoint:
+        created = await client.create_endpoint(tenant, endpoint.url)
+        await client.watch(created.index_id)
+        requested = await client.index(created.endpoint.id, source_data_json='{"build":7}')
+        states = await client.watch(requested.index.id)
+
+    assert (await client.get_index(requested.index.id)).source_data_json == '{"build": 7}'
+    assert {index.source_data_json for index in states} == {""}
+    assert {index.source_data_json for index in await client.indexes(created.endpoint.id)} == {""}
 
 
 async def test_deleted_endpoint_takes_its_waiting_work_with_it(pair: Pair) -> None:

@@ -132,6 +132,10 @@ class Client:
         request = endpoint_service_pb2.ListEndpointIndexesRequest(endpoint_id=endpoint_id)
         return list((await self.call(self.endpoints.ListEndpointIndexes, request)).indexes)
 
+    async def get_index(self, index_id: str) -> Any:
+        request = endpoint_service_pb2.GetEndpointIndexRequest(index_id=index_id)
+        return (await self.call(self.endpoints.GetEndpointIndex, request)).index
+
     async def queue_jobs(self, *, kind: str) -> list[Any]:
         """Return queue jobs of a kind, newest first."""
         request = queue_service_pb2.ListQueueJobsRequest(kind=kind, page_size=1000)

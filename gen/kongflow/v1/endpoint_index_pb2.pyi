@@ -173,7 +173,9 @@ class EndpointIndex(_message.Message):
     error: _builtins.str
     """Why it failed, or why the last attempt failed, in the protocol's own words. Empty: nothing failed."""
     source_data_json: _builtins.str
-    """What the asker sent along, as JSON text, such as the body of the hook's request. Empty: nothing."""
+    """What the asker sent along, as JSON text, such as the body of the hook's request. Empty: nothing,
+    and in ListEndpointIndexes and WatchEndpointIndex always; GetEndpointIndex returns it.
+    """
     data_json: _builtins.str
     """The endpoint's whole answer as JSON text. Empty unless GetEndpointIndex was asked to `include_data`, and until the
     endpoint has answered.

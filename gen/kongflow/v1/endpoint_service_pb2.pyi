@@ -628,7 +628,7 @@ class ListEndpointIndexesResponse(_message.Message):
     """Asks for the page after this one. Empty: this was the last."""
     @_builtins.property
     def indexes(self) -> _containers.RepeatedCompositeFieldContainer[_endpoint_index_pb2.EndpointIndex]:
-        """One page, newest first, without `data_json`."""
+        """One page, newest first, without `source_data_json` and `data_json`."""
 
     def __init__(
         self,
@@ -745,7 +745,7 @@ class WatchEndpointIndexResponse(_message.Message):
     INDEX_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def index(self) -> _endpoint_index_pb2.EndpointIndex:
-        """The index as it is, without `data_json`."""
+        """The index as it is, without `source_data_json` and `data_json`."""
 
     def __init__(
         self,

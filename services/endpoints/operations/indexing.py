@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -150,7 +150,7 @@ class IndexingOperations:
             return await self._owned(tx, principal, index_id, with_data=with_data)
 
     async def list_indexes(self, principal: Principal, endpoint_id: UUID, page: PageRequest) -> Page[EndpointIndex]:
-        """Return an endpoint's indexes, newest first.
+        """Return an endpoint's indexes, newest first, without what the askers sent along.
 
         Raises:
             NotFoundError: there is no such endpoint for this principal.
@@ -185,6 +185,8 @@ class IndexingOperations:
     ) -> AsyncIterator[EndpointIndex]:
         """Yield the index whenever its revision grew past `resume_revision`, and end with its final state.
 
+        What the asker sent along is left out: it may be half a megabyte, for every revision.
+
         Raises:
             NotFoundError: there is no such index for this principal.
             KongflowError: DRAINING, this server stops; watch on from the last revision.
@@ -196,7 +198,7 @@ class IndexingOperations:
                 index = await self.get_index(principal, index_id)
                 if index.revision > seen:
                     seen = index.revision
-                    yield index
+                    yield replace(index, source_data_json=None)
                 if index.state.is_final:
                     return
                 await wake_up.wait(_WATCH_POLL)

@@ -130,9 +130,9 @@ FROM endpoint_indexes
 WHERE queue_job_id = $1
 
 -- name: list_indexes
--- Reads an endpoint's indexes, newest first.
+-- Reads an endpoint's indexes, newest first, without what came with the requests or the answers.
 SELECT
-    id, endpoint_id, state, stats::text AS stats, NULL::text AS data, source, source_data::text AS source_data, reason,
+    id, endpoint_id, state, stats::text AS stats, NULL::text AS data, source, NULL::text AS source_data, reason,
     error, sequence, revision, queue_job_id, created_at, updated_at,
     (SELECT count(*) FROM endpoint_index_items AS item WHERE item.index_id = endpoint_indexes.id) AS items,
     (
