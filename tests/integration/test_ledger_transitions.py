@@ -1,0 +1,90 @@
+"""The ledger's statements change states exactly as the table of transitions says."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from services.endpoints.domain.ports.ledger import Failure
+from services.endpoints.domain.queue_job import Priority, Queue, QueueJob, QueueJobState
+from services.endpoints.domain.transitions import TRANSITIONS, Transition
+from services.endpoints.store.ledger import LostQueueJobError
+from tests.support.ledger import queue_job
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from services.endpoints.domain.ports.ledger import Ledger
+    from services.endpoints.domain.queue_job import NewQueueJob
+    from tests.support.ledger import World
+
+
+def pulled(new: NewQueueJob) -> QueueJob:
+    return QueueJob(
+        id=new.id,
+        environment_id=new.environment_id,
+        kind=new.kind,
+        args=new.args,
+        queue=Queue.DEFAULT,
+        lane=new.lane,
+        priority=Priority.NORMAL,
+        attempt=1,
+        max_attempts=3,
+        rescues=0,
+        run_at=new.run_at,  # type: ignore[arg-type]
+    )
+
+
+async def complete(ledger: Ledger, new: NewQueueJob) -> None:
+    try:
+        await ledger.complete([pulled(new)])
+    except LostQueueJobError:
+        return
+
+
+STATEMENTS: dict[Transition, Callable[[Ledger, NewQueueJob], Awaitable[object]]] = {
+    Transition.FALL_DUE: lambda ledger, _new: ledger.promote_due(limit=10),
+    Transition.START: lambda ledger, new: ledger.start(pulled(new), lease=timedelta(seconds=10)),
+    Transition.COMPLETE: complete,
+    Transition.FAIL: lambda ledger, new: ledger.fail([Failure(new.id, "R", "m", timedelta(seconds=9))]),
+    Transition.FAIL_FOR_GOOD: lambda ledger, new: ledger.fail([Failure(new.id, "R", "m", None)]),
+    Transition.SNOOZE: lambda ledger, new: ledger.fail(
+        [Failure(new.id, "R", "m", timedelta(seconds=9), counts_attempt=False)]
+    ),
+    Transition.RESCUE: lambda ledger, new: ledger.rescue_running([(Queue.DEFAULT, new.lane)], max_rescues=10),
+    Transition.SUPERSEDE: lambda ledger, new: ledger.supersede_lane(Queue.DEFAULT, new.lane),
+    Transition.CANCEL: lambda ledger, new: ledger.cancel([new.id], message="m"),
+}
+
+
+@pytest.mark.parametrize("transition", STATEMENTS)
+async def test_statement_leads_where_the_table_says_and_leaves_other_states_alone(
+    world: World, transition: Transition
+) -> None:
+    for state in QueueJobState:
+        new = queue_job(state.value, lane=f"lane-{state.value}")
+        await world.enqueue(new)
+        await world.connection.execute(
+            "UPDATE queue_jobs SET state = $2, attempt = 1, started_at = now(),"
+            " run_at = clock_timestamp() - interval '1 second',"
+            " finalized_at = CASE WHEN $2 IN ('COMPLETED', 'DISCARDED', 'CANCELLED') THEN now() END WHERE id = $1",
+            new.id,
+            state.value,
+        )
+        await world.connection.execute(
+            "INSERT INTO queue_lanes (queue, lane, environment_id, state, lease_until)"
+            " VALUES ('default', $1, $2, 'RUNG', now())",
+            new.lane,
+            new.environment_id,
+        )
+        async with world.store.transaction() as tx:
+            await STATEMENTS[transition](tx.ledger, new)
+        wanted = TRANSITIONS[transition].get(state, state)
+        assert (await world.states())[state.value] == wanted.value, state
+        await world.connection.execute("DELETE FROM queue_jobs")
+
+
+def test_every_transition_but_the_operators_has_its_statement() -> None:
+    assert set(Transition) - set(STATEMENTS) == {Transition.RETRY}
