@@ -15,9 +15,11 @@ from services.endpoints.domain.errors import ConflictError
 from services.endpoints.domain.ports.store import Pool
 from services.endpoints.domain.queue_job import Priority, Queue, QueueJobState
 from services.endpoints.operations.run import RunResult
+from tests.support.eventually import eventually
 from tests.support.ledger import ENVIRONMENT, failing, queue_job
 
 if TYPE_CHECKING:
+    from services.endpoints.domain.ports.store import Transaction
     from services.endpoints.domain.queue_job import QueueJob
     from tests.support.ledger import World
 
@@ -399,6 +401,28 @@ async def test_cancelled_call_ends_without_effect(world: World) -> None:
     assert world.call.finished == []
     assert sorted(name for name, _, _ in world.call.final) == ["a", "b"]
     assert await world.lanes() == {}
+
+
+async def test_cancelling_a_lane_takes_what_an_ending_attempt_enqueues(world: World) -> None:
+    await world.enqueue(queue_job("older"), queue_job("a", kind="call"))
+    await world.relay.run_once()
+    cancelling: list[asyncio.Task[None]] = []
+
+    async def cancel() -> None:
+        async with world.store.transaction() as tx:
+            await tx.ledger.cancel_lane("lane-a", message="no longer wanted")
+
+    async def end(tx: Transaction) -> None:
+        cancelling.append(asyncio.create_task(cancel()))
+        await eventually(world.somebody_waits_for_a_lock)
+        await tx.ledger.supersede_lane(Queue.DEFAULT, "lane-a")
+        await tx.ledger.enqueue([queue_job("newer")])
+
+    world.call.on_finish = end
+    await world.runner.run_queue_jobs(Queue.EXECUTION, ["lane-a"])
+    await cancelling[0]
+
+    assert await world.states() == {"older": "COMPLETED", "a": "COMPLETED", "newer": "CANCELLED"}
 
 
 async def test_queue_job_with_nothing_to_call_for_completes(world: World) -> None:

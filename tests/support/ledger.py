@@ -71,6 +71,7 @@ class RecordingCall:
     final: list[tuple[str, QueueJobState, str | None]] = field(default_factory=list)
     has_something: bool = True
     begin_error: Exception | None = None
+    on_finish: Callable[[Transaction], Awaitable[None]] | None = None
     begin_error_of: dict[str, Exception] = field(default_factory=dict)
     final_error: Exception | None = None
 
@@ -92,6 +93,8 @@ class RecordingCall:
     async def finish(self, tx: Transaction, queue_job: QueueJob, begun: QueueJob, answer: Any) -> None:
         await tx.ledger.now()
         assert begun.id == queue_job.id
+        if self.on_finish is not None:
+            await self.on_finish(tx)
         self.finished.append((queue_job.args["name"], answer))
 
     async def on_failed(self, tx: Transaction, queue_job: QueueJob, failure: Failure) -> None:
@@ -181,6 +184,12 @@ class World:
         )
         assert row is not None
         return row
+
+    async def somebody_waits_for_a_lock(self) -> bool:
+        count: int = await self.connection.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        return count > 0
 
     async def lanes(self) -> dict[str, asyncpg.Record]:
         rows = await self.connection.fetch("SELECT lane, state, claim, rings, suspect FROM queue_lanes")

@@ -197,10 +197,9 @@ class PostgresLedger:
 
     async def cancel_lane(self, lane: str, *, message: str) -> list[FinalQueueJob]:
         """Cancel what waits in a lane and ask what runs to stop."""
-        rows = await self._fetch("lock_lane_everywhere", lane)
-        running = [row["id"] for row in rows if row["state"] == "RUNNING"]
-        waiting = [row["id"] for row in rows if row["state"] != "RUNNING"]
+        running = [row["id"] for row in await self._fetch("lock_running_everywhere", lane)]
         await self._execute("request_cancel", running)
+        waiting = [row["id"] for row in await self._fetch("lock_waiting_everywhere", lane)]
         return await self.cancel(waiting, message=message)
 
     async def supersede_lane(self, queue: Queue, lane: str) -> int:

@@ -281,12 +281,13 @@ UPDATE queue_jobs SET
 WHERE id = ANY($1::uuid[]) AND state IN ('SCHEDULED', 'AVAILABLE', 'RUNNING')
 RETURNING id, kind, args::text AS args, environment_id, state
 
--- name: lock_lane_everywhere
--- Locks every queue job of a lane key that is not final, by id.
-SELECT id, state FROM queue_jobs
-WHERE lane = $1 AND state IN ('SCHEDULED', 'AVAILABLE', 'RUNNING')
-ORDER BY id
-FOR UPDATE
+-- name: lock_running_everywhere
+-- Locks what runs in a lane key, by id; an attempt that is ending is waited for, and what it enqueued is seen next.
+SELECT id FROM queue_jobs WHERE lane = $1 AND state = 'RUNNING' ORDER BY id FOR UPDATE
+
+-- name: lock_waiting_everywhere
+-- Locks what waits in a lane key, by id.
+SELECT id FROM queue_jobs WHERE lane = $1 AND state IN ('SCHEDULED', 'AVAILABLE') ORDER BY id FOR UPDATE
 
 -- name: request_cancel
 -- Asks running queue jobs to end without effect.
