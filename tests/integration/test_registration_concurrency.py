@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 
 from tests.support.catalog import Tenant, connected_tenant
+from tests.support.eventually import eventually
 from tests.support.offers import dynamic, integration, interval_trigger, job, source, static_trigger
 
 if TYPE_CHECKING:
@@ -101,3 +102,36 @@ async def test_endpoints_that_share_everything_register_at_once_without_deadlock
         """
     )
     assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"jobs": [job("a"), job("b")]}, {"jobs": [job("a", name="New"), job("b", name="New")]}),
+        ({"sources": [source("a"), source("b")]}, {"sources": [source("a", params=1), source("b", params=1)]}),
+    ],
+    ids=["jobs", "sources"],
+)
+async def test_index_that_keeps_one_item_and_drops_another_waits_for_no_registration_of_both(
+    tenant: Tenant, database_url: str, before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    first, second = await tenant.endpoint("a"), await tenant.endpoint("b")
+    await tenant.register(first, 1, **before)
+    kept = {kind: items[1:] for kind, items in before.items()}
+    other = Tenant(
+        await asyncpg.connect(database_url), tenant.organization_id, tenant.project_id, tenant.environment_id
+    )
+    waits = "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $1"
+
+    async def other_waits() -> bool:
+        return bool(await tenant.connection.fetchval(waits, other.connection.get_server_pid()))
+
+    try:
+        async with asyncio.TaskGroup() as tasks, tenant.connection.transaction():
+            assert await tenant.renumber(first, 2, **kept) == {"b"}
+            registered = tasks.create_task(other.register(second, 1, **after))
+            await eventually(other_waits)
+            assert [key for _, key in await tenant.disable_absent(first, 2, **kept)] == ["a"]
+    finally:
+        await other.connection.close()
+    assert len(registered.result()) == 2

@@ -53,6 +53,9 @@ class PostgresCatalog:
     ) -> set[tuple[ItemKind, str]]:
         """Give `sequence` to every stored item that is enabled and has the offered content."""
         with translated():
+            job_slugs = [item.key for item in items if item.kind is ItemKind.JOB]
+            await self._connection.execute(_SQL["lock_offered_jobs"], endpoint_id, job_slugs)
+            await self._connection.execute(_SQL["lock_sources"], endpoint_id)
             rows = await self._connection.fetch(
                 _SQL["renumber_unchanged"],
                 endpoint_id,

@@ -94,6 +94,7 @@ class Catalog(Protocol):
         """Give `sequence` to every stored item that is enabled and has the offered content; return these.
 
         A job counts only by the version this endpoint has ACTIVE.
+        First it locks all jobs and sources that it and `disable_absent` may write, in the order of `register`.
         """
         ...
 

@@ -130,6 +130,27 @@ ON CONFLICT (environment_id, dynamic_trigger_id, key) DO UPDATE SET
             excluded.schedule, excluded.metadata, true, excluded.job_id, excluded.dispatcher_id
         )
 
+-- name: lock_offered_jobs
+-- Locks, by (project, slug), the jobs $2 and those of which the endpoint $1 has an ACTIVE version.
+SELECT j.id
+FROM jobs j
+WHERE
+    j.project_id = (SELECT e.project_id FROM endpoints e WHERE e.id = $1)
+    AND (
+        j.slug IN (SELECT o.slug FROM unnest($2::text[]) AS o (slug))
+        OR j.id IN (SELECT v.job_id FROM job_versions v WHERE v.endpoint_id = $1 AND v.state = 'ACTIVE')
+    )
+ORDER BY j.project_id, j.slug COLLATE "C"
+FOR NO KEY UPDATE OF j
+
+-- name: lock_sources
+-- Locks, by (environment, key), the enabled sources of the endpoint $1.
+SELECT s.id
+FROM trigger_sources s
+WHERE s.endpoint_id = $1 AND s.enabled
+ORDER BY s.environment_id, s.key COLLATE "C"
+FOR NO KEY UPDATE OF s
+
 -- name: renumber_unchanged
 -- Gives the number $2 to every enabled item of the endpoint $1 that has the offered content.
 WITH offered AS MATERIALIZED (
