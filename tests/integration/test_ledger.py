@@ -279,18 +279,11 @@ async def test_sweeps_at_once_ring_an_overdue_lane_once(world: World) -> None:
 
 
 async def test_call_holds_its_lane_with_a_claim_and_no_open_transaction(world: World) -> None:
-    answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    called = asyncio.Event()
-
-    def hold(_queue_job: object) -> asyncio.Future[str]:
-        called.set()
-        return answer
-
-    world.call.answers = hold
+    held = world.hold_calls()
     await world.enqueue(queue_job("a", kind="call"), queue_job("b", kind="call"))
     await world.relay.run_once()
     running = asyncio.create_task(world.runner.run_queue_jobs(Queue.EXECUTION, ["lane-a"]))
-    await called.wait()
+    await held.called.wait()
 
     lane = (await world.lanes())["lane-a"]
     assert (lane["state"], lane["claim"] is not None) == ("RUNNING", True)
@@ -299,27 +292,20 @@ async def test_call_holds_its_lane_with_a_claim_and_no_open_transaction(world: W
         "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%' AND datname = current_database()"
     )
     assert open_transactions == 0
-    answer.set_result("late answer")
+    held.answer.set_result("late answer")
     assert await running == RunResult(completed=1)
     assert world.call.finished == [("a", "late answer")]
 
 
 async def test_call_goes_on_when_its_caller_leaves_and_drain_waits_for_it(world: World) -> None:
-    answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    called = asyncio.Event()
-
-    def hold(_queue_job: object) -> asyncio.Future[str]:
-        called.set()
-        return answer
-
-    world.call.answers = hold
+    held = world.hold_calls()
     await world.enqueue(queue_job("a", kind="call"))
     await world.relay.run_once()
     running = asyncio.create_task(world.runner.run_queue_jobs(Queue.EXECUTION, ["lane-a"]))
-    await called.wait()
+    await held.called.wait()
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
-    answer.set_result("done")
+    held.answer.set_result("done")
     await world.runner.drain()
 
     assert await world.states() == {"a": "COMPLETED"}
@@ -380,21 +366,14 @@ async def test_failed_call_is_repeated_no_sooner_than_the_customer_asked(world: 
 
 
 async def test_cancelled_call_ends_without_effect(world: World) -> None:
-    answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    called = asyncio.Event()
-
-    def hold(_queue_job: object) -> asyncio.Future[str]:
-        called.set()
-        return answer
-
-    world.call.answers = hold
+    held = world.hold_calls()
     await world.enqueue(queue_job("a", kind="call"), queue_job("b", kind="call"))
     await world.relay.run_once()
     running = asyncio.create_task(world.runner.run_queue_jobs(Queue.EXECUTION, ["lane-a"]))
-    await called.wait()
+    await held.called.wait()
     async with world.store.transaction() as tx:
         await world.finality.settle(tx, await tx.ledger.cancel_lane("lane-a", message="no longer wanted"))
-    answer.set_result("nobody wants it")
+    held.answer.set_result("nobody wants it")
     await running
 
     assert await world.states() == {"a": "CANCELLED", "b": "CANCELLED"}
@@ -535,23 +514,16 @@ async def test_what_follows_a_final_state_never_holds_up_the_lane(world: World) 
 
 
 async def test_drain_waits_for_every_call_though_one_has_failed(world: World) -> None:
-    answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    called = asyncio.Event()
-
-    def hold(_queue_job: QueueJob) -> asyncio.Future[str]:
-        called.set()
-        return answer
-
-    world.call.answers = hold
+    held = world.hold_calls()
     await world.enqueue(queue_job("held", kind="call", lane="lane-1"), queue_job("refused", kind="call", lane="lane-2"))
     world.call.begin_error_of = {"refused": ConflictError("gave way", retry_after=timedelta(seconds=1))}
     await world.relay.run_once()
     running = asyncio.create_task(world.runner.run_queue_jobs(Queue.EXECUTION, ["lane-1", "lane-2"]))
-    await called.wait()
+    await held.called.wait()
     draining = asyncio.create_task(world.runner.drain())
     await asyncio.wait([draining], timeout=0.2)
     assert not draining.done()
-    answer.set_result("done")
+    held.answer.set_result("done")
     await draining
     with pytest.raises(ConflictError):
         await running

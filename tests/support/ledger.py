@@ -108,6 +108,14 @@ class RecordingCall:
         self.final += [(each.args["name"], each.state, each.reason) for each in queue_jobs]
 
 
+@dataclass(frozen=True, slots=True)
+class HeldCalls:
+    """Calls that have been made and are not answered yet."""
+
+    answer: asyncio.Future[str]
+    called: asyncio.Event
+
+
 class World:
     """One ledger, its relay, its rescue and a runner; `batch` handles kind "batch", `call` kind "call"."""
 
@@ -144,6 +152,17 @@ class World:
             observer=Metrics(),
             jitter=lambda: 0.0,
         )
+
+    def hold_calls(self) -> HeldCalls:
+        """Let the customer answer when the test says so."""
+        held = HeldCalls(asyncio.get_running_loop().create_future(), asyncio.Event())
+
+        def hold(_queue_job: QueueJob) -> asyncio.Future[str]:
+            held.called.set()
+            return held.answer
+
+        self.call.answers = hold
+        return held
 
     async def enqueue(self, *queue_jobs: NewQueueJob) -> None:
         async with self.store.transaction() as tx:
