@@ -10,11 +10,14 @@ from kongflow.v1 import endpoint_service_pb2
 from services.endpoints.domain.identifiers import new_uuid7
 from services.endpoints.domain.ledger_settings import Retention
 from services.endpoints.operations.prune import Prune, Upkeep
+from tests.support.catalog import Tenant
 from tests.support.eventually import eventually
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.ledger import queue_job
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import asyncpg
 
     from tests.support.ledger import World
@@ -40,6 +43,24 @@ async def test_final_queue_jobs_are_kept_as_long_as_their_state_asks(world: Worl
         await Prune(retention=Retention()).run(tx, [])
 
     assert set(await world.states()) == {"cancelled", "fresh", "waiting"}
+
+
+async def test_a_bite_is_bounded_in_rows_of_every_table(world: World) -> None:
+    await world.enqueue(*(queue_job(f"{state} {n}") for state in ("COMPLETED", "CANCELLED") for n in range(4)))
+    await world.connection.execute(
+        "UPDATE queue_jobs SET state = split_part(args ->> 'name', ' ', 1), finalized_at = '2024-01-01'"
+    )
+    await _insert_old_indexes(world.connection, await _insert_endpoint(world.connection), items=[3, 3, 3])
+    bite = Prune(retention=Retention(indexes_kept=1, max_rows_at_once=5))
+    counts = "SELECT ARRAY[(SELECT count(*) FROM endpoint_index_items), count(*), (SELECT count(*) FROM queue_jobs)]"
+
+    left = []
+    for _ in range(3):
+        async with world.store.transaction() as tx:
+            await bite.run(tx, [])
+        left.append(await world.connection.fetchval(f"{counts} FROM endpoint_indexes"))
+
+    assert left == [[4, 2, 3], [3, 1, 0], [3, 1, 0]]
 
 
 async def test_prune_is_asked_for_once_in_its_period_by_all_servers(world: World) -> None:
@@ -77,3 +98,29 @@ async def test_running_service_prunes_old_indexes_but_keeps_the_last_ten(
         return len(response.indexes) == 10
 
     await eventually(ten_are_left)
+
+
+async def _insert_endpoint(connection: asyncpg.Connection[asyncpg.Record]) -> UUID:
+    tenant = Tenant(connection)
+    await tenant.create()
+    return await tenant.endpoint()
+
+
+async def _insert_old_indexes(
+    connection: asyncpg.Connection[asyncpg.Record], endpoint_id: UUID, *, items: Sequence[int]
+) -> None:
+    """Insert a final index of 2024 for each number, with so many items."""
+    for count in items:
+        index_id = new_uuid7()
+        await connection.execute(
+            "INSERT INTO endpoint_indexes (id, endpoint_id, state, queue_job_id, created_at)"
+            " VALUES ($1, $2, 'SUCCEEDED', $1, '2024-01-01')",
+            index_id,
+            endpoint_id,
+        )
+        await connection.execute(
+            "INSERT INTO endpoint_index_items (index_id, ordinal, kind, key, state)"
+            " SELECT $1, n, 'JOB', n::text, 'REGISTERED' FROM generate_series(1, $2::integer) AS n",
+            index_id,
+            count,
+        )

@@ -33,7 +33,7 @@ class Prune:
         self._retention = retention
 
     async def run(self, tx: Transaction, queue_jobs: Sequence[QueueJob]) -> None:
-        """Delete old rows, at most `max_rows_at_once` of each sort, however many queue jobs ask for it."""
+        """Delete old rows, at most `max_rows_at_once` of each table, however many queue jobs ask for it."""
         limit = self._retention.max_rows_at_once
         deleted = {
             "queue_jobs": await tx.ledger.delete_old(self._retention),

@@ -124,7 +124,8 @@ class PostgresIndexes:
 
     async def delete_old(self, *, older_than: timedelta, keep_last: int, limit: int) -> int:
         """Delete final indexes that are old."""
-        return len(await self._fetch("delete_old", older_than, keep_last, limit))
+        locked = [row["id"] for row in await self._fetch("lock_old", older_than, keep_last, limit)]
+        return await self._delete(locked, limit=limit)
 
     async def list_items(
         self,
@@ -145,6 +146,10 @@ class PostgresIndexes:
             limit,
         )
         return [_item(row) for row in rows]
+
+    async def _delete(self, locked: Sequence[UUID], *, limit: int) -> int:
+        await self._fetch("delete_items", locked, limit)
+        return len(await self._fetch("delete_emptied", locked))
 
     async def _fetch(self, block: str, *arguments: object) -> list[asyncpg.Record]:
         with translated():

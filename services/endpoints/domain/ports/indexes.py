@@ -111,7 +111,10 @@ class Indexes(Protocol):
         ...
 
     async def delete_old(self, *, older_than: timedelta, keep_last: int, limit: int) -> int:
-        """Delete final indexes that are old, but of each endpoint never the `keep_last` newest; return how many."""
+        """Delete final indexes that are old, but of each endpoint never the `keep_last` newest; return how many.
+
+        At most `limit` of them and `limit` of their items: what has more items than that goes over several calls.
+        """
         ...
 
     async def list_items(

@@ -155,23 +155,39 @@ WHERE index_id = $1
 ORDER BY ordinal
 LIMIT $5
 
--- name: delete_old
--- Deletes final indexes that are old, but never an endpoint's newest ones.
+-- name: lock_old
+-- Locks final indexes that are old, the oldest first, but never an endpoint's newest ones.
+SELECT old.id
+FROM endpoint_indexes AS old
+WHERE old.created_at < clock_timestamp() - $1::interval
+    AND old.state IN ('SUCCEEDED', 'PARTIALLY_SUCCEEDED', 'FAILED')
+    AND (
+        SELECT count(*)
+        FROM (
+            SELECT FROM endpoint_indexes AS newer
+            WHERE newer.endpoint_id = old.endpoint_id AND newer.id > old.id
+            LIMIT $2
+        ) AS kept
+    ) >= $2
+ORDER BY old.id
+LIMIT $3
+FOR UPDATE OF old SKIP LOCKED
+
+-- name: delete_items
+-- Deletes at most $2 items of indexes, in the order of these; an index with very many goes over several times.
+DELETE FROM endpoint_index_items
+WHERE ctid = ANY(ARRAY(
+    SELECT item.ctid
+    FROM unnest($1::uuid[]) AS old (id)
+    CROSS JOIN LATERAL (
+        SELECT stored.ctid FROM endpoint_index_items AS stored WHERE stored.index_id = old.id OFFSET 0
+    ) AS item
+    LIMIT $2
+))
+
+-- name: delete_emptied
+-- Deletes those of the indexes that have no items left.
 DELETE FROM endpoint_indexes
-WHERE id IN (
-    SELECT old.id
-    FROM endpoint_indexes AS old
-    WHERE old.created_at < clock_timestamp() - $1::interval
-        AND old.state IN ('SUCCEEDED', 'PARTIALLY_SUCCEEDED', 'FAILED')
-        AND (
-            SELECT count(*)
-            FROM (
-                SELECT FROM endpoint_indexes AS newer
-                WHERE newer.endpoint_id = old.endpoint_id AND newer.id > old.id
-                LIMIT $2
-            ) AS kept
-        ) >= $2
-    ORDER BY old.id
-    LIMIT $3
-)
+WHERE id = ANY($1::uuid[])
+    AND NOT EXISTS (SELECT FROM endpoint_index_items AS item WHERE item.index_id = endpoint_indexes.id OFFSET 0)
 RETURNING id

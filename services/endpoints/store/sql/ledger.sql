@@ -402,7 +402,7 @@ GROUP BY queue
 SELECT clock_timestamp()
 
 -- name: delete_old
--- Deletes queue jobs that have been final for as long as their state is kept.
+-- Deletes at most $4 queue jobs that have been final for as long as their state is kept.
 DELETE FROM queue_jobs
 WHERE id IN (
     (
@@ -425,6 +425,7 @@ WHERE id IN (
         ORDER BY finalized_at
         LIMIT $4
     )
+    LIMIT $4
 )
 RETURNING id
 
