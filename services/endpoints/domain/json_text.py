@@ -1,8 +1,8 @@
 """Strict JSON at every door: what is accepted here can be stored by PostgreSQL and read back unchanged.
 
-PostgreSQL's `jsonb` refuses NUL characters, lone surrogates and numbers without a finite value; Python's own parser
-lets all of them in, and ends deep nesting with an exception of the interpreter. This module is the one place that
-knows.
+PostgreSQL's `jsonb` refuses NUL characters, lone surrogates and numbers without a finite value, and writes 1e308 as 309
+digits; Python's own parser lets all of them in, and ends deep nesting with an exception of the interpreter. This module
+is the one place that knows.
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ JsonObject: TypeAlias = "dict[str, JsonValue]"
 
 MAX_DEPTH: Final = 64
 MAX_INTEGER_DIGITS: Final = 1_000
+MAX_EXPANDED_CHARACTERS: Final = 40
 HASH_BYTES: Final = 16
 
 _TOO_DEEP: Final = "It is nested deeper than {max_depth} levels."
 _NOT_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
 _ESCAPES_THAT_MAY_BE_REFUSED: Final = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
+_EXPANDS: Final = f"It holds a number that takes more than {MAX_EXPANDED_CHARACTERS} characters without an exponent."
+_MAX_EXPONENT_DIGITS: Final = 3
 _LARGEST_INTEGER: Final = 10**MAX_INTEGER_DIGITS
 
 
@@ -46,9 +49,9 @@ def parse_json(
     """Return the one JSON document that `text` holds.
 
     Integers keep all their digits (at most 1,000), 1.0 stays a float, of equal keys the last one wins. Refused are
-    bytes that are not UTF-8, a byte order mark, trailing data, NaN, Infinity, numbers beyond the range of a double, NUL
-    characters, lone surrogates and nesting deeper than `max_depth` containers. `max_bytes` counts UTF-8 bytes; None
-    means no limit.
+    bytes that are not UTF-8, a byte order mark, trailing data, NaN, Infinity, numbers beyond the range of a double or
+    with an exponent that `jsonb` would write out to more than 40 characters, NUL characters, lone surrogates and
+    nesting deeper than `max_depth` containers. `max_bytes` counts UTF-8 bytes; None means no limit.
 
     With `must_be_storable=False` a document may hold what `find_unstorable` reports (its part alone is then refused by
     the reader): numbers out of range become infinite.
@@ -131,12 +134,24 @@ def _find_unstorable_scalar(item: object) -> str | None:
     elif isinstance(item, float):
         if not math.isfinite(item):
             return "It holds a number without a finite value."
+        if _expands(repr(item)):
+            return _EXPANDS
     elif isinstance(item, int):
         if not -_LARGEST_INTEGER < item < _LARGEST_INTEGER:
             return f"It holds an integer of more than {MAX_INTEGER_DIGITS:,} digits."
     elif item is not None:
         return f"It holds a {type(item).__name__}, which is no JSON."
     return None
+
+
+def _expands(number: str) -> bool:
+    """Tell whether `jsonb`, which knows no exponents, would make a long text of this short one."""
+    _, _, exponent = number.lower().partition("e")
+    if not exponent:
+        return False
+    if len(exponent.lstrip("+-0")) > _MAX_EXPONENT_DIGITS:
+        return True
+    return len(format(Decimal(number), "f")) > MAX_EXPANDED_CHARACTERS
 
 
 def _decode(text: str | bytes, max_bytes: int | None) -> str:
@@ -191,6 +206,8 @@ def _parse_finite_float(text: str) -> float:
     value = float(text)
     if math.isinf(value):
         raise JsonTextError("It holds a number beyond the range of a double.")
+    if _expands(text) or _expands(repr(value)):
+        raise JsonTextError(_EXPANDS)
     return value
 
 

@@ -19,7 +19,7 @@ STORABLE = st.recursive(
     st.none()
     | st.booleans()
     | st.integers()
-    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.floats(-1e22, 1e22).map(lambda number: round(number, 12))
     | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00")),
     lambda children: (
         st.lists(children) | st.dictionaries(st.text(st.characters(codec="ascii", min_codepoint=32)), children)
@@ -46,7 +46,12 @@ def test_what_is_dumped_is_read_back_equal(value: Any) -> None:
         ('{"a":1,"a":2}', {"a": 2}),
         (b' {"\xc3\xa9":"\\u00e9\\ud83d\\ude00"} ', {"é": "é😀"}),
         ('"\\\\u0000"', "\\u0000"),
-        ("1e308", 1e308),
+        ("1e39", 1e39),
+        ("-1e38", -1e38),
+        ("1E-38", 1e-38),
+        ("1e-0000000001", 0.1),
+        ("2.220446049250313e-16", 2.220446049250313e-16),
+        ("0." + "1" * 60, 0.1111111111111111),
     ],
 )
 def test_large_and_unusual_values_are_kept(text: str | bytes, value: object) -> None:
@@ -71,6 +76,15 @@ def test_a_float_without_fraction_stays_a_float() -> None:
         ("[-Infinity]", "-Infinity"),
         ("1e400", "range of a double"),
         ("-1e400000", "range of a double"),
+        ("1e40", "more than 40 characters"),
+        ("-1e39", "more than 40 characters"),
+        ("[1E+308]", "more than 40 characters"),
+        ("1e-39", "more than 40 characters"),
+        ("5e-324", "more than 40 characters"),
+        ("0e-300", "more than 40 characters"),
+        ("0." + "0" * 60 + "1", "more than 40 characters"),
+        ("1e-400", "more than 40 characters"),
+        ("1e-" + "9" * 5_000, "more than 40 characters"),
         ("1" * 1_001, "more than 1,000 digits"),
         ("1" * 5_000, "more than 1,000 digits"),
         ('"\\u0000"', "NUL"),
@@ -110,6 +124,8 @@ def test_the_limit_counts_bytes(text: str | bytes) -> None:
         ('{"a":NaN}', "without a finite value"),
         ('{"a":1e400}', "without a finite value"),
         ('{"a":' + "1" * 1_001 + "}", "without a finite value"),
+        ('{"a":[1e308]}', "more than 40 characters"),
+        ('{"a":[-5e-324]}', "more than 40 characters"),
         (nested(65), "deeper than 64"),
     ],
 )
