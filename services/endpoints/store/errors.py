@@ -53,6 +53,10 @@ def translated() -> Iterator[None]:
             f"The database had to give way to concurrent work ({error.sqlstate}); try again.",
             retry_after=_RETRY_CONFLICT_AFTER,
         ) from error
+    except asyncpg.QueryCanceledError as error:
+        raise DatabaseUnavailableError(
+            "The database did not answer in time; try again.", retry_after=_RETRY_UNAVAILABLE_AFTER
+        ) from error
     except _UNAVAILABLE as error:
         raise DatabaseUnavailableError(
             "The database cannot be reached or cannot serve right now; try again.",
