@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from tests.support.ledger import World
     from tests.support.pair import Pair
+    from tests.support.stage import Stage
 
 
 async def test_final_queue_jobs_are_kept_as_long_as_their_state_asks(world: World) -> None:
@@ -98,6 +99,42 @@ async def test_running_service_prunes_old_indexes_but_keeps_the_last_ten(
         return len(response.indexes) == 10
 
     await eventually(ten_are_left)
+
+
+async def test_history_of_an_endpoint_goes_in_bites(world: World) -> None:
+    endpoint_id = await _insert_endpoint(world.connection)
+    await _insert_old_indexes(world.connection, endpoint_id, items=[3, 3, 0])
+    counts = "SELECT ARRAY[(SELECT count(*) FROM endpoint_index_items), count(*)] FROM endpoint_indexes"
+
+    left = []
+    while await world.store.transact(lambda tx: tx.indexes.delete_final(endpoint_id, limit=4)):
+        left.append(await world.connection.fetchval(counts))
+
+    assert left == [[2, 1], [0, 0]]
+
+
+async def test_deleted_endpoint_has_lost_its_history_before_its_last_transaction(
+    stage: Stage, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    endpoint = await stage.store_endpoint()
+    await _insert_old_indexes(connection, UUID(endpoint.id), items=[2, 0])
+    await connection.execute(
+        """
+        CREATE FUNCTION refuse_with_history() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF EXISTS (SELECT FROM endpoint_indexes WHERE endpoint_id = OLD.id) THEN
+                RAISE 'It still has a history.';
+            END IF;
+            RETURN OLD;
+        END $$;
+        CREATE TRIGGER refuse_with_history BEFORE DELETE ON endpoints
+            FOR EACH ROW EXECUTE FUNCTION refuse_with_history();
+        """
+    )
+
+    await stage.writer.endpoints.DeleteEndpoint(endpoint_service_pb2.DeleteEndpointRequest(endpoint_id=endpoint.id))
+
+    assert await connection.fetchval("SELECT count(*) FROM endpoints") == 0
 
 
 async def _insert_endpoint(connection: asyncpg.Connection[asyncpg.Record]) -> UUID:

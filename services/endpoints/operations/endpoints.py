@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from services.endpoints.domain.catalog import endpoint_lane
 from services.endpoints.domain.endpoint_calls import EndpointAddress
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from services.endpoints.operations.pings import Pinger
 
 _Result = TypeVar("_Result")
+
+_ROWS_AT_ONCE: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +285,9 @@ class EndpointOperations:
     async def delete(self, principal: Principal, endpoint_id: UUID, *, allow_missing: bool) -> None:
         """Delete an endpoint: its waiting work is cancelled, its running work ends without effect.
 
+        Its history goes first, a bounded number of rows in each transaction: what has gone stays gone when the rest
+        fails, and the next attempt goes on from there.
+
         Raises:
             NotFoundError: there is none for this principal and that is not allowed.
         """
@@ -293,6 +298,9 @@ class EndpointOperations:
                 return
             raise
 
+        async def delete_history(tx: Transaction) -> bool:
+            return await tx.indexes.delete_final(endpoint_id, limit=_ROWS_AT_ONCE)
+
         async def work(tx: Transaction) -> None:
             await self._index_requests.serialize(tx, endpoint.environment_id, endpoint.slug)
             cancelled = await tx.ledger.cancel_lane(endpoint_lane(endpoint_id), message="The endpoint was deleted.")
@@ -300,6 +308,8 @@ class EndpointOperations:
             await tx.catalog.disable_endpoint(endpoint_id)
             await tx.endpoints.delete(endpoint_id)
 
+        while await self._store.transact(delete_history):
+            pass
         await self._store.transact(work)
 
     async def ping(self, principal: Principal, endpoint_id: UUID, *, deadline: timedelta | None = None) -> PingResult:

@@ -147,6 +147,12 @@ class PostgresIndexes:
         )
         return [_item(row) for row in rows]
 
+    async def delete_final(self, endpoint_id: UUID, *, limit: int) -> bool:
+        """Delete final indexes of one endpoint."""
+        locked = [row["id"] for row in await self._fetch("lock_final", endpoint_id, limit)]
+        await self._delete(locked, limit=limit)
+        return bool(locked)
+
     async def _delete(self, locked: Sequence[UUID], *, limit: int) -> int:
         await self._fetch("delete_items", locked, limit)
         return len(await self._fetch("delete_emptied", locked))

@@ -117,6 +117,10 @@ class Indexes(Protocol):
         """
         ...
 
+    async def delete_final(self, endpoint_id: UUID, *, limit: int) -> bool:
+        """Delete final indexes of one endpoint, bounded as in `delete_old`; return False once there were none."""
+        ...
+
     async def list_items(
         self,
         index_id: UUID,

@@ -173,6 +173,14 @@ ORDER BY old.id
 LIMIT $3
 FOR UPDATE OF old SKIP LOCKED
 
+-- name: lock_final
+-- Locks final indexes of an endpoint, the oldest first.
+SELECT id FROM endpoint_indexes
+WHERE endpoint_id = $1 AND state IN ('SUCCEEDED', 'PARTIALLY_SUCCEEDED', 'FAILED')
+ORDER BY id
+LIMIT $2
+FOR UPDATE SKIP LOCKED
+
 -- name: delete_items
 -- Deletes at most $2 items of indexes, in the order of these; an index with very many goes over several times.
 DELETE FROM endpoint_index_items
