@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+from google.rpc import error_details_pb2
 from grpc_tools import protoc
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -14,6 +15,7 @@ PROTOS: Final = ROOT / "protos"
 PACKAGE_PREFIX: Final = "kongflow/v1/"
 
 _WELL_KNOWN: Final = Path(protoc.__file__).parent / "_proto"
+_GOOGLE_APIS: Final = Path(error_details_pb2.__file__).parents[2]
 
 
 class GenerationError(Exception):
@@ -36,13 +38,18 @@ def run_protoc(*options: str) -> None:
         raise GenerationError(f"protoc refused: {' '.join(options)}")
 
 
-def compile_descriptors(*, include_source_info: bool) -> bytes:
-    """Return the serialized FileDescriptorSet of the contract with everything it imports."""
+def compile_descriptors(*, include_source_info: bool, include_error_details: bool = False) -> bytes:
+    """Return the serialized FileDescriptorSet of the contract with everything it imports.
+
+    `include_error_details` adds the messages of google.rpc that errors carry, so that tools can show them.
+    """
     with tempfile.TemporaryDirectory() as directory:
         target = Path(directory) / "descriptors.binpb"
         options = [f"--descriptor_set_out={target}", "--include_imports"]
         if include_source_info:
             options.append("--include_source_info")
+        if include_error_details:
+            options += [f"-I{_GOOGLE_APIS}", "google/rpc/error_details.proto"]
         run_protoc(*options)
         return target.read_bytes()
 

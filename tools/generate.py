@@ -39,7 +39,7 @@ def generate(target: Path) -> None:
     )
     for name, text in _PACKAGES.items():
         _write(target / name, text.encode())
-    described = compile_descriptors(include_source_info=True)
+    described = compile_descriptors(include_source_info=True, include_error_details=True)
     _write(target / PROTOSET, described)
     _write(target / API_REFERENCE, render_api_reference(contract_files(described)).encode())
 
