@@ -8,14 +8,16 @@ from typing import Any
 
 import structlog
 
+from services.endpoints.telemetry.tracebacks import describe_exception, write_exception
+
 
 def configure_logs(*, level: str, log_format: str) -> None:
     """Write lines of `level` and above, as `console` text or one `json` object each.
 
-    The locals of a traceback's frames are never shown: they may hold keys and payloads.
+    Of an exception neither the frames' locals nor a foreign text is shown: they may hold keys and payloads.
     """
     renderer: Any = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=write_exception)
         if log_format == "console"
         else structlog.processors.JSONRenderer()
     )
@@ -24,7 +26,7 @@ def configure_logs(*, level: str, log_format: str) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+            structlog.processors.ExceptionRenderer(describe_exception)
             if log_format == "json"
             else structlog.processors.UnicodeDecoder(),
             renderer,
