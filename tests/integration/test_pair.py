@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import aiohttp
@@ -157,6 +157,34 @@ async def test_index_that_failed_opens_the_window(pair: Pair) -> None:
     assert state_name(failed) == "FAILED"
     assert failed.error == f"Could not connect to endpoint {endpoint.url}. Status code: 404"
     assert not again.deduplicated
+    assert state_name(final) == "SUCCEEDED"
+
+
+async def test_request_does_not_cut_short_the_wait_that_an_endpoint_asked_for_but_force_does(pair: Pair) -> None:
+    tenant = await pair.new_tenant(environment_type="PRODUCTION")
+    client = pair.client(tenant.api_key)
+    async with FakeEndpoint(index=index_of(1), api_key=tenant.api_key) as endpoint:
+        created = await client.create_endpoint(tenant, endpoint.url)
+        await client.watch(created.index_id)
+        endpoint.behaviour = on("INDEX_ENDPOINT", status(503, headers={"Retry-After": "100"}))
+        first = await client.index(created.endpoint.id)
+
+        async def after_the_first_attempt() -> Any:
+            queue_jobs = await client.queue_jobs(kind="indexEndpoint")
+            return next((each for each in queue_jobs if each.id == first.queue_job_id and each.errors), None)
+
+        waiting = await eventually(after_the_first_attempt)
+        endpoint.behaviour = None
+        joined = await client.index(created.endpoint.id)
+        forced = await client.index(created.endpoint.id, force=True)
+        final = (await client.watch(first.index.id))[-1]
+
+    assert waiting.run_time.ToSeconds() - first.index.create_time.ToSeconds() >= 90
+    assert (joined.queue_job_id, joined.run_time) == (first.queue_job_id, waiting.run_time)
+    assert (forced.queue_job_id, forced.run_time.ToSeconds() < waiting.run_time.ToSeconds()) == (
+        first.queue_job_id,
+        True,
+    )
     assert state_name(final) == "SUCCEEDED"
 
 

@@ -67,8 +67,8 @@ class IndexRequests:
     ) -> IndexRequested:
         """Return the index that answers `wish`; the caller has serialized the endpoint in this transaction.
 
-        A waiting index of the same source is joined: the last reason and source data win, and it starts no later than
-        the wish allows. Otherwise one is enqueued: now, at `run_at`, or when the window ends, whichever is last.
+        A waiting index of the same source is joined: the last reason and source data win, and `joined_run_at` says when
+        it starts. Otherwise one is enqueued: now, at `run_at`, or when the window ends, whichever is last.
         """
         value = f"{endpoint.id}:{wish.source.value}"
         waiting = await self._lock_waiting(tx, value)
@@ -81,7 +81,7 @@ class IndexRequests:
         if wish.force:
             earliest = now
         if waiting is not None:
-            joined = await self._join(tx, endpoint, wish, waiting, run_at=earliest if earliest > now else None)
+            joined = await self._join(tx, endpoint, wish, waiting, earliest=earliest)
             if joined is not None:
                 return joined
         return await self._enqueue(
@@ -133,15 +133,16 @@ class IndexRequests:
         return window.expires_at
 
     async def _join(
-        self, tx: Transaction, endpoint: Endpoint, wish: IndexWish, waiting: WaitingQueueJob, *, run_at: datetime | None
+        self, tx: Transaction, endpoint: Endpoint, wish: IndexWish, waiting: WaitingQueueJob, *, earliest: datetime
     ) -> IndexRequested | None:
         index = await tx.indexes.join(waiting.id, source_data_json=wish.source_data_json, reason=wish.reason)
         if index is None:
             return None
-        run_time = await tx.ledger.reschedule(
+        run_at = joined_run_at(waiting, wish, earliest=earliest)
+        await tx.ledger.reschedule(
             waiting.id, run_at=run_at, args=_args(endpoint.id, index.id, wish), priority=wish.priority
         )
-        return IndexRequested(index, waiting.id, deduplicated=True, run_time=run_time)
+        return IndexRequested(index, waiting.id, deduplicated=True, run_time=run_at)
 
     async def _enqueue(
         self,
@@ -177,6 +178,17 @@ class IndexRequests:
         await tx.ledger.enqueue([queue_job])
         await tx.ledger.claim_window(_WAITING, value, queue_job_id=queue_job_id, lasting=_WAITING_CLAIM_LASTS)
         return IndexRequested(index, queue_job_id, deduplicated=deduplicated, run_time=run_at or now)
+
+
+def joined_run_at(waiting: WaitingQueueJob, wish: IndexWish, *, earliest: datetime) -> datetime:
+    """Return when a waiting index runs after `wish`, which alone would run at `earliest`, joined it.
+
+    It never runs later for being joined. One that waits after a failed attempt keeps its time, which the endpoint may
+    have asked for, unless the wish forces.
+    """
+    if waiting.has_begun and not wish.force:
+        return waiting.run_at
+    return min(waiting.run_at, earliest)
 
 
 def _args(endpoint_id: UUID, index_id: UUID, wish: IndexWish) -> dict[str, Any]:

@@ -236,13 +236,11 @@ class PostgresLedger:
         return _waiting(await self._fetch("lock_queue_job", queue_job_id))
 
     async def reschedule(
-        self, queue_job_id: UUID, *, run_at: datetime | None, args: Mapping[str, Any], priority: Priority
-    ) -> datetime:
-        """Give a waiting queue job new arguments and perhaps an earlier time."""
+        self, queue_job_id: UUID, *, run_at: datetime, args: Mapping[str, Any], priority: Priority
+    ) -> None:
+        """Give a waiting queue job new arguments and a time."""
         self._changed()
-        rows = await self._fetch("reschedule", queue_job_id, run_at, _json(args), priority.value)
-        moved: datetime = rows[0]["run_at"]
-        return moved
+        await self._execute("reschedule", queue_job_id, run_at, _json(args), priority.value)
 
     async def delete_old(self, retention: Retention) -> int:
         """Delete queue jobs that have been final long enough."""
@@ -342,7 +340,13 @@ def _waiting(rows: Sequence[asyncpg.Record]) -> WaitingQueueJob | None:
     if not rows:
         return None
     row = rows[0]
-    return WaitingQueueJob(row["id"], QueueJobState(row["state"]), row["run_at"], row["cancel_requested"])
+    return WaitingQueueJob(
+        row["id"],
+        QueueJobState(row["state"]),
+        row["run_at"],
+        cancel_requested=row["cancel_requested"],
+        has_begun=row["has_begun"],
+    )
 
 
 def _record(row: asyncpg.Record) -> QueueJobRecord:

@@ -68,12 +68,13 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class WaitingQueueJob:
-    """A queue job that was locked by id, as an index request needs to see it."""
+    """A queue job that was locked by id, as an index request needs to see it; `has_begun` once an attempt was made."""
 
     id: UUID
     state: QueueJobState
     run_at: datetime
     cancel_requested: bool
+    has_begun: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,11 +227,11 @@ class Ledger(Protocol):
         self,
         queue_job_id: UUID,
         *,
-        run_at: datetime | None,
+        run_at: datetime,
         args: Mapping[str, Any],
         priority: Priority,
-    ) -> datetime:
-        """Give a waiting queue job new arguments and an earlier or equal time (None means now); return its `run_at`."""
+    ) -> None:
+        """Give a waiting queue job new arguments and this time; its priority never sinks."""
         ...
 
     async def delete_old(self, retention: Retention) -> int:

@@ -223,7 +223,8 @@ DELETE FROM queue_lanes WHERE claim = $1 AND state = 'RUNNING' RETURNING claim
 
 -- name: lock_running
 -- Locks the queue job that this attempt runs.
-SELECT id, state, run_at, cancel_requested_at IS NOT NULL AS cancel_requested
+SELECT
+    id, state, run_at, cancel_requested_at IS NOT NULL AS cancel_requested, started_at IS NOT NULL AS has_begun
 FROM queue_jobs
 WHERE id = $1 AND state = 'RUNNING' AND attempt = $2
 FOR UPDATE
@@ -326,24 +327,20 @@ DELETE FROM queue_uniques WHERE queue_job_id = ANY($1::uuid[])
 
 -- name: lock_queue_job
 -- Locks one queue job, whatever its state.
-SELECT id, state, run_at, cancel_requested_at IS NOT NULL AS cancel_requested
+SELECT
+    id, state, run_at, cancel_requested_at IS NOT NULL AS cancel_requested, started_at IS NOT NULL AS has_begun
 FROM queue_jobs
 WHERE id = $1
 FOR UPDATE
 
 -- name: reschedule
--- Gives a waiting queue job new arguments, and a time that is never later than it had.
+-- Gives a waiting queue job new arguments and a time.
 UPDATE queue_jobs SET
     args = $3::jsonb,
     priority = least(priority, $4::smallint),
-    run_at = least(run_at, coalesce($2::timestamptz, clock_timestamp())),
-    state = CASE
-        WHEN state = 'SCHEDULED' AND least(run_at, coalesce($2::timestamptz, clock_timestamp())) > clock_timestamp()
-            THEN 'SCHEDULED'
-        ELSE 'AVAILABLE'
-    END
+    run_at = $2::timestamptz,
+    state = CASE WHEN $2::timestamptz > clock_timestamp() THEN 'SCHEDULED' ELSE 'AVAILABLE' END
 WHERE id = $1 AND state IN ('SCHEDULED', 'AVAILABLE')
-RETURNING run_at
 
 -- name: get
 -- Reads one queue job.

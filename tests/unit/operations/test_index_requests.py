@@ -1,0 +1,37 @@
+"""When a waiting index runs after another request joined it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from services.endpoints.domain.endpoint_index import IndexSource
+from services.endpoints.domain.ports.ledger import WaitingQueueJob
+from services.endpoints.domain.queue_job import QueueJobState
+from services.endpoints.operations.index_requests import IndexWish, joined_run_at
+
+NOW = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+def after(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+def waiting_until(run_at: datetime, *, has_begun: bool = False) -> WaitingQueueJob:
+    return WaitingQueueJob(UUID(int=1), QueueJobState.SCHEDULED, run_at, cancel_requested=False, has_begun=has_begun)
+
+
+@pytest.mark.parametrize(("earliest", "expected"), [(0, 0), (50, 50), (200, 100)])
+def test_joined_index_runs_when_the_more_urgent_of_both_asks_for_it(earliest: float, expected: float) -> None:
+    run_at = joined_run_at(waiting_until(after(100)), IndexWish(IndexSource.API), earliest=after(earliest))
+
+    assert run_at == after(expected)
+
+
+@pytest.mark.parametrize(("force", "expected"), [(False, 100), (True, 0)])
+def test_only_force_cuts_the_wait_after_a_failed_attempt_short(*, force: bool, expected: float) -> None:
+    waiting = waiting_until(after(100), has_begun=True)
+
+    assert joined_run_at(waiting, IndexWish(IndexSource.API, force=force), earliest=NOW) == after(expected)
