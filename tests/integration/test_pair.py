@@ -249,6 +249,24 @@ async def test_deployment_hook_indexes_a_few_seconds_later_and_keeps_its_body(pa
     assert 4 <= queue_job.run_time.ToSeconds() - queue_job.create_time.ToSeconds() <= 6
 
 
+async def test_second_deployment_hook_restarts_the_wait_of_the_first(pair: Pair) -> None:
+    tenant = await pair.new_tenant()
+    client = pair.client(tenant.api_key)
+    async with FakeEndpoint(index=index_of(1), api_key=tenant.api_key) as endpoint, aiohttp.ClientSession() as http:
+        created = await client.create_endpoint(tenant, endpoint.url)
+        await client.watch(created.index_id)
+        hook = f"{pair.http_url}/api/v1/endpoints/{tenant.environment_id}/fake-endpoint/index"
+        run_times = []
+        for _ in range(2):
+            async with http.post(f"{hook}/{created.endpoint.indexing_hook_identifier}") as response:
+                assert response.status == 200
+            run_times.append((await client.queue_jobs(kind="indexEndpoint"))[0].run_time)
+        indexes = await client.indexes(created.endpoint.id)
+
+    assert len(indexes) == 2
+    assert run_times[0].ToNanoseconds() < run_times[1].ToNanoseconds()
+
+
 async def test_only_get_endpoint_index_carries_what_the_asker_sent_along(pair: Pair) -> None:
     tenant = await pair.new_tenant()
     client = pair.client(tenant.api_key)

@@ -26,11 +26,16 @@ if TYPE_CHECKING:
 _WAITING: Final = "indexEndpoint"
 _WINDOW: Final = "indexEndpoint.window"
 _WAITING_CLAIM_LASTS: Final = timedelta(days=400)
+_MAX_POSTPONED: Final = timedelta(seconds=60)
+_NONE: Final = timedelta()
 
 
 @dataclass(frozen=True, slots=True)
 class IndexWish:
-    """What somebody asks for; `run_at` None means now, `force` means past the window."""
+    """What somebody asks for; `run_at` None means now, `force` means past the window.
+
+    With `quiet` the index waits until no such wish has come for so long, but no more than a minute in all.
+    """
 
     source: IndexSource
     reason: str | None = None
@@ -38,6 +43,7 @@ class IndexWish:
     run_at: datetime | None = None
     priority: Priority = Priority.NORMAL
     force: bool = False
+    quiet: timedelta = _NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +79,7 @@ class IndexRequests:
         value = f"{endpoint.id}:{wish.source.value}"
         waiting = await self._lock_waiting(tx, value)
         now = await tx.ledger.now()
-        earliest = max(wish.run_at or now, now)
+        earliest = max(wish.run_at or now, now + wish.quiet)
         window_end = await self._window_end(tx, value, waiting)
         is_held_back = not wish.force and window_end is not None and window_end > earliest
         if is_held_back and window_end is not None:
@@ -81,7 +87,7 @@ class IndexRequests:
         if wish.force:
             earliest = now
         if waiting is not None:
-            joined = await self._join(tx, endpoint, wish, waiting, earliest=earliest)
+            joined = await self._join(tx, endpoint, wish, waiting, earliest=earliest, now=now)
             if joined is not None:
                 return joined
         return await self._enqueue(
@@ -133,12 +139,19 @@ class IndexRequests:
         return window.expires_at
 
     async def _join(
-        self, tx: Transaction, endpoint: Endpoint, wish: IndexWish, waiting: WaitingQueueJob, *, earliest: datetime
+        self,
+        tx: Transaction,
+        endpoint: Endpoint,
+        wish: IndexWish,
+        waiting: WaitingQueueJob,
+        *,
+        earliest: datetime,
+        now: datetime,
     ) -> IndexRequested | None:
         index = await tx.indexes.join(waiting.id, source_data_json=wish.source_data_json, reason=wish.reason)
         if index is None:
             return None
-        run_at = joined_run_at(waiting, wish, earliest=earliest)
+        run_at = joined_run_at(waiting, wish, earliest=earliest, now=now, asked_at=index.created_at)
         await tx.ledger.reschedule(
             waiting.id, run_at=run_at, args=_args(endpoint.id, index.id, wish), priority=wish.priority
         )
@@ -180,14 +193,19 @@ class IndexRequests:
         return IndexRequested(index, queue_job_id, deduplicated=deduplicated, run_time=run_at or now)
 
 
-def joined_run_at(waiting: WaitingQueueJob, wish: IndexWish, *, earliest: datetime) -> datetime:
-    """Return when a waiting index runs after `wish`, which alone would run at `earliest`, joined it.
+def joined_run_at(
+    waiting: WaitingQueueJob, wish: IndexWish, *, earliest: datetime, now: datetime, asked_at: datetime
+) -> datetime:
+    """Return when a waiting index, first asked for at `asked_at`, runs after `wish` joined it.
 
-    It never runs later for being joined. One that waits after a failed attempt keeps its time, which the endpoint may
-    have asked for, unless the wish forces.
+    Alone, the wish would run at `earliest`. An index that waits after a failed attempt keeps its time, which the
+    endpoint may have asked for, unless the wish forces. A wish for quiet moves the index back, within a minute of
+    `asked_at`, so that a steady stream of them cannot starve it; any other wish never makes it later.
     """
     if waiting.has_begun and not wish.force:
         return waiting.run_at
+    if wish.quiet and not wish.force:
+        return max(waiting.run_at, min(now + wish.quiet, asked_at + _MAX_POSTPONED))
     return min(waiting.run_at, earliest)
 
 

@@ -133,8 +133,7 @@ class IndexingOperations:
             is_right = hmac.compare_digest(expected.encode(), hook_identifier.encode())
             if endpoint is None or not is_right:
                 raise NotFoundError("indexing hook", slug)
-            now = await tx.ledger.now()
-            wish = IndexWish(IndexSource.HOOK, reason, source_data_json, run_at=now + self._hook_delay)
+            wish = IndexWish(IndexSource.HOOK, reason, source_data_json, quiet=self._hook_delay)
             environment_type = await self._environment_type(tx, environment_id)
             await self._index_requests.request(tx, endpoint, environment_type, wish)
 

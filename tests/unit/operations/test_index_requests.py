@@ -25,7 +25,9 @@ def waiting_until(run_at: datetime, *, has_begun: bool = False) -> WaitingQueueJ
 
 @pytest.mark.parametrize(("earliest", "expected"), [(0, 0), (50, 50), (200, 100)])
 def test_joined_index_runs_when_the_more_urgent_of_both_asks_for_it(earliest: float, expected: float) -> None:
-    run_at = joined_run_at(waiting_until(after(100)), IndexWish(IndexSource.API), earliest=after(earliest))
+    run_at = joined_run_at(
+        waiting_until(after(100)), IndexWish(IndexSource.API), earliest=after(earliest), now=NOW, asked_at=NOW
+    )
 
     assert run_at == after(expected)
 
@@ -34,4 +36,24 @@ def test_joined_index_runs_when_the_more_urgent_of_both_asks_for_it(earliest: fl
 def test_only_force_cuts_the_wait_after_a_failed_attempt_short(*, force: bool, expected: float) -> None:
     waiting = waiting_until(after(100), has_begun=True)
 
-    assert joined_run_at(waiting, IndexWish(IndexSource.API, force=force), earliest=NOW) == after(expected)
+    run_at = joined_run_at(waiting, IndexWish(IndexSource.API, force=force), earliest=NOW, now=NOW, asked_at=NOW)
+
+    assert run_at == after(expected)
+
+
+@pytest.mark.parametrize(
+    ("asked", "waiting", "expected"),
+    [
+        pytest.param(-2, 3, 5, id="moves back"),
+        pytest.param(-58, 1, 2, id="within a minute"),
+        pytest.param(-70, -5, -5, id="not past a minute"),
+        pytest.param(-2, 700, 700, id="not before the window ends"),
+    ],
+)
+def test_wish_for_quiet_moves_the_index_back_for_a_minute_at_most(
+    asked: float, waiting: float, expected: float
+) -> None:
+    wish = IndexWish(IndexSource.HOOK, quiet=timedelta(seconds=5))
+    run_at = joined_run_at(waiting_until(after(waiting)), wish, earliest=after(900), now=NOW, asked_at=after(asked))
+
+    assert run_at == after(expected)
