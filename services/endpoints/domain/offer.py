@@ -19,6 +19,7 @@ from services.endpoints.domain.versions import is_version
 
 MAX_SLUG_CHARACTERS: Final = 200
 MAX_SOURCE_KEY_CHARACTERS: Final = 500
+MAX_OPTION_BYTES: Final = 2_000
 MAX_EVENT_NAMES: Final = 100
 MIN_INTERVAL_SECONDS: Final = 20
 MAX_INTERVAL_SECONDS: Final = 2_592_000
@@ -74,6 +75,25 @@ def _check_filter(value: dict[str, object]) -> dict[str, object]:
         path, description = problem
         raise PydanticCustomError("refused", "{description}", {"description": description, "path": path})
     return value
+
+
+def _check_option_sizes(options: dict[str, list[str]]) -> dict[str, list[str]]:
+    for name, values in options.items():
+        _check_option_size(name, values, path=(name,))
+    return options
+
+
+def _check_event_sizes(events: list[str]) -> list[str]:
+    _check_option_size("event", events, path=())
+    return events
+
+
+def _check_option_size(name: str, values: list[str], *, path: tuple[str, ...]) -> None:
+    """Keep an option's name and value short enough for the index that holds them together."""
+    for place, value in enumerate(values):
+        if len(name.encode()) + len(value.encode()) > MAX_OPTION_BYTES:
+            description = f"must have at most {MAX_OPTION_BYTES} bytes together with the option's name"
+            raise PydanticCustomError("refused", "{description}", {"description": description, "path": (*path, place)})
 
 
 def _as_list(value: object) -> object:
@@ -281,8 +301,8 @@ class SourceOffer(_Wire):
     integration: Integration
     key: SourceKey
     params: object = None
-    events: list[OptionValue] | None = None
-    options: dict[Slug, list[OptionValue]] | None = None
+    events: Annotated[list[OptionValue], AfterValidator(_check_event_sizes)] | None = None
+    options: Annotated[dict[Slug, list[OptionValue]], AfterValidator(_check_option_sizes)] | None = None
     register_source_job: JobReference | None = None
 
 

@@ -245,6 +245,21 @@ def test_of_equal_keys_the_first_counts() -> None:
     assert reading.items[1].reason == 'Job "a": id is listed more than once'
 
 
+def test_an_event_of_an_older_source_is_as_long_as_its_option_may_be() -> None:
+    reason = refusal(sources=[source(events=["ok", "\U0001f600" * 499, "\U0001f600" * 500])])
+    assert reason == (
+        'Source "acme.room-http": events[2] must have at most 2000 bytes together with the option\'s name'
+    )
+
+
+@pytest.mark.parametrize(("characters", "disposition"), [(300, Disposition.ACCEPTED), (301, Disposition.REFUSED)])
+def test_an_option_is_as_long_as_its_stored_key_may_be(characters: int, disposition: Disposition) -> None:
+    item = read_one(sources=[source(options={"\U0001f600" * 200: ["ok", "\U0001f600" * characters]})])
+    assert item.disposition is disposition
+    too_long = "[1] must have at most 2000 bytes together with the option's name"
+    assert (item.reason is not None and item.reason.endswith(too_long)) is (disposition is Disposition.REFUSED)
+
+
 def test_a_disabled_job_needs_nothing_but_its_id() -> None:
     assert read_one(jobs=[{"id": "a", "enabled": False}]).disposition is Disposition.DISABLED
 
