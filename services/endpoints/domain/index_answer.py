@@ -86,11 +86,16 @@ class IndexReading:
 
     @property
     def offered(self) -> list[tuple[ItemKind, str]]:
-        """Return what the endpoint still offers: a refused item is offered, so what is stored of it stays as it was."""
+        """Return what the endpoint still offers: a refused item is offered, so what is stored of it stays as it was.
+
+        The refused twin of an item that is switched off changes nothing: of equal keys the first counts.
+        """
+        switched_off = {(item.kind, item.key) for item in self.items if item.disposition is Disposition.DISABLED}
         return [
             (item.kind, item.key)
             for item in self.items
-            if item.disposition is Disposition.ACCEPTED or (item.disposition is Disposition.REFUSED and item.is_keyed)
+            if item.disposition is Disposition.ACCEPTED
+            or (item.disposition is Disposition.REFUSED and item.is_keyed and (item.kind, item.key) not in switched_off)
         ]
 
 

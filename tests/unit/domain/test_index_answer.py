@@ -252,6 +252,11 @@ def test_an_event_of_an_older_source_is_as_long_as_its_option_may_be() -> None:
     )
 
 
+def test_the_refused_twin_of_a_disabled_job_is_not_offered() -> None:
+    reading = read_index_answer(answer(jobs=[job("a", enabled=False), job("a"), job("b", "x"), job("b")]))
+    assert set(reading.offered) == {(ItemKind.JOB, "b")}
+
+
 @pytest.mark.parametrize(("characters", "disposition"), [(300, Disposition.ACCEPTED), (301, Disposition.REFUSED)])
 def test_an_option_is_as_long_as_its_stored_key_may_be(characters: int, disposition: Disposition) -> None:
     item = read_one(sources=[source(options={"\U0001f600" * 200: ["ok", "\U0001f600" * characters]})])
