@@ -80,7 +80,7 @@ WHERE endpoint_index_items.index_id = found.index_id
 SELECT id FROM endpoint_indexes WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE
 
 -- name: settle
--- Recomputes indexes from their items: still registering while one is PENDING, else final.
+-- Recomputes indexes from their items: still registering while one is PENDING, else final; what is absent is no good.
 UPDATE endpoint_indexes SET
     state = CASE
         WHEN counted.pending > 0 THEN 'REGISTERING'
@@ -100,7 +100,10 @@ FROM (
         wanted.id,
         count(*) FILTER (WHERE item.state = 'PENDING') AS pending,
         count(*) FILTER (WHERE item.state IN ('REFUSED', 'FAILED')) AS bad,
-        count(*) FILTER (WHERE item.state IN ('REGISTERED', 'CHANGED', 'UNCHANGED', 'SUPERSEDED', 'DISABLED')) AS good
+        count(*) FILTER (
+            WHERE item.state IN ('REGISTERED', 'CHANGED', 'UNCHANGED', 'SUPERSEDED')
+                OR (item.state = 'DISABLED' AND item.reason IS DISTINCT FROM 'The endpoint no longer offers it.')
+        ) AS good
     FROM unnest($1::uuid[]) AS wanted (id)
     LEFT JOIN endpoint_index_items AS item ON item.index_id = wanted.id
     GROUP BY wanted.id
