@@ -177,14 +177,7 @@ def _catalog_cases(tenant: Tenant, fixture: Fixture) -> Mapping[str, Case]:
     environment = tenant.environment_id
     service = tenant.service
     return {
-        "ListJobs": Case(
-            _same(
-                contract.ListJobsRequest(
-                    environment_id=environment, endpoint_id=fixture.endpoint_id, page_size=PAGE_SIZE
-                )
-            ),
-            service,
-        ),
+        "ListJobs": Case(_same(contract.ListJobsRequest(environment_id=environment, page_size=PAGE_SIZE)), service),
         "GetJob": Case(_same(contract.GetJobRequest(environment_id=environment, slug=fixture.job_slug)), service),
         "ListSources": Case(
             _same(contract.ListSourcesRequest(environment_id=environment, page_size=PAGE_SIZE)), service

@@ -138,6 +138,13 @@ class Tenant:
                 return response.index
         raise RuntimeError("The watch ended before the index did.")
 
+    async def sizes(self) -> str:
+        """Return how much has come together, in words."""
+        jobs = await self.bench.database.fetchval("SELECT count(*) FROM jobs")
+        endpoints = await self.bench.database.fetchval("SELECT count(*) FROM endpoints")
+        queue_jobs = await self.bench.database.fetchval("SELECT count(*) FROM queue_jobs")
+        return f"{endpoints:,} endpoints, {jobs:,} jobs and {queue_jobs:,} queue jobs"
+
     async def idle(self) -> None:
         """Wait until the ledger holds no unfinished work.
 
