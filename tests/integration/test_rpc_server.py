@@ -173,6 +173,8 @@ async def test_a_watch_begins_with_the_present_and_resumes_after_what_was_seen(s
 
     first = watch()
     now = (await anext(aiter(first))).index
+    assert requested.index.source_data_json == '{"a": 1}'
+    requested.index.ClearField("source_data_json")
     assert now == requested.index
     first.cancel()
     resumed = watch(now.revision)
