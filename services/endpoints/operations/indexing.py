@@ -119,7 +119,7 @@ class IndexingOperations:
     async def deployed(self, environment_id: UUID, slug: str, hook_identifier: str, body: bytes) -> None:
         """Take a deployment hook: an index follows a few seconds later, by which time the new version answers.
 
-        A body that is no JSON is kept as null.
+        A body that is no JSON is kept as null. A suspended endpoint is left alone: only force indexes it.
 
         Raises:
             NotFoundError: no endpoint has this slug and this hook identifier.
@@ -133,6 +133,8 @@ class IndexingOperations:
             is_right = hmac.compare_digest(expected.encode(), hook_identifier.encode())
             if endpoint is None or not is_right:
                 raise NotFoundError("indexing hook", slug)
+            if endpoint.state is EndpointState.SUSPENDED:
+                return
             wish = IndexWish(IndexSource.HOOK, reason, source_data_json, quiet=self._hook_delay)
             environment_type = await self._environment_type(tx, environment_id)
             await self._index_requests.request(tx, endpoint, environment_type, wish)
