@@ -246,7 +246,7 @@ def test_of_equal_keys_the_first_counts() -> None:
 
 
 def test_an_event_of_an_older_source_is_as_long_as_its_option_may_be() -> None:
-    reason = refusal(sources=[source(events=["ok", "\U0001f600" * 499, "\U0001f600" * 500])])
+    reason = refusal(sources=[source(events=["ok", "\U0001f600" * 498, "\U0001f600" * 499])])
     assert reason == (
         'Source "acme.room-http": events[2] must have at most 2000 bytes together with the option\'s name'
     )
