@@ -17,6 +17,7 @@ from services.endpoints.delivery.client import AiohttpEndpointClient
 from services.endpoints.delivery.guard import EgressGuard
 from services.endpoints.domain.catalog import (
     INDEX_ENDPOINT,
+    KINDS,
     PRUNE,
     REGISTER_DYNAMIC_SCHEDULE,
     REGISTER_DYNAMIC_TRIGGER,
@@ -277,7 +278,9 @@ async def _listen(
     async def render() -> bytes:
         with suppress(KongflowError):
             async with store.reading(Pool.RELAY) as tx:
-                metrics.show_queues(await tx.ledger.stats(environment_id=None, organization_id=None, known_kinds=()))
+                metrics.show_queues(
+                    await tx.ledger.stats(environment_id=None, organization_id=None, known_kinds=sorted(KINDS))
+                )
         return metrics.render()
 
     http = HttpServer(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from services.endpoints.http.server import HttpServer, hooks_and_health
 from tests.support.stage import nothing_stored
@@ -46,3 +47,38 @@ async def test_hook_of_a_suspended_endpoint_is_answered_and_asks_for_nothing(
         assert response.status == 200
 
     assert await connection.fetchval("SELECT count(*) FROM endpoint_indexes") == 1
+
+
+async def test_every_hook_that_is_not_there_is_refused_in_the_same_words(
+    stage: Stage, connection: asyncpg.Connection[asyncpg.Record], http: aiohttp.ClientSession
+) -> None:
+    stored = await stage.store_endpoint()
+    environment, right = stored.environment_id, stored.indexing_hook_identifier
+    hooks = {
+        "absent slug": f"{environment}/absent/index/{right}",
+        "NUL in the slug": f"{environment}/app%00/index/{right}",
+        "wrong identifier": f"{environment}/app/index/0000000000",
+        "NUL in the identifier": f"{environment}/app/index/000000000%00",
+        "no letters of the alphabet": f"{environment}/app/index/%E2%82%AC",
+        "other environment": f"{stage.ours.production.id}/app/index/{right}",
+        "UUID without dashes": f"{environment.replace('-', '')}/app/index/{right}",
+    }
+    answers = {}
+    async with nothing_stored(connection):
+        for name, hook in hooks.items():
+            async with http.post(URL(f"/api/v1/endpoints/{hook}", encoded=True), json={}) as response:
+                answers[name] = (response.status, await response.text())
+
+    assert answers == dict.fromkeys(hooks, (404, '{"error": "There is no such indexing hook."}'))
+
+
+@pytest.mark.parametrize(("identifier", "expected"), [("right", 413), ("0000000000", 404)])
+async def test_body_that_is_too_large_is_refused_as_json_to_those_only_who_know_the_hook(
+    stage: Stage, http: aiohttp.ClientSession, identifier: str, expected: int
+) -> None:
+    stored = await stage.store_endpoint()
+    known = stored.indexing_hook_identifier if identifier == "right" else identifier
+    hook = f"/api/v1/endpoints/{stored.environment_id}/app/index/{known}"
+    async with http.post(hook, data=b" " * (512 * 1024 + 1)) as response:
+        assert (response.status, response.content_type) == (expected, "application/json")
+        assert list(await response.json()) == ["error"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final, Protocol
 from uuid import UUID
 
@@ -9,6 +10,7 @@ import structlog
 from aiohttp import web
 
 from services.endpoints.domain.errors import KongflowError, NotFoundError
+from services.endpoints.domain.identifiers import is_hook_identifier, is_slug
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 _MAX_HOOK_BYTES: Final = 512 * 1024
 _HOOK: Final = "/api/v1/endpoints/{environment_id}/{slug}/index/{hook}"
 _NOT_FOUND: Final = "There is no such indexing hook."
+_TOO_LARGE: Final = "The body is larger than 512 KiB."
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 
 _log = structlog.get_logger(__name__)
 
@@ -23,8 +27,10 @@ _log = structlog.get_logger(__name__)
 class Deployed(Protocol):
     """What a deployment hook asks for."""
 
-    async def __call__(self, environment_id: UUID, slug: str, hook_identifier: str, body: bytes) -> None:
-        """Ask for an index, or raise NotFoundError."""
+    async def __call__(
+        self, environment_id: UUID, slug: str, hook_identifier: str, read_body: Callable[[], Awaitable[bytes]]
+    ) -> None:
+        """Ask for an index, or raise NotFoundError before the body is read."""
         ...
 
 
@@ -42,15 +48,19 @@ def hooks_and_health(*, deployed: Deployed, not_ready: Callable[[], Awaitable[st
         return web.json_response({"status": reason or "ok"}, status=503 if reason else 200)
 
     async def hook(request: web.Request) -> web.Response:
-        try:
-            environment_id = UUID(request.match_info["environment_id"])
-        except ValueError:
+        named, slug, identifier = (request.match_info[part] for part in ("environment_id", "slug", "hook"))
+        if not (_UUID.fullmatch(named) and is_slug(slug) and is_hook_identifier(identifier)):
             return _error(404, _NOT_FOUND)
-        body = await request.read() if request.method == "POST" else b""
+
+        async def read_body() -> bytes:
+            return await request.read() if request.method == "POST" else b""
+
         try:
-            await deployed(environment_id, request.match_info["slug"], request.match_info["hook"], body)
+            await deployed(UUID(named), slug, identifier, read_body)
         except NotFoundError:
             return _error(404, _NOT_FOUND)
+        except web.HTTPRequestEntityTooLarge:
+            return _error(413, _TOO_LARGE)
         except KongflowError as error:
             _log.warning("hook_refused", reason=error.reason.value)
             return _error(503, error.message)

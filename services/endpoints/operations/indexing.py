@@ -20,9 +20,10 @@ from services.endpoints.operations.endpoints import owned_endpoint
 from services.endpoints.operations.index_requests import IndexRequested, IndexWish
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from datetime import datetime
 
+    from services.endpoints.domain.endpoint import Endpoint
     from services.endpoints.domain.endpoint_index import EndpointIndex, EndpointIndexItem, ItemKind, ItemState
     from services.endpoints.domain.page import Page, PageRequest
     from services.endpoints.domain.ports.publisher import WakeUps
@@ -116,23 +117,24 @@ class IndexingOperations:
 
         return await self._store.transact(work)
 
-    async def deployed(self, environment_id: UUID, slug: str, hook_identifier: str, body: bytes) -> None:
+    async def deployed(
+        self, environment_id: UUID, slug: str, hook_identifier: str, read_body: Callable[[], Awaitable[bytes]]
+    ) -> None:
         """Take a deployment hook: an index follows a few seconds later, by which time the new version answers.
 
-        A body that is no JSON is kept as null. A suspended endpoint is left alone: only force indexes it.
+        The body is read once the identifier is known to be right; one that is no JSON is kept as null. A suspended
+        endpoint is left alone: only force indexes it.
 
         Raises:
             NotFoundError: no endpoint has this slug and this hook identifier.
         """
-        source_data_json, reason = _read_hook(body)
+        async with self._store.reading() as tx:
+            await _hooked(tx, environment_id, slug, hook_identifier)
+        source_data_json, reason = _read_hook(await read_body())
 
         async def work(tx: Transaction) -> None:
             await self._index_requests.serialize(tx, environment_id, slug)
-            endpoint = await tx.endpoints.get_by_slug(environment_id, slug)
-            expected = endpoint.indexing_hook_identifier if endpoint else "\0"
-            is_right = hmac.compare_digest(expected.encode(), hook_identifier.encode())
-            if endpoint is None or not is_right:
-                raise NotFoundError("indexing hook", slug)
+            endpoint = await _hooked(tx, environment_id, slug, hook_identifier)
             if endpoint.state is EndpointState.SUSPENDED:
                 return
             wish = IndexWish(IndexSource.HOOK, reason, source_data_json, quiet=self._hook_delay)
@@ -236,6 +238,15 @@ class IndexingOperations:
         if queue_job is None or index is None:
             raise NotFoundError("index", str(queue_job_id))
         return IndexRequested(index, queue_job_id, deduplicated=False, run_time=queue_job.run_at)
+
+
+async def _hooked(tx: Transaction, environment_id: UUID, slug: str, hook_identifier: str) -> Endpoint:
+    endpoint = await tx.endpoints.get_by_slug(environment_id, slug)
+    expected = endpoint.indexing_hook_identifier if endpoint else "\0"
+    is_right = hmac.compare_digest(expected.encode(), hook_identifier.encode())
+    if endpoint is None or not is_right:
+        raise NotFoundError("indexing hook", slug)
+    return endpoint
 
 
 def _read_hook(body: bytes) -> tuple[str | None, str | None]:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from services.endpoints.domain.queue_job import QueueJobState
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import timedelta
@@ -59,10 +61,10 @@ class Metrics:
         self._rung_again.inc(lanes)
 
     def show_queues(self, queues: Sequence[QueueStats]) -> None:
-        """Set the gauges of all queues."""
+        """Set the gauges of all queues; a state without queue jobs shows 0."""
         for stats in queues:
-            for state, count in stats.counts.items():
-                self._queue_jobs.labels(stats.queue.value, state.value).set(count)
+            for state in QueueJobState:
+                self._queue_jobs.labels(stats.queue.value, state.value).set(stats.counts.get(state, 0))
             self._oldest.labels(stats.queue.value).set(stats.oldest_available_seconds)
             self._unknown_kinds.labels(stats.queue.value).set(stats.unknown_kinds)
 

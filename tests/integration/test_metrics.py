@@ -1,0 +1,52 @@
+"""What `/metrics` shows of the queues."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+from services.endpoints.domain.queue_job import Queue, QueueJobState, QueueStats
+from services.endpoints.telemetry.metrics import Metrics
+from tests.support.fake_endpoint import FakeEndpoint
+from tests.support.pair import running_pair
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def stats_of(counts: Mapping[QueueJobState, int]) -> QueueStats:
+    return QueueStats(queue=Queue.DEFAULT, counts=counts, oldest_available_seconds=0.0, open_lanes=0, unknown_kinds=0)
+
+
+def test_state_that_no_queue_job_is_in_any_more_shows_zero() -> None:
+    metrics = Metrics()
+    metrics.show_queues([stats_of({QueueJobState.AVAILABLE: 7})])
+    metrics.show_queues([stats_of({QueueJobState.COMPLETED: 7})])
+
+    labels = {"queue": Queue.DEFAULT.value}
+    shown = {
+        state.value: metrics.registry.get_sample_value("kongflow_queue_jobs", {**labels, "state": state.value})
+        for state in QueueJobState
+    }
+    assert shown == {state.value: 7 if state is QueueJobState.COMPLETED else 0 for state in QueueJobState}
+
+
+async def test_waiting_queue_jobs_of_known_kinds_are_not_counted_as_unknown(database_url: str, redis_url: str) -> None:
+    async with running_pair(
+        database_url=database_url, redis_url=redis_url, workers=0, metrics_address="127.0.0.1:0"
+    ) as pair:
+        tenant = await pair.new_tenant()
+        async with FakeEndpoint(api_key=tenant.api_key) as endpoint:
+            await pair.client(tenant.api_key).create_endpoint(tenant, endpoint.url)
+        url = f"http://127.0.0.1:{pair.listening.metrics_port}/metrics"
+        async with aiohttp.ClientSession() as http, http.get(url) as response:
+            lines = (await response.text()).splitlines()
+
+    waiting = [
+        line for line in lines if line.startswith('kongflow_queue_jobs{queue="execution"') and line.endswith(" 1.0")
+    ]
+    unknown = [line for line in lines if line.startswith("kongflow_unknown_kinds{")]
+    assert len(waiting) == 1
+    assert unknown
+    assert all(line.endswith(" 0.0") for line in unknown)
