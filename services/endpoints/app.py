@@ -109,8 +109,9 @@ def build_operations(
     client: EndpointClient,
     addresses: AddressCheck,
     observer: LedgerObserver,
+    more_batch_handlers: Mapping[str, BatchHandler] | None = None,
 ) -> Operations:
-    """Wire every use case to these ports."""
+    """Wire every use case to these ports; `more_batch_handlers` carry kinds, by name, that the catalog lacks."""
     ledger_settings = LedgerSettings(
         lease=timedelta(seconds=settings.lease_seconds),
         renew_every=timedelta(seconds=settings.lease_seconds * 0.3),
@@ -133,7 +134,7 @@ def build_operations(
         max_items=settings.max_index_items,
     )
     register_items = RegisterItems(registration=Registration(secret_box=secret_box), index_requests=index_requests)
-    batch_handlers: dict[str, BatchHandler] = {PRUNE.name: Prune(retention=retention)}
+    batch_handlers: dict[str, BatchHandler] = {**(more_batch_handlers or {}), PRUNE.name: Prune(retention=retention)}
     batch_handlers |= {
         kind.name: register_items
         for kind in (REGISTER_JOB, REGISTER_SOURCE, REGISTER_DYNAMIC_TRIGGER, REGISTER_DYNAMIC_SCHEDULE)
@@ -186,11 +187,13 @@ async def run(
     settings: EndpointsSettings,
     stop: asyncio.Event | None = None,
     on_listening: Callable[[Listening], None] | None = None,
+    more_batch_handlers: Mapping[str, BatchHandler] | None = None,
 ) -> None:
     """Serve until `stop` is set, or SIGTERM or SIGINT comes; then refuse new calls and finish what has begun.
 
     PostgreSQL and Redis may be absent at the start: the service listens, says that it is not ready, and keeps trying.
-    `on_listening` is told where, once every address is open.
+    `on_listening` is told where, once every address is open. `more_batch_handlers` carry kinds, by name, that the
+    catalog does not have.
 
     Raises:
         OSError: an address cannot be listened on.
@@ -222,6 +225,7 @@ async def run(
             client=client,
             addresses=guard,
             observer=metrics,
+            more_batch_handlers=more_batch_handlers,
         )
         rpc = RpcServer(
             services=RpcServices(
