@@ -14,6 +14,7 @@ import structlog
 from kongflow.v1 import queue_pb2, worker_service_pb2, worker_service_pb2_grpc
 
 from services.worker.backoff import backoff
+from services.worker.crash_points import crash_point
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -104,11 +105,13 @@ class WorkerClient:
     async def run_queue_jobs(self, queue: str, lanes: Sequence[str]) -> None:
         """Have the server run `lanes` of `queue`, and return when it answered or failed."""
         request = worker_service_pb2.RunQueueJobsRequest(queue=_queue_number(queue), lanes=lanes)
+        crash_point("before_call_back", queue)
         try:
             response = await self._stub.RunQueueJobs(request, timeout=self._timeout_seconds, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
             self._failed(queue, error)
         else:
+            crash_point("after_call_back", queue)
             self._answered()
             self._metrics.calls.labels(queue, _outcome_name(response.outcome)).inc()
 

@@ -14,6 +14,7 @@ from arq.jobs import DeserializationError, deserialize_job_raw
 from arq.worker import Worker, func
 from redis.exceptions import RedisError
 
+from services.worker.crash_points import crash_point
 from services.worker.message import (
     FUNCTION_NAME,
     MAX_MESSAGE_BYTES,
@@ -194,6 +195,7 @@ class PoppingWorker(Worker):
         """
         if not job_ids:
             return []
+        crash_point("after_pop", self._queue)
         pool: Any = self.pool
         async with pool.pipeline(transaction=False) as pipeline:
             for job_id in job_ids:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import structlog
 
+from services.endpoints.crash_points import crash_point
 from services.endpoints.domain.catalog import CALLING_QUEUES
 from services.endpoints.domain.errors import KongflowError
 from services.endpoints.domain.identifiers import NIL_UUID
@@ -95,6 +96,7 @@ class Relay:
             last = max(lane.environment_id for lane in lanes)
             self._next_environment[queue] = UUID(int=min(last.int + 1, 2**128 - 1)) if len(lanes) == limit else NIL_UUID
             batches = messages_of(queue, lanes, self._settings)
+            crash_point("after_ring_before_publish")
             await self._publisher.publish(queue.value, batches)
             if len(lanes) < _FEW:
                 return

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from services.endpoints.crash_points import crash_point
 from services.endpoints.domain.errors import KongflowError
 from services.endpoints.domain.ports.publisher import QueueUnavailableError
 from services.endpoints.domain.ports.store import Pool
@@ -60,6 +61,7 @@ class Rescue:
         for queue in Queue:
             messages = messages_of(queue, [lane for lane in rung if lane.queue is queue], self._settings)
             if messages:
+                crash_point("after_rescue_before_publish")
                 await self._publisher.publish(queue.value, messages[: room[queue.value]])
         if rung:
             _log.warning("lanes_rung_again", lanes=len(rung))

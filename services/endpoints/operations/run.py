@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
+from services.endpoints.crash_points import crash_point
 from services.endpoints.domain.attempt import AttemptFailedError, RetryPolicy, unknown_kind
 from services.endpoints.domain.catalog import CALLING_QUEUES
 from services.endpoints.domain.errors import ConflictError, DatabaseUnavailableError, KongflowError
@@ -189,6 +190,7 @@ class QueueJobRunner:
         failures: list[Failure] = []
         batches: dict[BatchHandler, list[QueueJob]] = {}
         for queue_job in queue_jobs:
+            crash_point("before_effect", queue_job.kind)
             handler = self._batch_handlers.get(queue_job.kind)
             if handler is None:
                 failures.append(unknown_kind(queue_job))
@@ -350,10 +352,12 @@ class QueueJobRunner:
 
     async def _carry_out(self, call: _Call) -> RunResult:
         handler = self._calling_handlers[call.queue_job.kind]
+        crash_point("after_begin_before_call")
         try:
             answer = await handler.call(call.begun)
         except Exception as error:  # noqa: BLE001 - stored as the attempt's failure
             return await self._end_call(call, self._failure(call.queue_job, error))
+        crash_point("after_endpoint_answered")
         try:
             return await self._store.transact(lambda tx: self._finish_call(tx, call, answer), Pool.CALL_BACKS)
         except (ConflictError, DatabaseUnavailableError, _FencedError):

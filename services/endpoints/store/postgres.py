@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 import asyncpg
 
+from services.endpoints.crash_points import crash_point
 from services.endpoints.domain.errors import ConflictError, DatabaseUnavailableError
 from services.endpoints.domain.ports.store import Pool
 from services.endpoints.store.catalog import PostgresCatalog
@@ -181,6 +182,8 @@ class PostgresStore:
         """Begin a transaction."""
         async with self.reading(pool) as transaction, _begun(transaction.connection):
             yield transaction
+            crash_point("before_commit", pool.value)
+        crash_point("after_commit", pool.value)
         if transaction.has_changed_ledger:
             self._on_ledger_change()
 
