@@ -197,6 +197,9 @@ class EndpointServiceServicer:
         """Streams an index whenever it changes, until it is final. Needs the scope `read`.
 
         Changes that follow each other quickly may arrive as one; the last message is always the final state.
+
+        RESOURCE_EXHAUSTED with reason QUOTA_EXCEEDED: the tenant has 100 watches open at this server, of this method and
+        WatchQueueStats together.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

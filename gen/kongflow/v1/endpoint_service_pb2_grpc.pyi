@@ -77,6 +77,9 @@ class EndpointServiceStub:
     """Streams an index whenever it changes, until it is final. Needs the scope `read`.
 
     Changes that follow each other quickly may arrive as one; the last message is always the final state.
+
+    RESOURCE_EXHAUSTED with reason QUOTA_EXCEEDED: the tenant has 100 watches open at this server, of this method and
+    WatchQueueStats together.
     """
 
 @_typing.type_check_only
@@ -128,6 +131,9 @@ class EndpointServiceAsyncStub(EndpointServiceStub):
     """Streams an index whenever it changes, until it is final. Needs the scope `read`.
 
     Changes that follow each other quickly may arrive as one; the last message is always the final state.
+
+    RESOURCE_EXHAUSTED with reason QUOTA_EXCEEDED: the tenant has 100 watches open at this server, of this method and
+    WatchQueueStats together.
     """
 
 class EndpointServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -248,6 +254,9 @@ class EndpointServiceServicer(metaclass=_abc_1.ABCMeta):
         """Streams an index whenever it changes, until it is final. Needs the scope `read`.
 
         Changes that follow each other quickly may arrive as one; the last message is always the final state.
+
+        RESOURCE_EXHAUSTED with reason QUOTA_EXCEEDED: the tenant has 100 watches open at this server, of this method and
+        WatchQueueStats together.
         """
 
 def add_EndpointServiceServicer_to_server(servicer: EndpointServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -102,7 +102,7 @@ class QueueJob(_message.Message):
     state: Global___QueueJobState.ValueType
     """How far it is."""
     attempt: _builtins.int
-    """Attempts begun so far, from 0; never above `max_attempts`."""
+    """Attempts begun so far, from 0; never above `max_attempts`. An operator's retry of a final queue job begins at 0 again."""
     max_attempts: _builtins.int
     """Attempts allowed, at least 1."""
     rescues: _builtins.int
@@ -113,7 +113,7 @@ class QueueJob(_message.Message):
 
     @_builtins.property
     def errors(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueueJobError]:
-        """Why its attempts failed, oldest first."""
+        """Why its attempts failed, oldest first; those from before an operator's retry are kept."""
 
     @_builtins.property
     def cancel_request_time(self) -> _timestamp_pb2.Timestamp:

@@ -22,12 +22,14 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from kongflow.v1 import queue_pb2 as kongflow_dot_v1_dot_queue__pb2
 from kongflow.v1 import queue_job_pb2 as kongflow_dot_v1_dot_queue__job__pb2
+from kongflow.v1 import queue_pause_pb2 as kongflow_dot_v1_dot_queue__pause__pb2
 from kongflow.v1 import queue_stats_pb2 as kongflow_dot_v1_dot_queue__stats__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fkongflow/v1/queue_service.proto\x12\x0bkongflow.v1\x1a\x17kongflow/v1/queue.proto\x1a\x1bkongflow/v1/queue_job.proto\x1a\x1dkongflow/v1/queue_stats.proto\"\xbf\x01\n\x14ListQueueJobsRequest\x12\x16\n\x0e\x65nvironment_id\x18\x01 \x01(\t\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x1a.kongflow.v1.QueueJobState\x12!\n\x05queue\x18\x03 \x01(\x0e\x32\x12.kongflow.v1.Queue\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\x0c\n\x04lane\x18\x05 \x01(\t\x12\x11\n\tpage_size\x18\x06 \x01(\x05\x12\x12\n\npage_token\x18\x07 \x01(\t\"[\n\x15ListQueueJobsResponse\x12)\n\nqueue_jobs\x18\x01 \x03(\x0b\x32\x15.kongflow.v1.QueueJob\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"*\n\x12GetQueueJobRequest\x12\x14\n\x0cqueue_job_id\x18\x01 \x01(\t\"?\n\x13GetQueueJobResponse\x12(\n\tqueue_job\x18\x01 \x01(\x0b\x32\x15.kongflow.v1.QueueJob\".\n\x14GetQueueStatsRequest\x12\x16\n\x0e\x65nvironment_id\x18\x01 \x01(\t\"@\n\x15GetQueueStatsResponse\x12\'\n\x06queues\x18\x01 \x03(\x0b\x32\x17.kongflow.v1.QueueStats2\x9f\x02\n\x0cQueueService\x12[\n\rListQueueJobs\x12!.kongflow.v1.ListQueueJobsRequest\x1a\".kongflow.v1.ListQueueJobsResponse\"\x03\x90\x02\x01\x12U\n\x0bGetQueueJob\x12\x1f.kongflow.v1.GetQueueJobRequest\x1a .kongflow.v1.GetQueueJobResponse\"\x03\x90\x02\x01\x12[\n\rGetQueueStats\x12!.kongflow.v1.GetQueueStatsRequest\x1a\".kongflow.v1.GetQueueStatsResponse\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fkongflow/v1/queue_service.proto\x12\x0bkongflow.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17kongflow/v1/queue.proto\x1a\x1bkongflow/v1/queue_job.proto\x1a\x1dkongflow/v1/queue_pause.proto\x1a\x1dkongflow/v1/queue_stats.proto\"\xa5\x02\n\x14ListQueueJobsRequest\x12\x16\n\x0e\x65nvironment_id\x18\x01 \x01(\t\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x1a.kongflow.v1.QueueJobState\x12!\n\x05queue\x18\x03 \x01(\x0e\x32\x12.kongflow.v1.Queue\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\x0c\n\x04lane\x18\x05 \x01(\t\x12\x11\n\tpage_size\x18\x06 \x01(\x05\x12\x12\n\npage_token\x18\x07 \x01(\t\x12\x30\n\x0c\x63reated_from\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"[\n\x15ListQueueJobsResponse\x12)\n\nqueue_jobs\x18\x01 \x03(\x0b\x32\x15.kongflow.v1.QueueJob\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"*\n\x12GetQueueJobRequest\x12\x14\n\x0cqueue_job_id\x18\x01 \x01(\t\"?\n\x13GetQueueJobResponse\x12(\n\tqueue_job\x18\x01 \x01(\x0b\x32\x15.kongflow.v1.QueueJob\"B\n\x14RetryQueueJobRequest\x12\x14\n\x0cqueue_job_id\x18\x01 \x01(\t\x12\x14\n\x0c\x61llow_repeat\x18\x02 \x01(\x08\"Y\n\x15RetryQueueJobResponse\x12(\n\tqueue_job\x18\x01 \x01(\x0b\x32\x15.kongflow.v1.QueueJob\x12\x16\n\x0erepeats_effect\x18\x02 \x01(\x08\"\xbf\x02\n\x15RetryQueueJobsRequest\x12\x16\n\x0e\x65nvironment_id\x18\x01 \x01(\t\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x1a.kongflow.v1.QueueJobState\x12!\n\x05queue\x18\x03 \x01(\x0e\x32\x12.kongflow.v1.Queue\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\x0c\n\x04lane\x18\x05 \x01(\t\x12\x30\n\x0c\x63reated_from\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tmax_count\x18\x08 \x01(\x05\x12\x14\n\x0c\x61llow_repeat\x18\t \x01(\x08\x12\x15\n\rvalidate_only\x18\n \x01(\x08\"\x9c\x01\n\x16RetryQueueJobsResponse\x12\x15\n\rmatched_count\x18\x01 \x01(\x05\x12\x15\n\rretried_count\x18\x02 \x01(\x05\x12\x15\n\rrefused_count\x18\x03 \x01(\x05\x12+\n\x08refusals\x18\x04 \x03(\x0b\x32\x19.kongflow.v1.RetryRefusal\x12\x10\n\x08has_more\x18\x05 \x01(\x08\"E\n\x0cRetryRefusal\x12\x14\n\x0cqueue_job_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"-\n\x15\x43\x61ncelQueueJobRequest\x12\x14\n\x0cqueue_job_id\x18\x01 \x01(\t\"V\n\x16\x43\x61ncelQueueJobResponse\x12(\n\tqueue_job\x18\x01 \x01(\x0b\x32\x15.kongflow.v1.QueueJob\x12\x12\n\nis_pending\x18\x02 \x01(\x08\"D\n\x11PauseQueueRequest\x12!\n\x05queue\x18\x01 \x01(\x0e\x32\x12.kongflow.v1.Queue\x12\x0c\n\x04lane\x18\x02 \x01(\t\"<\n\x12PauseQueueResponse\x12&\n\x05pause\x18\x01 \x01(\x0b\x32\x17.kongflow.v1.QueuePause\"E\n\x12ResumeQueueRequest\x12!\n\x05queue\x18\x01 \x01(\x0e\x32\x12.kongflow.v1.Queue\x12\x0c\n\x04lane\x18\x02 \x01(\t\")\n\x13ResumeQueueResponse\x12\x12\n\nwas_paused\x18\x01 \x01(\x08\".\n\x14GetQueueStatsRequest\x12\x16\n\x0e\x65nvironment_id\x18\x01 \x01(\t\"@\n\x15GetQueueStatsResponse\x12\'\n\x06queues\x18\x01 \x03(\x0b\x32\x17.kongflow.v1.QueueStats\"0\n\x16WatchQueueStatsRequest\x12\x16\n\x0e\x65nvironment_id\x18\x01 \x01(\t\"B\n\x17WatchQueueStatsResponse\x12\'\n\x06queues\x18\x01 \x03(\x0b\x32\x17.kongflow.v1.QueueStats2\xcc\x06\n\x0cQueueService\x12[\n\rListQueueJobs\x12!.kongflow.v1.ListQueueJobsRequest\x1a\".kongflow.v1.ListQueueJobsResponse\"\x03\x90\x02\x01\x12U\n\x0bGetQueueJob\x12\x1f.kongflow.v1.GetQueueJobRequest\x1a .kongflow.v1.GetQueueJobResponse\"\x03\x90\x02\x01\x12[\n\rRetryQueueJob\x12!.kongflow.v1.RetryQueueJobRequest\x1a\".kongflow.v1.RetryQueueJobResponse\"\x03\x90\x02\x00\x12^\n\x0eRetryQueueJobs\x12\".kongflow.v1.RetryQueueJobsRequest\x1a#.kongflow.v1.RetryQueueJobsResponse\"\x03\x90\x02\x00\x12^\n\x0e\x43\x61ncelQueueJob\x12\".kongflow.v1.CancelQueueJobRequest\x1a#.kongflow.v1.CancelQueueJobResponse\"\x03\x90\x02\x02\x12R\n\nPauseQueue\x12\x1e.kongflow.v1.PauseQueueRequest\x1a\x1f.kongflow.v1.PauseQueueResponse\"\x03\x90\x02\x02\x12U\n\x0bResumeQueue\x12\x1f.kongflow.v1.ResumeQueueRequest\x1a .kongflow.v1.ResumeQueueResponse\"\x03\x90\x02\x02\x12[\n\rGetQueueStats\x12!.kongflow.v1.GetQueueStatsRequest\x1a\".kongflow.v1.GetQueueStatsResponse\"\x03\x90\x02\x01\x12\x63\n\x0fWatchQueueStats\x12#.kongflow.v1.WatchQueueStatsRequest\x1a$.kongflow.v1.WatchQueueStatsResponse\"\x03\x90\x02\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,20 +40,58 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_QUEUESERVICE'].methods_by_name['ListQueueJobs']._serialized_options = b'\220\002\001'
   _globals['_QUEUESERVICE'].methods_by_name['GetQueueJob']._loaded_options = None
   _globals['_QUEUESERVICE'].methods_by_name['GetQueueJob']._serialized_options = b'\220\002\001'
+  _globals['_QUEUESERVICE'].methods_by_name['RetryQueueJob']._loaded_options = None
+  _globals['_QUEUESERVICE'].methods_by_name['RetryQueueJob']._serialized_options = b'\220\002\000'
+  _globals['_QUEUESERVICE'].methods_by_name['RetryQueueJobs']._loaded_options = None
+  _globals['_QUEUESERVICE'].methods_by_name['RetryQueueJobs']._serialized_options = b'\220\002\000'
+  _globals['_QUEUESERVICE'].methods_by_name['CancelQueueJob']._loaded_options = None
+  _globals['_QUEUESERVICE'].methods_by_name['CancelQueueJob']._serialized_options = b'\220\002\002'
+  _globals['_QUEUESERVICE'].methods_by_name['PauseQueue']._loaded_options = None
+  _globals['_QUEUESERVICE'].methods_by_name['PauseQueue']._serialized_options = b'\220\002\002'
+  _globals['_QUEUESERVICE'].methods_by_name['ResumeQueue']._loaded_options = None
+  _globals['_QUEUESERVICE'].methods_by_name['ResumeQueue']._serialized_options = b'\220\002\002'
   _globals['_QUEUESERVICE'].methods_by_name['GetQueueStats']._loaded_options = None
   _globals['_QUEUESERVICE'].methods_by_name['GetQueueStats']._serialized_options = b'\220\002\001'
-  _globals['_LISTQUEUEJOBSREQUEST']._serialized_start=134
-  _globals['_LISTQUEUEJOBSREQUEST']._serialized_end=325
-  _globals['_LISTQUEUEJOBSRESPONSE']._serialized_start=327
-  _globals['_LISTQUEUEJOBSRESPONSE']._serialized_end=418
-  _globals['_GETQUEUEJOBREQUEST']._serialized_start=420
-  _globals['_GETQUEUEJOBREQUEST']._serialized_end=462
-  _globals['_GETQUEUEJOBRESPONSE']._serialized_start=464
-  _globals['_GETQUEUEJOBRESPONSE']._serialized_end=527
-  _globals['_GETQUEUESTATSREQUEST']._serialized_start=529
-  _globals['_GETQUEUESTATSREQUEST']._serialized_end=575
-  _globals['_GETQUEUESTATSRESPONSE']._serialized_start=577
-  _globals['_GETQUEUESTATSRESPONSE']._serialized_end=641
-  _globals['_QUEUESERVICE']._serialized_start=644
-  _globals['_QUEUESERVICE']._serialized_end=931
+  _globals['_QUEUESERVICE'].methods_by_name['WatchQueueStats']._loaded_options = None
+  _globals['_QUEUESERVICE'].methods_by_name['WatchQueueStats']._serialized_options = b'\220\002\001'
+  _globals['_LISTQUEUEJOBSREQUEST']._serialized_start=198
+  _globals['_LISTQUEUEJOBSREQUEST']._serialized_end=491
+  _globals['_LISTQUEUEJOBSRESPONSE']._serialized_start=493
+  _globals['_LISTQUEUEJOBSRESPONSE']._serialized_end=584
+  _globals['_GETQUEUEJOBREQUEST']._serialized_start=586
+  _globals['_GETQUEUEJOBREQUEST']._serialized_end=628
+  _globals['_GETQUEUEJOBRESPONSE']._serialized_start=630
+  _globals['_GETQUEUEJOBRESPONSE']._serialized_end=693
+  _globals['_RETRYQUEUEJOBREQUEST']._serialized_start=695
+  _globals['_RETRYQUEUEJOBREQUEST']._serialized_end=761
+  _globals['_RETRYQUEUEJOBRESPONSE']._serialized_start=763
+  _globals['_RETRYQUEUEJOBRESPONSE']._serialized_end=852
+  _globals['_RETRYQUEUEJOBSREQUEST']._serialized_start=855
+  _globals['_RETRYQUEUEJOBSREQUEST']._serialized_end=1174
+  _globals['_RETRYQUEUEJOBSRESPONSE']._serialized_start=1177
+  _globals['_RETRYQUEUEJOBSRESPONSE']._serialized_end=1333
+  _globals['_RETRYREFUSAL']._serialized_start=1335
+  _globals['_RETRYREFUSAL']._serialized_end=1404
+  _globals['_CANCELQUEUEJOBREQUEST']._serialized_start=1406
+  _globals['_CANCELQUEUEJOBREQUEST']._serialized_end=1451
+  _globals['_CANCELQUEUEJOBRESPONSE']._serialized_start=1453
+  _globals['_CANCELQUEUEJOBRESPONSE']._serialized_end=1539
+  _globals['_PAUSEQUEUEREQUEST']._serialized_start=1541
+  _globals['_PAUSEQUEUEREQUEST']._serialized_end=1609
+  _globals['_PAUSEQUEUERESPONSE']._serialized_start=1611
+  _globals['_PAUSEQUEUERESPONSE']._serialized_end=1671
+  _globals['_RESUMEQUEUEREQUEST']._serialized_start=1673
+  _globals['_RESUMEQUEUEREQUEST']._serialized_end=1742
+  _globals['_RESUMEQUEUERESPONSE']._serialized_start=1744
+  _globals['_RESUMEQUEUERESPONSE']._serialized_end=1785
+  _globals['_GETQUEUESTATSREQUEST']._serialized_start=1787
+  _globals['_GETQUEUESTATSREQUEST']._serialized_end=1833
+  _globals['_GETQUEUESTATSRESPONSE']._serialized_start=1835
+  _globals['_GETQUEUESTATSRESPONSE']._serialized_end=1899
+  _globals['_WATCHQUEUESTATSREQUEST']._serialized_start=1901
+  _globals['_WATCHQUEUESTATSREQUEST']._serialized_end=1949
+  _globals['_WATCHQUEUESTATSRESPONSE']._serialized_start=1951
+  _globals['_WATCHQUEUESTATSRESPONSE']._serialized_end=2017
+  _globals['_QUEUESERVICE']._serialized_start=2020
+  _globals['_QUEUESERVICE']._serialized_end=2864
 # @@protoc_insertion_point(module_scope)

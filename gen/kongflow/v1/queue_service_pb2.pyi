@@ -6,8 +6,10 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from kongflow.v1 import queue_job_pb2 as _queue_job_pb2
+from kongflow.v1 import queue_pause_pb2 as _queue_pause_pb2
 from kongflow.v1 import queue_pb2 as _queue_pb2
 from kongflow.v1 import queue_stats_pb2 as _queue_stats_pb2
 import builtins as _builtins
@@ -34,6 +36,8 @@ class ListQueueJobsRequest(_message.Message):
     LANE_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    CREATED_FROM_FIELD_NUMBER: _builtins.int
+    CREATED_BEFORE_FIELD_NUMBER: _builtins.int
     environment_id: _builtins.str
     """Only queue jobs of this environment, a UUID. Empty: of every environment that the caller may see, and with an
     admin token upkeep as well.
@@ -50,6 +54,14 @@ class ListQueueJobsRequest(_message.Message):
     """How many at most, 1 to 1,000; more counts as 1,000. 0: 50. A page may hold fewer."""
     page_token: _builtins.str
     """The `next_page_token` of the page before, within 24 hours and with the same filters. Empty: the first page."""
+    @_builtins.property
+    def created_from(self) -> _timestamp_pb2.Timestamp:
+        """Only queue jobs written at this time or later. Unset: however old."""
+
+    @_builtins.property
+    def created_before(self) -> _timestamp_pb2.Timestamp:
+        """Only queue jobs written before this time, which must be after `created_from`. Unset: however new."""
+
     def __init__(
         self,
         *,
@@ -60,10 +72,12 @@ class ListQueueJobsRequest(_message.Message):
         lane: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        created_from: _timestamp_pb2.Timestamp | None = ...,
+        created_before: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_before", b"created_before", "created_from", b"created_from"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment_id", b"environment_id", "kind", b"kind", "lane", b"lane", "page_size", b"page_size", "page_token", b"page_token", "queue", b"queue", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_before", b"created_before", "created_from", b"created_from", "environment_id", b"environment_id", "kind", b"kind", "lane", b"lane", "page_size", b"page_size", "page_token", b"page_token", "queue", b"queue", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -144,6 +158,342 @@ class GetQueueJobResponse(_message.Message):
 Global___GetQueueJobResponse: _TypeAlias = GetQueueJobResponse  # noqa: Y015
 
 @_typing.final
+class RetryQueueJobRequest(_message.Message):
+    """Asks that one queue job runs again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUEUE_JOB_ID_FIELD_NUMBER: _builtins.int
+    ALLOW_REPEAT_FIELD_NUMBER: _builtins.int
+    queue_job_id: _builtins.str
+    """Required: a UUID."""
+    allow_repeat: _builtins.bool
+    """True: also when it is COMPLETED, so that its effect happens once more. False: a COMPLETED one is refused."""
+    def __init__(
+        self,
+        *,
+        queue_job_id: _builtins.str = ...,
+        allow_repeat: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_repeat", b"allow_repeat", "queue_job_id", b"queue_job_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryQueueJobRequest: _TypeAlias = RetryQueueJobRequest  # noqa: Y015
+
+@_typing.final
+class RetryQueueJobResponse(_message.Message):
+    """Answers RetryQueueJob."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUEUE_JOB_FIELD_NUMBER: _builtins.int
+    REPEATS_EFFECT_FIELD_NUMBER: _builtins.int
+    repeats_effect: _builtins.bool
+    """True: it had been COMPLETED, so its effect happens once more."""
+    @_builtins.property
+    def queue_job(self) -> _queue_job_pb2.QueueJob:
+        """The queue job as it waits now, with its `args_json`."""
+
+    def __init__(
+        self,
+        *,
+        queue_job: _queue_job_pb2.QueueJob | None = ...,
+        repeats_effect: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["queue_job", b"queue_job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["queue_job", b"queue_job", "repeats_effect", b"repeats_effect"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryQueueJobResponse: _TypeAlias = RetryQueueJobResponse  # noqa: Y015
+
+@_typing.final
+class RetryQueueJobsRequest(_message.Message):
+    """Asks that all queue jobs of a filter run again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENVIRONMENT_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    QUEUE_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    LANE_FIELD_NUMBER: _builtins.int
+    CREATED_FROM_FIELD_NUMBER: _builtins.int
+    CREATED_BEFORE_FIELD_NUMBER: _builtins.int
+    MAX_COUNT_FIELD_NUMBER: _builtins.int
+    ALLOW_REPEAT_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    environment_id: _builtins.str
+    """Only queue jobs of this environment, a UUID. Empty: of every environment that the caller may see, and with an
+    admin token upkeep as well.
+    """
+    state: _queue_job_pb2.QueueJobState.ValueType
+    """Only queue jobs in this state, which must not be AVAILABLE or RUNNING. Unspecified: DISCARDED."""
+    queue: _queue_pb2.Queue.ValueType
+    """Only queue jobs of this queue. Unspecified: every queue."""
+    kind: _builtins.str
+    """Only queue jobs of this kind, compared as it is. Empty: every kind."""
+    lane: _builtins.str
+    """Only queue jobs of this lane, compared as it is. Empty: every lane."""
+    max_count: _builtins.int
+    """How many at most, oldest first, 1 to 10,000. 0: 1,000."""
+    allow_repeat: _builtins.bool
+    """Must be true when `state` is COMPLETED: the effects of these queue jobs happen once more."""
+    validate_only: _builtins.bool
+    """True: only count what matches and change nothing."""
+    @_builtins.property
+    def created_from(self) -> _timestamp_pb2.Timestamp:
+        """Only queue jobs written at this time or later. Unset: however old."""
+
+    @_builtins.property
+    def created_before(self) -> _timestamp_pb2.Timestamp:
+        """Only queue jobs written before this time, which must be after `created_from`. Unset: however new."""
+
+    def __init__(
+        self,
+        *,
+        environment_id: _builtins.str = ...,
+        state: _queue_job_pb2.QueueJobState.ValueType = ...,
+        queue: _queue_pb2.Queue.ValueType = ...,
+        kind: _builtins.str = ...,
+        lane: _builtins.str = ...,
+        created_from: _timestamp_pb2.Timestamp | None = ...,
+        created_before: _timestamp_pb2.Timestamp | None = ...,
+        max_count: _builtins.int = ...,
+        allow_repeat: _builtins.bool = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_before", b"created_before", "created_from", b"created_from"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_repeat", b"allow_repeat", "created_before", b"created_before", "created_from", b"created_from", "environment_id", b"environment_id", "kind", b"kind", "lane", b"lane", "max_count", b"max_count", "queue", b"queue", "state", b"state", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryQueueJobsRequest: _TypeAlias = RetryQueueJobsRequest  # noqa: Y015
+
+@_typing.final
+class RetryQueueJobsResponse(_message.Message):
+    """Answers RetryQueueJobs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MATCHED_COUNT_FIELD_NUMBER: _builtins.int
+    RETRIED_COUNT_FIELD_NUMBER: _builtins.int
+    REFUSED_COUNT_FIELD_NUMBER: _builtins.int
+    REFUSALS_FIELD_NUMBER: _builtins.int
+    HAS_MORE_FIELD_NUMBER: _builtins.int
+    matched_count: _builtins.int
+    """How many matched, at most `max_count`."""
+    retried_count: _builtins.int
+    """How many of them run again. 0 with `validate_only`. Those that somebody else changed meanwhile are in neither count."""
+    refused_count: _builtins.int
+    """How many of them were refused, each for itself, as RetryQueueJob would; they stay as they are and match again."""
+    has_more: _builtins.bool
+    """True: more match than `max_count`; call again."""
+    @_builtins.property
+    def refusals(self) -> _containers.RepeatedCompositeFieldContainer[Global___RetryRefusal]:
+        """The first 100 that were refused."""
+
+    def __init__(
+        self,
+        *,
+        matched_count: _builtins.int = ...,
+        retried_count: _builtins.int = ...,
+        refused_count: _builtins.int = ...,
+        refusals: _abc.Iterable[Global___RetryRefusal] | None = ...,
+        has_more: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["has_more", b"has_more", "matched_count", b"matched_count", "refusals", b"refusals", "refused_count", b"refused_count", "retried_count", b"retried_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryQueueJobsResponse: _TypeAlias = RetryQueueJobsResponse  # noqa: Y015
+
+@_typing.final
+class RetryRefusal(_message.Message):
+    """Why one queue job was not retried."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUEUE_JOB_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    queue_job_id: _builtins.str
+    """The queue job, a UUID."""
+    reason: _builtins.str
+    """A name of `ErrorReason` without its prefix, such as `ALREADY_EXISTS`."""
+    message: _builtins.str
+    """A sentence for people."""
+    def __init__(
+        self,
+        *,
+        queue_job_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "queue_job_id", b"queue_job_id", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryRefusal: _TypeAlias = RetryRefusal  # noqa: Y015
+
+@_typing.final
+class CancelQueueJobRequest(_message.Message):
+    """Asks that one queue job is cancelled."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUEUE_JOB_ID_FIELD_NUMBER: _builtins.int
+    queue_job_id: _builtins.str
+    """Required: a UUID."""
+    def __init__(
+        self,
+        *,
+        queue_job_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["queue_job_id", b"queue_job_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelQueueJobRequest: _TypeAlias = CancelQueueJobRequest  # noqa: Y015
+
+@_typing.final
+class CancelQueueJobResponse(_message.Message):
+    """Answers CancelQueueJob."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUEUE_JOB_FIELD_NUMBER: _builtins.int
+    IS_PENDING_FIELD_NUMBER: _builtins.int
+    is_pending: _builtins.bool
+    """True: it is RUNNING and becomes CANCELLED when the call that is made for it has ended."""
+    @_builtins.property
+    def queue_job(self) -> _queue_job_pb2.QueueJob:
+        """The queue job as it is now, with its `args_json`: CANCELLED, or RUNNING with a `cancel_request_time`."""
+
+    def __init__(
+        self,
+        *,
+        queue_job: _queue_job_pb2.QueueJob | None = ...,
+        is_pending: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["queue_job", b"queue_job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_pending", b"is_pending", "queue_job", b"queue_job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelQueueJobResponse: _TypeAlias = CancelQueueJobResponse  # noqa: Y015
+
+@_typing.final
+class PauseQueueRequest(_message.Message):
+    """Asks that a queue, or one lane of it, is paused."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUEUE_FIELD_NUMBER: _builtins.int
+    LANE_FIELD_NUMBER: _builtins.int
+    queue: _queue_pb2.Queue.ValueType
+    """Required."""
+    lane: _builtins.str
+    """Only this lane of the queue, as `QueueJob.lane` names it. Empty: the whole queue."""
+    def __init__(
+        self,
+        *,
+        queue: _queue_pb2.Queue.ValueType = ...,
+        lane: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lane", b"lane", "queue", b"queue"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseQueueRequest: _TypeAlias = PauseQueueRequest  # noqa: Y015
+
+@_typing.final
+class PauseQueueResponse(_message.Message):
+    """Answers PauseQueue."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAUSE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def pause(self) -> _queue_pause_pb2.QueuePause:
+        """The pause; its `create_time` is that of the first call."""
+
+    def __init__(
+        self,
+        *,
+        pause: _queue_pause_pb2.QueuePause | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pause", b"pause"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pause", b"pause"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseQueueResponse: _TypeAlias = PauseQueueResponse  # noqa: Y015
+
+@_typing.final
+class ResumeQueueRequest(_message.Message):
+    """Asks that a pause ends."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUEUE_FIELD_NUMBER: _builtins.int
+    LANE_FIELD_NUMBER: _builtins.int
+    queue: _queue_pb2.Queue.ValueType
+    """Required."""
+    lane: _builtins.str
+    """Only this lane of the queue. Empty: the queue itself, not its lanes."""
+    def __init__(
+        self,
+        *,
+        queue: _queue_pb2.Queue.ValueType = ...,
+        lane: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lane", b"lane", "queue", b"queue"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeQueueRequest: _TypeAlias = ResumeQueueRequest  # noqa: Y015
+
+@_typing.final
+class ResumeQueueResponse(_message.Message):
+    """Answers ResumeQueue."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WAS_PAUSED_FIELD_NUMBER: _builtins.int
+    was_paused: _builtins.bool
+    """True: it was paused. False: it was not, and nothing has changed."""
+    def __init__(
+        self,
+        *,
+        was_paused: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["was_paused", b"was_paused"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeQueueResponse: _TypeAlias = ResumeQueueResponse  # noqa: Y015
+
+@_typing.final
 class GetQueueStatsRequest(_message.Message):
     """Asks for the state of the queues."""
 
@@ -190,3 +540,49 @@ class GetQueueStatsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetQueueStatsResponse: _TypeAlias = GetQueueStatsResponse  # noqa: Y015
+
+@_typing.final
+class WatchQueueStatsRequest(_message.Message):
+    """Asks to be told the state of the queues from now on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENVIRONMENT_ID_FIELD_NUMBER: _builtins.int
+    environment_id: _builtins.str
+    """As in GetQueueStats."""
+    def __init__(
+        self,
+        *,
+        environment_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment_id", b"environment_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchQueueStatsRequest: _TypeAlias = WatchQueueStatsRequest  # noqa: Y015
+
+@_typing.final
+class WatchQueueStatsResponse(_message.Message):
+    """One state of the queues."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUEUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def queues(self) -> _containers.RepeatedCompositeFieldContainer[_queue_stats_pb2.QueueStats]:
+        """One entry for each queue, empty ones included."""
+
+    def __init__(
+        self,
+        *,
+        queues: _abc.Iterable[_queue_stats_pb2.QueueStats] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["queues", b"queues"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchQueueStatsResponse: _TypeAlias = WatchQueueStatsResponse  # noqa: Y015

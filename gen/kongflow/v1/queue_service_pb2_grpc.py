@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class QueueServiceStub:
-    """Shows the ledger of queue jobs. Every method needs the scope `read`.
+    """Shows the ledger of queue jobs and lets operators act on it. Reading needs the scope `read`, everything else `operate`.
     """
 
     def __init__(self, channel):
@@ -45,15 +45,45 @@ class QueueServiceStub:
                 request_serializer=kongflow_dot_v1_dot_queue__service__pb2.GetQueueJobRequest.SerializeToString,
                 response_deserializer=kongflow_dot_v1_dot_queue__service__pb2.GetQueueJobResponse.FromString,
                 _registered_method=True)
+        self.RetryQueueJob = channel.unary_unary(
+                '/kongflow.v1.QueueService/RetryQueueJob',
+                request_serializer=kongflow_dot_v1_dot_queue__service__pb2.RetryQueueJobRequest.SerializeToString,
+                response_deserializer=kongflow_dot_v1_dot_queue__service__pb2.RetryQueueJobResponse.FromString,
+                _registered_method=True)
+        self.RetryQueueJobs = channel.unary_unary(
+                '/kongflow.v1.QueueService/RetryQueueJobs',
+                request_serializer=kongflow_dot_v1_dot_queue__service__pb2.RetryQueueJobsRequest.SerializeToString,
+                response_deserializer=kongflow_dot_v1_dot_queue__service__pb2.RetryQueueJobsResponse.FromString,
+                _registered_method=True)
+        self.CancelQueueJob = channel.unary_unary(
+                '/kongflow.v1.QueueService/CancelQueueJob',
+                request_serializer=kongflow_dot_v1_dot_queue__service__pb2.CancelQueueJobRequest.SerializeToString,
+                response_deserializer=kongflow_dot_v1_dot_queue__service__pb2.CancelQueueJobResponse.FromString,
+                _registered_method=True)
+        self.PauseQueue = channel.unary_unary(
+                '/kongflow.v1.QueueService/PauseQueue',
+                request_serializer=kongflow_dot_v1_dot_queue__service__pb2.PauseQueueRequest.SerializeToString,
+                response_deserializer=kongflow_dot_v1_dot_queue__service__pb2.PauseQueueResponse.FromString,
+                _registered_method=True)
+        self.ResumeQueue = channel.unary_unary(
+                '/kongflow.v1.QueueService/ResumeQueue',
+                request_serializer=kongflow_dot_v1_dot_queue__service__pb2.ResumeQueueRequest.SerializeToString,
+                response_deserializer=kongflow_dot_v1_dot_queue__service__pb2.ResumeQueueResponse.FromString,
+                _registered_method=True)
         self.GetQueueStats = channel.unary_unary(
                 '/kongflow.v1.QueueService/GetQueueStats',
                 request_serializer=kongflow_dot_v1_dot_queue__service__pb2.GetQueueStatsRequest.SerializeToString,
                 response_deserializer=kongflow_dot_v1_dot_queue__service__pb2.GetQueueStatsResponse.FromString,
                 _registered_method=True)
+        self.WatchQueueStats = channel.unary_stream(
+                '/kongflow.v1.QueueService/WatchQueueStats',
+                request_serializer=kongflow_dot_v1_dot_queue__service__pb2.WatchQueueStatsRequest.SerializeToString,
+                response_deserializer=kongflow_dot_v1_dot_queue__service__pb2.WatchQueueStatsResponse.FromString,
+                _registered_method=True)
 
 
 class QueueServiceServicer:
-    """Shows the ledger of queue jobs. Every method needs the scope `read`.
+    """Shows the ledger of queue jobs and lets operators act on it. Reading needs the scope `read`, everything else `operate`.
     """
 
     def ListQueueJobs(self, request, context):
@@ -70,8 +100,75 @@ class QueueServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RetryQueueJob(self, request, context):
+        """Makes one queue job run again, now.
+
+        A DISCARDED, CANCELLED or COMPLETED one begins a fresh set of attempts: `attempt` is 0 again, `max_attempts` stays,
+        its errors are kept. A SCHEDULED one runs now instead of later and keeps its attempts. What it belongs to opens
+        again with it: an endpoint index that had ended is PENDING or REGISTERING once more, and so is its item.
+
+        FAILED_PRECONDITION with reason WRONG_STATE and `state` in the metadata: it is AVAILABLE or RUNNING; it is COMPLETED
+        and `allow_repeat` is false; or the endpoint or index that it belongs to is gone. ALREADY_EXISTS: another index of
+        the same endpoint and source waits already; metadata holds its `queue_job_id`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryQueueJobs(self, request, context):
+        """Does the same for every queue job that matches a filter, up to a number.
+
+        At most 200 of them go together in one transaction: when the call fails on the way, those before stay retried and
+        the same call goes on with the rest.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelQueueJob(self, request, context):
+        """Cancels one queue job.
+
+        One that waits is CANCELLED at once, and what it belongs to ends with it. One that is RUNNING is asked to end: the
+        call that is made for it ends without effect, then it is CANCELLED, and nothing else of its lane runs before that.
+        Repeating changes nothing. FAILED_PRECONDITION with reason WRONG_STATE and `state` in the metadata: it is COMPLETED
+        or DISCARDED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseQueue(self, request, context):
+        """Lets nothing more be taken from a queue, or from one lane of it. What runs ends as it would; what comes in waits.
+
+        A lane must be of an environment that the caller may act in. Pausing a whole queue touches every tenant and, like
+        pausing a lane that belongs to no environment, needs an admin token.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeQueue(self, request, context):
+        """Ends a pause; what is due runs at once. The rules are those of PauseQueue. The pauses of a queue and of its lanes
+        are apart: resuming the queue leaves its paused lanes paused, and the other way round.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetQueueStats(self, request, context):
         """Returns the state of the queues in numbers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchQueueStats(self, request, context):
+        """Streams the state of the queues: at once, then soon after something changed, at most four times a second, and at
+        least once a second.
+
+        It ends with UNAVAILABLE and reason DRAINING when the server stops: watch on at another one. RESOURCE_EXHAUSTED with
+        reason QUOTA_EXCEEDED: the tenant has 100 watches open at this server, of this method and WatchEndpointIndex
+        together.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -90,10 +187,40 @@ def add_QueueServiceServicer_to_server(servicer, server):
                     request_deserializer=kongflow_dot_v1_dot_queue__service__pb2.GetQueueJobRequest.FromString,
                     response_serializer=kongflow_dot_v1_dot_queue__service__pb2.GetQueueJobResponse.SerializeToString,
             ),
+            'RetryQueueJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryQueueJob,
+                    request_deserializer=kongflow_dot_v1_dot_queue__service__pb2.RetryQueueJobRequest.FromString,
+                    response_serializer=kongflow_dot_v1_dot_queue__service__pb2.RetryQueueJobResponse.SerializeToString,
+            ),
+            'RetryQueueJobs': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryQueueJobs,
+                    request_deserializer=kongflow_dot_v1_dot_queue__service__pb2.RetryQueueJobsRequest.FromString,
+                    response_serializer=kongflow_dot_v1_dot_queue__service__pb2.RetryQueueJobsResponse.SerializeToString,
+            ),
+            'CancelQueueJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelQueueJob,
+                    request_deserializer=kongflow_dot_v1_dot_queue__service__pb2.CancelQueueJobRequest.FromString,
+                    response_serializer=kongflow_dot_v1_dot_queue__service__pb2.CancelQueueJobResponse.SerializeToString,
+            ),
+            'PauseQueue': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseQueue,
+                    request_deserializer=kongflow_dot_v1_dot_queue__service__pb2.PauseQueueRequest.FromString,
+                    response_serializer=kongflow_dot_v1_dot_queue__service__pb2.PauseQueueResponse.SerializeToString,
+            ),
+            'ResumeQueue': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeQueue,
+                    request_deserializer=kongflow_dot_v1_dot_queue__service__pb2.ResumeQueueRequest.FromString,
+                    response_serializer=kongflow_dot_v1_dot_queue__service__pb2.ResumeQueueResponse.SerializeToString,
+            ),
             'GetQueueStats': grpc.unary_unary_rpc_method_handler(
                     servicer.GetQueueStats,
                     request_deserializer=kongflow_dot_v1_dot_queue__service__pb2.GetQueueStatsRequest.FromString,
                     response_serializer=kongflow_dot_v1_dot_queue__service__pb2.GetQueueStatsResponse.SerializeToString,
+            ),
+            'WatchQueueStats': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchQueueStats,
+                    request_deserializer=kongflow_dot_v1_dot_queue__service__pb2.WatchQueueStatsRequest.FromString,
+                    response_serializer=kongflow_dot_v1_dot_queue__service__pb2.WatchQueueStatsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -104,7 +231,7 @@ def add_QueueServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class QueueService:
-    """Shows the ledger of queue jobs. Every method needs the scope `read`.
+    """Shows the ledger of queue jobs and lets operators act on it. Reading needs the scope `read`, everything else `operate`.
     """
 
     @staticmethod
@@ -162,6 +289,141 @@ class QueueService:
             _registered_method=True)
 
     @staticmethod
+    def RetryQueueJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kongflow.v1.QueueService/RetryQueueJob',
+            kongflow_dot_v1_dot_queue__service__pb2.RetryQueueJobRequest.SerializeToString,
+            kongflow_dot_v1_dot_queue__service__pb2.RetryQueueJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryQueueJobs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kongflow.v1.QueueService/RetryQueueJobs',
+            kongflow_dot_v1_dot_queue__service__pb2.RetryQueueJobsRequest.SerializeToString,
+            kongflow_dot_v1_dot_queue__service__pb2.RetryQueueJobsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelQueueJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kongflow.v1.QueueService/CancelQueueJob',
+            kongflow_dot_v1_dot_queue__service__pb2.CancelQueueJobRequest.SerializeToString,
+            kongflow_dot_v1_dot_queue__service__pb2.CancelQueueJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseQueue(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kongflow.v1.QueueService/PauseQueue',
+            kongflow_dot_v1_dot_queue__service__pb2.PauseQueueRequest.SerializeToString,
+            kongflow_dot_v1_dot_queue__service__pb2.PauseQueueResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeQueue(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kongflow.v1.QueueService/ResumeQueue',
+            kongflow_dot_v1_dot_queue__service__pb2.ResumeQueueRequest.SerializeToString,
+            kongflow_dot_v1_dot_queue__service__pb2.ResumeQueueResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetQueueStats(request,
             target,
             options=(),
@@ -178,6 +440,33 @@ class QueueService:
             '/kongflow.v1.QueueService/GetQueueStats',
             kongflow_dot_v1_dot_queue__service__pb2.GetQueueStatsRequest.SerializeToString,
             kongflow_dot_v1_dot_queue__service__pb2.GetQueueStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchQueueStats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/kongflow.v1.QueueService/WatchQueueStats',
+            kongflow_dot_v1_dot_queue__service__pb2.WatchQueueStatsRequest.SerializeToString,
+            kongflow_dot_v1_dot_queue__service__pb2.WatchQueueStatsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class QueueServiceStub:
-    """Shows the ledger of queue jobs. Every method needs the scope `read`."""
+    """Shows the ledger of queue jobs and lets operators act on it. Reading needs the scope `read`, everything else `operate`."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -37,23 +37,109 @@ class QueueServiceStub:
     """Lists queue jobs, newest first."""
     GetQueueJob: _grpc.UnaryUnaryMultiCallable[_queue_service_pb2.GetQueueJobRequest, _queue_service_pb2.GetQueueJobResponse]
     """Returns one queue job. Completed ones are kept for 24 hours, cancelled ones for 7 days, discarded ones for 30 days."""
+    RetryQueueJob: _grpc.UnaryUnaryMultiCallable[_queue_service_pb2.RetryQueueJobRequest, _queue_service_pb2.RetryQueueJobResponse]
+    """Makes one queue job run again, now.
+
+    A DISCARDED, CANCELLED or COMPLETED one begins a fresh set of attempts: `attempt` is 0 again, `max_attempts` stays,
+    its errors are kept. A SCHEDULED one runs now instead of later and keeps its attempts. What it belongs to opens
+    again with it: an endpoint index that had ended is PENDING or REGISTERING once more, and so is its item.
+
+    FAILED_PRECONDITION with reason WRONG_STATE and `state` in the metadata: it is AVAILABLE or RUNNING; it is COMPLETED
+    and `allow_repeat` is false; or the endpoint or index that it belongs to is gone. ALREADY_EXISTS: another index of
+    the same endpoint and source waits already; metadata holds its `queue_job_id`.
+    """
+    RetryQueueJobs: _grpc.UnaryUnaryMultiCallable[_queue_service_pb2.RetryQueueJobsRequest, _queue_service_pb2.RetryQueueJobsResponse]
+    """Does the same for every queue job that matches a filter, up to a number.
+
+    At most 200 of them go together in one transaction: when the call fails on the way, those before stay retried and
+    the same call goes on with the rest.
+    """
+    CancelQueueJob: _grpc.UnaryUnaryMultiCallable[_queue_service_pb2.CancelQueueJobRequest, _queue_service_pb2.CancelQueueJobResponse]
+    """Cancels one queue job.
+
+    One that waits is CANCELLED at once, and what it belongs to ends with it. One that is RUNNING is asked to end: the
+    call that is made for it ends without effect, then it is CANCELLED, and nothing else of its lane runs before that.
+    Repeating changes nothing. FAILED_PRECONDITION with reason WRONG_STATE and `state` in the metadata: it is COMPLETED
+    or DISCARDED.
+    """
+    PauseQueue: _grpc.UnaryUnaryMultiCallable[_queue_service_pb2.PauseQueueRequest, _queue_service_pb2.PauseQueueResponse]
+    """Lets nothing more be taken from a queue, or from one lane of it. What runs ends as it would; what comes in waits.
+
+    A lane must be of an environment that the caller may act in. Pausing a whole queue touches every tenant and, like
+    pausing a lane that belongs to no environment, needs an admin token.
+    """
+    ResumeQueue: _grpc.UnaryUnaryMultiCallable[_queue_service_pb2.ResumeQueueRequest, _queue_service_pb2.ResumeQueueResponse]
+    """Ends a pause; what is due runs at once. The rules are those of PauseQueue. The pauses of a queue and of its lanes
+    are apart: resuming the queue leaves its paused lanes paused, and the other way round.
+    """
     GetQueueStats: _grpc.UnaryUnaryMultiCallable[_queue_service_pb2.GetQueueStatsRequest, _queue_service_pb2.GetQueueStatsResponse]
     """Returns the state of the queues in numbers."""
+    WatchQueueStats: _grpc.UnaryStreamMultiCallable[_queue_service_pb2.WatchQueueStatsRequest, _queue_service_pb2.WatchQueueStatsResponse]
+    """Streams the state of the queues: at once, then soon after something changed, at most four times a second, and at
+    least once a second.
+
+    It ends with UNAVAILABLE and reason DRAINING when the server stops: watch on at another one. RESOURCE_EXHAUSTED with
+    reason QUOTA_EXCEEDED: the tenant has 100 watches open at this server, of this method and WatchEndpointIndex
+    together.
+    """
 
 @_typing.type_check_only
 class QueueServiceAsyncStub(QueueServiceStub):
-    """Shows the ledger of queue jobs. Every method needs the scope `read`."""
+    """Shows the ledger of queue jobs and lets operators act on it. Reading needs the scope `read`, everything else `operate`."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListQueueJobs: _aio.UnaryUnaryMultiCallable[_queue_service_pb2.ListQueueJobsRequest, _queue_service_pb2.ListQueueJobsResponse]  # type: ignore[assignment]
     """Lists queue jobs, newest first."""
     GetQueueJob: _aio.UnaryUnaryMultiCallable[_queue_service_pb2.GetQueueJobRequest, _queue_service_pb2.GetQueueJobResponse]  # type: ignore[assignment]
     """Returns one queue job. Completed ones are kept for 24 hours, cancelled ones for 7 days, discarded ones for 30 days."""
+    RetryQueueJob: _aio.UnaryUnaryMultiCallable[_queue_service_pb2.RetryQueueJobRequest, _queue_service_pb2.RetryQueueJobResponse]  # type: ignore[assignment]
+    """Makes one queue job run again, now.
+
+    A DISCARDED, CANCELLED or COMPLETED one begins a fresh set of attempts: `attempt` is 0 again, `max_attempts` stays,
+    its errors are kept. A SCHEDULED one runs now instead of later and keeps its attempts. What it belongs to opens
+    again with it: an endpoint index that had ended is PENDING or REGISTERING once more, and so is its item.
+
+    FAILED_PRECONDITION with reason WRONG_STATE and `state` in the metadata: it is AVAILABLE or RUNNING; it is COMPLETED
+    and `allow_repeat` is false; or the endpoint or index that it belongs to is gone. ALREADY_EXISTS: another index of
+    the same endpoint and source waits already; metadata holds its `queue_job_id`.
+    """
+    RetryQueueJobs: _aio.UnaryUnaryMultiCallable[_queue_service_pb2.RetryQueueJobsRequest, _queue_service_pb2.RetryQueueJobsResponse]  # type: ignore[assignment]
+    """Does the same for every queue job that matches a filter, up to a number.
+
+    At most 200 of them go together in one transaction: when the call fails on the way, those before stay retried and
+    the same call goes on with the rest.
+    """
+    CancelQueueJob: _aio.UnaryUnaryMultiCallable[_queue_service_pb2.CancelQueueJobRequest, _queue_service_pb2.CancelQueueJobResponse]  # type: ignore[assignment]
+    """Cancels one queue job.
+
+    One that waits is CANCELLED at once, and what it belongs to ends with it. One that is RUNNING is asked to end: the
+    call that is made for it ends without effect, then it is CANCELLED, and nothing else of its lane runs before that.
+    Repeating changes nothing. FAILED_PRECONDITION with reason WRONG_STATE and `state` in the metadata: it is COMPLETED
+    or DISCARDED.
+    """
+    PauseQueue: _aio.UnaryUnaryMultiCallable[_queue_service_pb2.PauseQueueRequest, _queue_service_pb2.PauseQueueResponse]  # type: ignore[assignment]
+    """Lets nothing more be taken from a queue, or from one lane of it. What runs ends as it would; what comes in waits.
+
+    A lane must be of an environment that the caller may act in. Pausing a whole queue touches every tenant and, like
+    pausing a lane that belongs to no environment, needs an admin token.
+    """
+    ResumeQueue: _aio.UnaryUnaryMultiCallable[_queue_service_pb2.ResumeQueueRequest, _queue_service_pb2.ResumeQueueResponse]  # type: ignore[assignment]
+    """Ends a pause; what is due runs at once. The rules are those of PauseQueue. The pauses of a queue and of its lanes
+    are apart: resuming the queue leaves its paused lanes paused, and the other way round.
+    """
     GetQueueStats: _aio.UnaryUnaryMultiCallable[_queue_service_pb2.GetQueueStatsRequest, _queue_service_pb2.GetQueueStatsResponse]  # type: ignore[assignment]
     """Returns the state of the queues in numbers."""
+    WatchQueueStats: _aio.UnaryStreamMultiCallable[_queue_service_pb2.WatchQueueStatsRequest, _queue_service_pb2.WatchQueueStatsResponse]  # type: ignore[assignment]
+    """Streams the state of the queues: at once, then soon after something changed, at most four times a second, and at
+    least once a second.
+
+    It ends with UNAVAILABLE and reason DRAINING when the server stops: watch on at another one. RESOURCE_EXHAUSTED with
+    reason QUOTA_EXCEEDED: the tenant has 100 watches open at this server, of this method and WatchEndpointIndex
+    together.
+    """
 
 class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Shows the ledger of queue jobs. Every method needs the scope `read`."""
+    """Shows the ledger of queue jobs and lets operators act on it. Reading needs the scope `read`, everything else `operate`."""
 
     @_abc_1.abstractmethod
     def ListQueueJobs(
@@ -72,11 +158,90 @@ class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
         """Returns one queue job. Completed ones are kept for 24 hours, cancelled ones for 7 days, discarded ones for 30 days."""
 
     @_abc_1.abstractmethod
+    def RetryQueueJob(
+        self,
+        request: _queue_service_pb2.RetryQueueJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_queue_service_pb2.RetryQueueJobResponse, _abc.Awaitable[_queue_service_pb2.RetryQueueJobResponse]]:
+        """Makes one queue job run again, now.
+
+        A DISCARDED, CANCELLED or COMPLETED one begins a fresh set of attempts: `attempt` is 0 again, `max_attempts` stays,
+        its errors are kept. A SCHEDULED one runs now instead of later and keeps its attempts. What it belongs to opens
+        again with it: an endpoint index that had ended is PENDING or REGISTERING once more, and so is its item.
+
+        FAILED_PRECONDITION with reason WRONG_STATE and `state` in the metadata: it is AVAILABLE or RUNNING; it is COMPLETED
+        and `allow_repeat` is false; or the endpoint or index that it belongs to is gone. ALREADY_EXISTS: another index of
+        the same endpoint and source waits already; metadata holds its `queue_job_id`.
+        """
+
+    @_abc_1.abstractmethod
+    def RetryQueueJobs(
+        self,
+        request: _queue_service_pb2.RetryQueueJobsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_queue_service_pb2.RetryQueueJobsResponse, _abc.Awaitable[_queue_service_pb2.RetryQueueJobsResponse]]:
+        """Does the same for every queue job that matches a filter, up to a number.
+
+        At most 200 of them go together in one transaction: when the call fails on the way, those before stay retried and
+        the same call goes on with the rest.
+        """
+
+    @_abc_1.abstractmethod
+    def CancelQueueJob(
+        self,
+        request: _queue_service_pb2.CancelQueueJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_queue_service_pb2.CancelQueueJobResponse, _abc.Awaitable[_queue_service_pb2.CancelQueueJobResponse]]:
+        """Cancels one queue job.
+
+        One that waits is CANCELLED at once, and what it belongs to ends with it. One that is RUNNING is asked to end: the
+        call that is made for it ends without effect, then it is CANCELLED, and nothing else of its lane runs before that.
+        Repeating changes nothing. FAILED_PRECONDITION with reason WRONG_STATE and `state` in the metadata: it is COMPLETED
+        or DISCARDED.
+        """
+
+    @_abc_1.abstractmethod
+    def PauseQueue(
+        self,
+        request: _queue_service_pb2.PauseQueueRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_queue_service_pb2.PauseQueueResponse, _abc.Awaitable[_queue_service_pb2.PauseQueueResponse]]:
+        """Lets nothing more be taken from a queue, or from one lane of it. What runs ends as it would; what comes in waits.
+
+        A lane must be of an environment that the caller may act in. Pausing a whole queue touches every tenant and, like
+        pausing a lane that belongs to no environment, needs an admin token.
+        """
+
+    @_abc_1.abstractmethod
+    def ResumeQueue(
+        self,
+        request: _queue_service_pb2.ResumeQueueRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_queue_service_pb2.ResumeQueueResponse, _abc.Awaitable[_queue_service_pb2.ResumeQueueResponse]]:
+        """Ends a pause; what is due runs at once. The rules are those of PauseQueue. The pauses of a queue and of its lanes
+        are apart: resuming the queue leaves its paused lanes paused, and the other way round.
+        """
+
+    @_abc_1.abstractmethod
     def GetQueueStats(
         self,
         request: _queue_service_pb2.GetQueueStatsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_queue_service_pb2.GetQueueStatsResponse, _abc.Awaitable[_queue_service_pb2.GetQueueStatsResponse]]:
         """Returns the state of the queues in numbers."""
+
+    @_abc_1.abstractmethod
+    def WatchQueueStats(
+        self,
+        request: _queue_service_pb2.WatchQueueStatsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_queue_service_pb2.WatchQueueStatsResponse], _abc.AsyncIterator[_queue_service_pb2.WatchQueueStatsResponse]]:
+        """Streams the state of the queues: at once, then soon after something changed, at most four times a second, and at
+        least once a second.
+
+        It ends with UNAVAILABLE and reason DRAINING when the server stops: watch on at another one. RESOURCE_EXHAUSTED with
+        reason QUOTA_EXCEEDED: the tenant has 100 watches open at this server, of this method and WatchEndpointIndex
+        together.
+        """
 
 def add_QueueServiceServicer_to_server(servicer: QueueServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

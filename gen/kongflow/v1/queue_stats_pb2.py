@@ -25,17 +25,20 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from kongflow.v1 import queue_pb2 as kongflow_dot_v1_dot_queue__pb2
 from kongflow.v1 import queue_job_pb2 as kongflow_dot_v1_dot_queue__job__pb2
+from kongflow.v1 import queue_pause_pb2 as kongflow_dot_v1_dot_queue__pause__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dkongflow/v1/queue_stats.proto\x12\x0bkongflow.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17kongflow/v1/queue.proto\x1a\x1bkongflow/v1/queue_job.proto\"\xc1\x01\n\nQueueStats\x12!\n\x05queue\x18\x01 \x01(\x0e\x32\x12.kongflow.v1.Queue\x12,\n\x06\x63ounts\x18\x02 \x03(\x0b\x32\x1c.kongflow.v1.QueueStateCount\x12\x37\n\x14oldest_available_age\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nopen_lanes\x18\x04 \x01(\x03\x12\x15\n\runknown_kinds\x18\x05 \x01(\x03\"K\n\x0fQueueStateCount\x12)\n\x05state\x18\x01 \x01(\x0e\x32\x1a.kongflow.v1.QueueJobState\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dkongflow/v1/queue_stats.proto\x12\x0bkongflow.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17kongflow/v1/queue.proto\x1a\x1bkongflow/v1/queue_job.proto\x1a\x1dkongflow/v1/queue_pause.proto\"\xd1\x02\n\nQueueStats\x12!\n\x05queue\x18\x01 \x01(\x0e\x32\x12.kongflow.v1.Queue\x12,\n\x06\x63ounts\x18\x02 \x03(\x0b\x32\x1c.kongflow.v1.QueueStateCount\x12\x37\n\x14oldest_available_age\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nopen_lanes\x18\x04 \x01(\x03\x12\x15\n\runknown_kinds\x18\x05 \x01(\x03\x12\x1c\n\x14\x63ompleted_per_second\x18\x06 \x01(\x01\x12\x1c\n\x14\x64iscarded_per_second\x18\x07 \x01(\x01\x12)\n\x06pickup\x18\x08 \x01(\x0b\x32\x19.kongflow.v1.QueueLatency\x12\'\n\x06pauses\x18\t \x03(\x0b\x32\x17.kongflow.v1.QueuePause\"^\n\x0fQueueStateCount\x12)\n\x05state\x18\x01 \x01(\x0e\x32\x1a.kongflow.v1.QueueJobState\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\x12\x11\n\tis_capped\x18\x03 \x01(\x08\"\x98\x01\n\x0cQueueLatency\x12&\n\x03p50\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03p95\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03p99\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08measured\x18\x04 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'kongflow.v1.queue_stats_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_QUEUESTATS']._serialized_start=133
-  _globals['_QUEUESTATS']._serialized_end=326
-  _globals['_QUEUESTATECOUNT']._serialized_start=328
-  _globals['_QUEUESTATECOUNT']._serialized_end=403
+  _globals['_QUEUESTATS']._serialized_start=164
+  _globals['_QUEUESTATS']._serialized_end=501
+  _globals['_QUEUESTATECOUNT']._serialized_start=503
+  _globals['_QUEUESTATECOUNT']._serialized_end=597
+  _globals['_QUEUELATENCY']._serialized_start=600
+  _globals['_QUEUELATENCY']._serialized_end=752
 # @@protoc_insertion_point(module_scope)

@@ -9,6 +9,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from kongflow.v1 import queue_job_pb2 as _queue_job_pb2
+from kongflow.v1 import queue_pause_pb2 as _queue_pause_pb2
 from kongflow.v1 import queue_pb2 as _queue_pb2
 import builtins as _builtins
 import sys
@@ -23,7 +24,13 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class QueueStats(_message.Message):
-    """The state of one queue in numbers."""
+    """The state of one queue in numbers.
+
+    Numbers are read anew for every answer and never from more than 10,000 queue jobs of a state, so that they cost the
+    same however long the ledger is. Where there are more, `is_capped` says so, and what is told of that state is told of
+    the 10,000 that fell due first or became final last. For callers who see several environments the 10,000 are shared
+    out evenly among these, 100 for each at the least.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -32,12 +39,22 @@ class QueueStats(_message.Message):
     OLDEST_AVAILABLE_AGE_FIELD_NUMBER: _builtins.int
     OPEN_LANES_FIELD_NUMBER: _builtins.int
     UNKNOWN_KINDS_FIELD_NUMBER: _builtins.int
+    COMPLETED_PER_SECOND_FIELD_NUMBER: _builtins.int
+    DISCARDED_PER_SECOND_FIELD_NUMBER: _builtins.int
+    PICKUP_FIELD_NUMBER: _builtins.int
+    PAUSES_FIELD_NUMBER: _builtins.int
     queue: _queue_pb2.Queue.ValueType
     """The queue."""
     open_lanes: _builtins.int
     """Lanes that are open: rung or running."""
     unknown_kinds: _builtins.int
     """Queue jobs that wait because no server here knows their kind."""
+    completed_per_second: _builtins.float
+    """Queue jobs that became COMPLETED, per second, over the last minute; where more than 10,000 did, over the shorter
+    time that the last 10,000 took.
+    """
+    discarded_per_second: _builtins.float
+    """Queue jobs that became DISCARDED, per second, over the same time."""
     @_builtins.property
     def counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueueStateCount]:
         """How many queue jobs are in each state; a state without any is left out."""
@@ -45,6 +62,18 @@ class QueueStats(_message.Message):
     @_builtins.property
     def oldest_available_age(self) -> _duration_pb2.Duration:
         """How long the oldest AVAILABLE queue job has been due. Unset: none is AVAILABLE."""
+
+    @_builtins.property
+    def pickup(self) -> Global___QueueLatency:
+        """How long queue jobs that became COMPLETED or DISCARDED in the last minute had waited for their last attempt from the
+        moment they were due. Unset: none did.
+        """
+
+    @_builtins.property
+    def pauses(self) -> _containers.RepeatedCompositeFieldContainer[_queue_pause_pb2.QueuePause]:
+        """What is paused, the whole queue first, then lanes by name: every pause of the whole queue, and those of lanes whose
+        environment the caller may see.
+        """
 
     def __init__(
         self,
@@ -54,10 +83,14 @@ class QueueStats(_message.Message):
         oldest_available_age: _duration_pb2.Duration | None = ...,
         open_lanes: _builtins.int = ...,
         unknown_kinds: _builtins.int = ...,
+        completed_per_second: _builtins.float = ...,
+        discarded_per_second: _builtins.float = ...,
+        pickup: Global___QueueLatency | None = ...,
+        pauses: _abc.Iterable[_queue_pause_pb2.QueuePause] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["oldest_available_age", b"oldest_available_age"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["oldest_available_age", b"oldest_available_age", "pickup", b"pickup"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "oldest_available_age", b"oldest_available_age", "open_lanes", b"open_lanes", "queue", b"queue", "unknown_kinds", b"unknown_kinds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed_per_second", b"completed_per_second", "counts", b"counts", "discarded_per_second", b"discarded_per_second", "oldest_available_age", b"oldest_available_age", "open_lanes", b"open_lanes", "pauses", b"pauses", "pickup", b"pickup", "queue", b"queue", "unknown_kinds", b"unknown_kinds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -71,20 +104,64 @@ class QueueStateCount(_message.Message):
 
     STATE_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
+    IS_CAPPED_FIELD_NUMBER: _builtins.int
     state: _queue_job_pb2.QueueJobState.ValueType
     """The state."""
     count: _builtins.int
     """How many."""
+    is_capped: _builtins.bool
+    """True: there are more than were counted."""
     def __init__(
         self,
         *,
         state: _queue_job_pb2.QueueJobState.ValueType = ...,
         count: _builtins.int = ...,
+        is_capped: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "is_capped", b"is_capped", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___QueueStateCount: _TypeAlias = QueueStateCount  # noqa: Y015
+
+@_typing.final
+class QueueLatency(_message.Message):
+    """How long something took, by how many took no longer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    P50_FIELD_NUMBER: _builtins.int
+    P95_FIELD_NUMBER: _builtins.int
+    P99_FIELD_NUMBER: _builtins.int
+    MEASURED_FIELD_NUMBER: _builtins.int
+    measured: _builtins.int
+    """How many were measured, at least 1."""
+    @_builtins.property
+    def p50(self) -> _duration_pb2.Duration:
+        """Half of them took no longer."""
+
+    @_builtins.property
+    def p95(self) -> _duration_pb2.Duration:
+        """95 of 100 took no longer."""
+
+    @_builtins.property
+    def p99(self) -> _duration_pb2.Duration:
+        """99 of 100 took no longer."""
+
+    def __init__(
+        self,
+        *,
+        p50: _duration_pb2.Duration | None = ...,
+        p95: _duration_pb2.Duration | None = ...,
+        p99: _duration_pb2.Duration | None = ...,
+        measured: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["p50", b"p50", "p95", b"p95", "p99", b"p99"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["measured", b"measured", "p50", b"p50", "p95", b"p95", "p99", b"p99"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueueLatency: _TypeAlias = QueueLatency  # noqa: Y015

@@ -21,11 +21,12 @@ class Access(Enum):
     ANY_CREDENTIAL = "any valid credential"
     READ = "the scope read"
     WRITE = "the scope write"
+    OPERATE = "the scope operate"
     ADMIN = "an admin token"
     WORKER = "a worker token"
 
 
-_SCOPES: Final = {Access.READ: Scope.READ, Access.WRITE: Scope.WRITE}
+_SCOPES: Final = {Access.READ: Scope.READ, Access.WRITE: Scope.WRITE, Access.OPERATE: Scope.OPERATE}
 
 _TENANCY: Final = "/kongflow.v1.TenancyService/"
 _ENDPOINTS: Final = "/kongflow.v1.EndpointService/"
@@ -63,7 +64,13 @@ ACCESS: Final[Mapping[str, Access]] = {
     f"{_CATALOG}ListSchedules": Access.READ,
     f"{_QUEUE}ListQueueJobs": Access.READ,
     f"{_QUEUE}GetQueueJob": Access.READ,
+    f"{_QUEUE}RetryQueueJob": Access.OPERATE,
+    f"{_QUEUE}RetryQueueJobs": Access.OPERATE,
+    f"{_QUEUE}CancelQueueJob": Access.OPERATE,
+    f"{_QUEUE}PauseQueue": Access.OPERATE,
+    f"{_QUEUE}ResumeQueue": Access.OPERATE,
     f"{_QUEUE}GetQueueStats": Access.READ,
+    f"{_QUEUE}WatchQueueStats": Access.READ,
     f"{_WORKER}RunQueueJobs": Access.WORKER,
     f"{_HEALTH}Check": Access.ANYONE,
     f"{_HEALTH}List": Access.ANYONE,

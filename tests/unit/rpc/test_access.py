@@ -32,15 +32,17 @@ ADMIN = Principal(PrincipalKind.ADMIN, "admin", scopes=frozenset(Scope))
 WORKER = Principal(PrincipalKind.WORKER, "token:worker")
 READER = Principal(PrincipalKind.SERVICE, "token:reader", scopes=frozenset({Scope.READ}))
 WRITER = Principal(PrincipalKind.SERVICE, "token:writer", scopes=frozenset({Scope.WRITE}))
+OPERATOR = Principal(PrincipalKind.SERVICE, "token:operator", scopes=frozenset({Scope.OPERATE}))
 API_KEY = Principal(PrincipalKind.ENVIRONMENT, "environment:1", scopes=frozenset({Scope.READ, Scope.WRITE}))
 NOBODY = Principal(PrincipalKind.SERVICE, "token:nothing")
-ALL = [ADMIN, WORKER, READER, WRITER, API_KEY, NOBODY]
+ALL = [ADMIN, WORKER, READER, WRITER, OPERATOR, API_KEY, NOBODY]
 
 ALLOWED = {
     Access.ANYONE: ALL,
     Access.ANY_CREDENTIAL: ALL,
     Access.READ: [ADMIN, READER, API_KEY],
     Access.WRITE: [ADMIN, WRITER, API_KEY],
+    Access.OPERATE: [ADMIN, OPERATOR],
     Access.ADMIN: [ADMIN],
     Access.WORKER: [WORKER],
 }
