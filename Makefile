@@ -25,8 +25,8 @@ up: $(RUN) ## PostgreSQL, Redis and both services on this machine, until Ctrl-C
 test: $(DEV) ## every test, with coverage
 	@$(PYTHON) -m pytest -n 2 --dist loadgroup --cov --cov-report=term
 
-faults: $(DEV) ## only the tests that kill, cut and freeze
-	@$(PYTHON) -m pytest tests/faults
+faults: $(DEV) ## every test that kills, cuts and freezes, in parallel lanes (a quarter of an hour)
+	@KONGFLOW_FAULTS=whole $(PYTHON) -m pytest tests/faults -n 2 --dist loadgroup
 
 bench: $(RUN) ## measure this machine
 	@$(PYTHON) -m benchmarks

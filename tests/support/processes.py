@@ -23,12 +23,12 @@ from tests.support.pair import ADMIN_TOKEN, LOOKUP_PEPPER, SECRET_KEYS, Pair
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
 # A test's own channel finds a restarted server as fast as the worker does.
-_CHANNEL_OPTIONS: Final = (
+CHANNEL_OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 500),
     ("grpc.max_reconnect_backoff_ms", 500),
@@ -36,10 +36,22 @@ _CHANNEL_OPTIONS: Final = (
 
 
 class ServiceProcess:
-    """One `python -m <module>` that answers `ready_url` with 200 when it is ready; it dies with this process."""
+    """One `python -m <module>` that answers `ready_url` with 200 when it is ready; it dies with this process.
 
-    def __init__(self, module: str, *, environment: Mapping[str, str], ready_url: str, log: Path) -> None:
+    `program` is what Python is given instead of the module.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        *,
+        environment: Mapping[str, str],
+        ready_url: str,
+        log: Path,
+        program: Sequence[str] | None = None,
+    ) -> None:
         self._module = module
+        self._program = tuple(program or ("-m", module))
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("KONGFLOW_")},
             "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "gen"))),
@@ -54,16 +66,42 @@ class ServiceProcess:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
     async def start(self) -> None:
         """Start and return when it is ready."""
+        await self.launch()
+        await self.ready()
+
+    async def launch(self, *, crash_at: str = "") -> None:
+        """Start and return at once; `crash_at` names where it ends itself."""
         assert self._process is None
         tied = (sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), str(int(signal.SIGKILL)), "", "")
         with self._log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
-                *tied, sys.executable, "-m", self._module, env=self._environment, stdout=output, stderr=output
+                *(*tied, sys.executable, *self._program),
+                env={**self._environment, **({"KONGFLOW_CRASH_AT": crash_at} if crash_at else {})},
+                stdout=output,
+                stderr=output,
             )
+
+    async def ready(self, *, within: timedelta = timedelta(seconds=20)) -> None:
+        """Return when it is ready."""
         async with aiohttp.ClientSession() as http:
-            await eventually(lambda: self._is_ready(http), within=timedelta(seconds=20))
+            await eventually(lambda: self._is_ready(http), within=within)
+
+    async def ended(self, *, within: timedelta) -> int | None:
+        """Return its exit status once it has ended by itself, or None when it has not within that time."""
+        assert self._process is not None
+        try:
+            async with asyncio.timeout(within.total_seconds()):
+                status = await self._process.wait()
+        except TimeoutError:
+            return None
+        self._process = None
+        return status
 
     async def kill(self) -> None:
         """End it at once, as `kill -9` does."""
@@ -122,20 +160,12 @@ async def running_processes(
 
     `server_settings` are fields of `EndpointsSettings`.
     """
-    grpc_port, http_port, worker_port = _free_ports(3)
+    grpc_port, http_port, worker_port = free_ports(3)
     server = ServiceProcess(
         "services.endpoints",
-        environment={
-            "KONGFLOW_DATABASE_URL": database_url,
-            "KONGFLOW_REDIS_URL": redis_url,
-            "KONGFLOW_GRPC_ADDRESS": f"127.0.0.1:{grpc_port}",
-            "KONGFLOW_HTTP_ADDRESS": f"127.0.0.1:{http_port}",
-            "KONGFLOW_SECRET_KEYS": SECRET_KEYS,
-            "KONGFLOW_LOOKUP_PEPPER": LOOKUP_PEPPER,
-            "KONGFLOW_ADMIN_TOKEN": ADMIN_TOKEN,
-            "KONGFLOW_EGRESS_ALLOW": "127.0.0.0/8,::1/128",
-            **{f"KONGFLOW_{name.upper()}": str(value) for name, value in server_settings.items()},
-        },
+        environment=server_environment(
+            database_url=database_url, redis_url=redis_url, grpc_port=grpc_port, http_port=http_port, **server_settings
+        ),
         ready_url=f"http://127.0.0.1:{http_port}/readyz",
         log=directory / "server.log",
     )
@@ -143,7 +173,7 @@ async def running_processes(
         stack.push_async_callback(server.kill)
         await server.start()
         channel = await stack.enter_async_context(
-            grpc.aio.insecure_channel(f"127.0.0.1:{grpc_port}", options=_CHANNEL_OPTIONS)
+            grpc.aio.insecure_channel(f"127.0.0.1:{grpc_port}", options=CHANNEL_OPTIONS)
         )
         pair = Pair(
             listening=Listening(grpc_port, http_port, None),
@@ -168,7 +198,25 @@ async def running_processes(
         yield Processes(server, worker, pair)
 
 
-def _free_ports(count: int) -> list[int]:
+def server_environment(
+    *, database_url: str, redis_url: str, grpc_port: int, http_port: int, **settings: Any
+) -> dict[str, str]:
+    """Return the variables of a server that may call this machine; `settings` are fields of `EndpointsSettings`."""
+    return {
+        "KONGFLOW_DATABASE_URL": database_url,
+        "KONGFLOW_REDIS_URL": redis_url,
+        "KONGFLOW_GRPC_ADDRESS": f"127.0.0.1:{grpc_port}",
+        "KONGFLOW_HTTP_ADDRESS": f"127.0.0.1:{http_port}",
+        "KONGFLOW_SECRET_KEYS": SECRET_KEYS,
+        "KONGFLOW_LOOKUP_PEPPER": LOOKUP_PEPPER,
+        "KONGFLOW_ADMIN_TOKEN": ADMIN_TOKEN,
+        "KONGFLOW_EGRESS_ALLOW": "127.0.0.0/8,::1/128",
+        **{f"KONGFLOW_{name.upper()}": str(value) for name, value in settings.items()},
+    }
+
+
+def free_ports(count: int) -> list[int]:
+    """Return different ports that nobody listens on."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for each in sockets:

@@ -1,0 +1,142 @@
+"""Runs a schedule round by round, and counts."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from tests.support.eventually import eventually
+from tests.support.fault_injection import Injector
+from tests.support.fault_load import IndexLoad
+from tests.support.fault_schedule import schedule
+from tests.support.fault_stack import running_stack
+from tests.support.invariants import check
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.fault_schedule import Fault
+    from tests.support.fault_stack import FaultStack
+
+RECOVERY_LIMIT: Final = timedelta(seconds=15)
+_ASKING: Final = timedelta(seconds=7)
+_PATIENCE: Final = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class LaneSize:
+    """How much one lane of the random schedule does."""
+
+    rounds: int
+    faults_per_round: int
+    large_endpoints: int
+    jobs: int
+    small_endpoints: int
+    requests_per_endpoint: int
+
+
+@dataclass
+class LaneCounts:
+    """What one lane did; the lists say what is wrong."""
+
+    seed: int
+    queue_jobs: int = 0
+    effects: int = 0
+    faults: int = 0
+    crashes: int = 0
+    lost: int = 0
+    doubled_effects: int = 0
+    calls: int = 0
+    doubled_calls: int = 0
+    rescues: int = 0
+    poisoned: int = 0
+    worst_recovery_seconds: float = 0.0
+    seconds: float = 0.0
+    statuses: dict[str, int] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the numbers."""
+        return {name: value for name, value in asdict(self).items() if isinstance(value, int | float)}
+
+    def text(self) -> str:
+        """Return all of it, one line each."""
+        return "\n".join(f"{name.replace('_', ' '):>24}: {value}" for name, value in asdict(self).items())
+
+
+async def run_lane(seed: int, size: LaneSize, directory: Path) -> LaneCounts:
+    """Run the schedule of `seed` on a stack of its own, and stop at the first round that leaves something wrong."""
+    began = time.monotonic()
+    async with running_stack(directory) as stack:
+        load = IndexLoad(stack, large=size.large_endpoints, jobs=size.jobs, small=size.small_endpoints, seed=seed)
+        await load.open()
+        await stack.settle()
+        lane = _Lane(stack, load, Injector(stack, load, evidence=directory / "evidence"), LaneCounts(seed))
+        rounds = schedule(seed, rounds=size.rounds, faults_per_round=size.faults_per_round)
+        for number, faults in enumerate(rounds, start=1):
+            _say(seed, number, faults)
+            await lane.run(faults, requests_per_endpoint=size.requests_per_endpoint)
+            if lane.counts.wrong:
+                break
+    lane.counts.seconds = round(time.monotonic() - began, 1)
+    return lane.counts
+
+
+@dataclass(frozen=True, slots=True)
+class _Lane:
+    stack: FaultStack
+    load: IndexLoad
+    injector: Injector
+    counts: LaneCounts
+
+    async def run(self, faults: list[Fault], *, requests_per_endpoint: int) -> None:
+        """Run one round and check what it left."""
+        counts = self.counts
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.load.run(during=_ASKING, requests_per_endpoint=requests_per_endpoint))
+            group.create_task(self.injector.run(faults))
+        counts.faults, counts.crashes = self.injector.done, self.injector.crashes
+        counts.statuses = dict(self.load.statuses)
+        try:
+            recovery = await _recovery(self.stack)
+            await self.stack.settle(within=_PATIENCE)
+        except AssertionError as error:
+            counts.lost += 1
+            counts.wrong.append(f"I4, I9: {error}\n{self.stack.logs()[-20_000:]}")
+            return
+        print(f"  recovered in {recovery.total_seconds():.1f} s")
+        counts.worst_recovery_seconds = max(counts.worst_recovery_seconds, round(recovery.total_seconds(), 1))
+        findings = await check(self.stack, self.load)
+        counts.queue_jobs, counts.effects, counts.rescues = findings.queue_jobs, findings.effects, findings.rescues
+        counts.calls, counts.doubled_calls, counts.poisoned = findings.calls, findings.doubled_calls, findings.poisoned
+        counts.lost, counts.doubled_effects = len(findings.lost), len(findings.doubled)
+        counts.wrong += findings.wrong
+        if self.injector.evidence.exists():
+            counts.wrong.append("row 21: a forged message ran code")
+
+
+async def _recovery(stack: FaultStack) -> timedelta:
+    """Wait until everything that is due now has had its turn, and return how long that took (I4)."""
+    due: list[Any] = [
+        row["id"]
+        for row in await stack.postgres.fetch(
+            "SELECT id FROM queue_jobs WHERE finalized_at IS NULL AND queue <> 'maintenance'"
+            " AND kind <> 'unknownToAll' AND run_at <= clock_timestamp()"
+        )
+    ]
+    healed = time.monotonic()
+    waiting = "SELECT count(*) FROM queue_jobs WHERE id = ANY($1) AND finalized_at IS NULL AND run_at <= $2"
+    now = await stack.postgres.value("SELECT clock_timestamp()")
+
+    async def had_its_turn() -> bool:
+        return not await stack.postgres.value(waiting, due, now)
+
+    await eventually(had_its_turn, within=_PATIENCE)
+    return timedelta(seconds=time.monotonic() - healed)
+
+
+def _say(seed: int, number: int, faults: list[Fault]) -> None:
+    print(f"seed {seed}, round {number}:", *faults, sep="\n  ")
