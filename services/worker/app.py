@@ -13,11 +13,13 @@ from arq.connections import ArqRedis
 
 from services.worker.client import WorkerClient
 from services.worker.consumer import PoppingWorker
-from services.worker.health import HealthServer
+from services.worker.health import GrpcHealthServer, HealthServer
 from services.worker.metrics import WorkerMetrics
 from services.worker.supervisor import supervise
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from services.worker.settings import WorkerSettings
 
 POP_TIMEOUT: Final = timedelta(seconds=1)
@@ -39,10 +41,6 @@ async def run(settings: WorkerSettings, stop: asyncio.Event | None = None) -> No
     log = structlog.get_logger(__name__)
     async with AsyncExitStack() as stack:
         metrics = WorkerMetrics()
-        if settings.worker_health_address is not None:
-            health = HealthServer(address=settings.worker_health_address, metrics=metrics)
-            stack.push_async_callback(health.close)
-            log.info("health_listening", port=await health.start())
         client = WorkerClient(
             target=settings.grpc_target,
             token=settings.worker_token.get_secret_value(),
@@ -51,6 +49,18 @@ async def run(settings: WorkerSettings, stop: asyncio.Event | None = None) -> No
         )
         stack.push_async_callback(client.close)
         workers: dict[str, PoppingWorker] = {}
+
+        def not_ready() -> str | None:
+            return _why_not_ready(stopping, workers, client)
+
+        if settings.worker_health_address is not None:
+            health = HealthServer(address=settings.worker_health_address, metrics=metrics, not_ready=not_ready)
+            stack.push_async_callback(health.close)
+            log.info("health_listening", port=await health.start())
+        if settings.worker_grpc_health_address is not None:
+            grpc_health = GrpcHealthServer(address=settings.worker_grpc_health_address, not_ready=not_ready)
+            stack.push_async_callback(grpc_health.close)
+            log.info("grpc_health_listening", port=await grpc_health.start())
         for queue, concurrency in settings.worker_queues.items():
             redis = _open_redis(settings.redis_url)
             stack.push_async_callback(redis.aclose)
@@ -70,6 +80,15 @@ async def run(settings: WorkerSettings, stop: asyncio.Event | None = None) -> No
         log.info("worker_draining", held=held)
         late = await asyncio.gather(*(worker.drain(settings.drain_timeout) for worker in workers.values()))
         log.info("worker_stopped", cancelled=sum(late))
+
+
+def _why_not_ready(stopping: asyncio.Event, workers: Mapping[str, PoppingWorker], client: WorkerClient) -> str | None:
+    """Return in one sentence why no work gets through, or None when it does."""
+    if stopping.is_set():
+        return "It is stopping."
+    if not workers or not all(worker.is_popping for worker in workers.values()):
+        return "Redis is away."
+    return None if client.is_reachable else "The endpoints service is away."
 
 
 async def _pop_until(stopping: asyncio.Event, workers: dict[str, PoppingWorker]) -> None:

@@ -99,9 +99,15 @@ class PoppingWorker(Worker):
         self._call_numbers = itertools.count()
         self._popping_connection = 0
         self.connections = 0
+        self._has_redis = False
         self._draining = asyncio.Event()
         self._slot_freed = asyncio.Event()
         self._log = structlog.get_logger(__name__).bind(queue=queue)
+
+    @property
+    def is_popping(self) -> bool:
+        """Tell whether it takes messages: Redis answers, and nobody told it to stop."""
+        return self._has_redis and not self._draining.is_set()
 
     async def main(self) -> None:
         """Pop and run messages until `stop_popping` is called; calls under way go on after it returns.
@@ -113,7 +119,7 @@ class PoppingWorker(Worker):
         self._popping_connection = int(await self.pool.client_id())
         self.connections += 1
         self._log.info("popping")
-        self._metrics.redis_connected.labels(self._queue).set(1)
+        self._note_redis(has_redis=True)
         try:
             while not self._draining.is_set():
                 if self.job_counter >= self.max_jobs:
@@ -123,7 +129,7 @@ class PoppingWorker(Worker):
                 else:
                     await self._pop(self.max_jobs - self.job_counter)
         finally:
-            self._metrics.redis_connected.labels(self._queue).set(0)
+            self._note_redis(has_redis=False)
 
     def stop_popping(self) -> None:
         """Have `main` return as soon as its present pop ends; what that pop brings is still run."""
@@ -154,6 +160,10 @@ class PoppingWorker(Worker):
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _note_redis(self, *, has_redis: bool) -> None:
+        self._has_redis = has_redis
+        self._metrics.redis_connected.labels(self._queue).set(has_redis)
 
     async def _unless_draining(self, event: asyncio.Event) -> None:
         event.clear()

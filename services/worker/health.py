@@ -1,25 +1,40 @@
-"""Answers `/healthz` and `/metrics` over HTTP."""
+"""Says how the worker is: over HTTP, `/healthz`, `/readyz` and `/metrics`, and over gRPC, `grpc.health.v1`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
 
+import grpc.aio
 from aiohttp import web
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from services.worker.metrics import WorkerMetrics
     from services.worker.settings import Address
 
+    NotReady = Callable[[], str | None]
+
+LOOK_EVERY: Final = timedelta(milliseconds=250)
+
 
 class HealthServer:
-    """The worker's HTTP port."""
+    """The worker's HTTP port.
 
-    def __init__(self, *, address: Address, metrics: WorkerMetrics) -> None:
-        """Prepare to listen on `address`."""
+    `/healthz` says that the process lives, and `/readyz` whether work gets through it.
+    """
+
+    def __init__(self, *, address: Address, metrics: WorkerMetrics, not_ready: NotReady) -> None:
+        """Prepare to listen on `address`; `not_ready` gives the reason why no work gets through, or None."""
         self._address = address
         self._metrics = metrics
+        self._not_ready = not_ready
         application = web.Application()
         application.router.add_get("/healthz", self._healthz)
+        application.router.add_get("/readyz", self._readyz)
         application.router.add_get("/metrics", self._metrics_text)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
 
@@ -41,7 +56,57 @@ class HealthServer:
     async def _healthz(self, _request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        reason = self._not_ready()
+        return web.Response(text="ok\n") if reason is None else web.Response(text=f"{reason}\n", status=503)
+
     async def _metrics_text(self, _request: web.Request) -> web.Response:
         return web.Response(
             body=self._metrics.exposition(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
         )
+
+
+class GrpcHealthServer:
+    """The worker's gRPC port: `grpc.health.v1` and nothing else; SERVING while work gets through."""
+
+    def __init__(self, *, address: Address, not_ready: NotReady) -> None:
+        """Prepare to listen on `address`; must be called where an event loop runs."""
+        self._address = address
+        self._not_ready = not_ready
+        self._health = health.aio.HealthServicer()
+        self._server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
+        self._looking: asyncio.Task[None] | None = None
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+
+    async def start(self) -> int:
+        """Listen, and return the port.
+
+        Raises:
+            OSError: the address is taken or not of this machine.
+        """
+        try:
+            port = self._server.add_insecure_port(f"{self._address.host}:{self._address.port}")
+        except RuntimeError as error:
+            raise OSError(f"gRPC cannot listen on {self._address.host}:{self._address.port}") from error
+        await self.run_once()
+        await self._server.start()
+        self._looking = asyncio.create_task(self._look_forever())
+        return port
+
+    async def run_once(self) -> None:
+        """Look whether work gets through, and tell those who watch."""
+        status = health_pb2.HealthCheckResponse
+        await self._health.set("", status.SERVING if self._not_ready() is None else status.NOT_SERVING)
+
+    async def close(self) -> None:
+        """Tell watchers that it ends, and stop listening."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(None)
+
+    async def _look_forever(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY.total_seconds())
+            await self.run_once()

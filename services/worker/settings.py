@@ -56,7 +56,10 @@ class WorkerSettings(BaseSettings):
     """How many calls run at once, per queue served: `name:count` pairs with commas; count 1 to 10,000."""
 
     worker_health_address: Address | None = None
-    """`host:port` for `/healthz` and `/metrics`; nothing listens when unset or empty."""
+    """`host:port` for `/healthz`, `/readyz` and `/metrics`; nothing listens when unset or empty."""
+
+    worker_grpc_health_address: Address | None = None
+    """`host:port` for `grpc.health.v1`; nothing listens when unset or empty."""
 
     worker_drain_timeout_seconds: float = Field(default=30, ge=0, le=600)
     """How long a stopping worker waits for the calls it holds."""
@@ -119,9 +122,9 @@ class WorkerSettings(BaseSettings):
                 raise ValueError(f"{queue} must have a count from 1 to {MAX_CONCURRENCY}")
         return MappingProxyType(dict(value))
 
-    @field_validator("worker_health_address", mode="before")
+    @field_validator("worker_health_address", "worker_grpc_health_address", mode="before")
     @classmethod
-    def _worker_health_address_is_host_and_port(cls, value: object) -> object:
+    def _health_addresses_are_host_and_port(cls, value: object) -> object:
         if value == "":
             return None
         if not isinstance(value, str):

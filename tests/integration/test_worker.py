@@ -17,6 +17,7 @@ import grpc
 import msgpack
 import pytest
 from arq.constants import job_key_prefix
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from structlog.testing import capture_logs
 
 from services.endpoints.queue.connection import open_redis
@@ -382,6 +383,43 @@ async def test_health_and_metrics_are_served(
         await eventually(call_is_counted)
 
 
+async def test_readiness_follows_redis_the_server_and_the_end(
+    redis_process: RedisProcess, server: FakeWorkerService, logs: list[Any]
+) -> None:
+    settings = _settings(
+        redis_process, server, worker_health_address="127.0.0.1:0", worker_grpc_health_address="127.0.0.1:0"
+    )
+    await server.stop()
+    async with _worker(settings) as stop:
+        await eventually(lambda: _events(logs, "grpc_health_listening"))
+        assert await _get(logs, "/healthz") == "ok\n"
+        await eventually(lambda: _is_not_ready(logs, "The endpoints service is away.\n"))
+        (port,) = (line["port"] for line in logs if line["event"] == "grpc_health_listening")
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+            seen = [(await watch.read()).status]
+            await server.start()
+            seen.append((await watch.read()).status)
+            assert await _get(logs, "/readyz") == "ok\n"
+            await redis_process.kill()
+            seen.append((await watch.read()).status)
+            assert await _is_not_ready(logs, "Redis is away.\n")
+            await redis_process.start()
+            seen.append((await watch.read()).status)
+            stop.set()
+            seen.append((await watch.read()).status)
+            watch.cancel()
+    serving, not_serving = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+    assert seen == [not_serving, serving, not_serving, serving, not_serving]
+
+
+async def test_taken_health_address_ends_the_worker(redis_process: RedisProcess, server: FakeWorkerService) -> None:
+    with pytest.raises(OSError, match="gRPC cannot listen"):
+        await run(
+            _settings(redis_process, server, worker_grpc_health_address=f"127.0.0.1:{server.port}"), asyncio.Event()
+        )
+
+
 async def test_idle_worker_does_not_wait_for_its_pop_to_end(
     redis_process: RedisProcess, publisher: ArqPublisher, server: FakeWorkerService
 ) -> None:
@@ -434,6 +472,12 @@ async def test_wrong_settings_end_the_process_and_name_all_variables() -> None:
 
 def _events(logs: list[Any], event: str) -> int:
     return sum(line["event"] == event for line in logs)
+
+
+async def _is_not_ready(logs: list[Any], reason: str) -> bool:
+    (port,) = (line["port"] for line in logs if line["event"] == "health_listening")
+    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/readyz") as response:
+        return response.status == 503 and await response.text() == reason
 
 
 async def _get(logs: list[Any], path: str) -> str:

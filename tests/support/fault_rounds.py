@@ -139,4 +139,4 @@ async def _recovery(stack: FaultStack) -> timedelta:
 
 
 def _say(seed: int, number: int, faults: list[Fault]) -> None:
-    print(f"seed {seed}, round {number}:", *faults, sep="\n  ")
+    print(f"seed {seed}, round {number}:", *faults, sep="\n  ", flush=True)
