@@ -116,6 +116,7 @@ def build_operations(
         lease=timedelta(seconds=settings.lease_seconds),
         renew_every=timedelta(seconds=settings.lease_seconds * 0.3),
         ring_answered_within=timedelta(seconds=settings.ring_answered_within_seconds),
+        max_calls_per_environment=settings.max_calls_per_environment,
     )
     retention = Retention()
     pepper = parse_key(settings.lookup_pepper.get_secret_value())
@@ -342,6 +343,7 @@ async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
 def _pools(settings: EndpointsSettings) -> Mapping[Pool, PoolSettings]:
     sizes = {
         Pool.CALLERS: settings.callers_pool_size,
+        Pool.READERS: settings.readers_pool_size,
         Pool.CALL_BACKS: settings.call_backs_pool_size,
         Pool.RELAY: settings.relay_pool_size,
     }

@@ -70,7 +70,10 @@ class EndpointsSettings(BaseSettings):
     """Networks in CIDR form, with commas, that endpoints may live in besides the public internet."""
 
     callers_pool_size: int = Field(default=12, ge=1, le=200)
-    """Connections to PostgreSQL for callers."""
+    """Connections to PostgreSQL for what callers change."""
+
+    readers_pool_size: int = Field(default=12, ge=1, le=200)
+    """Connections to PostgreSQL for what callers read."""
 
     call_backs_pool_size: int = Field(default=6, ge=1, le=200)
     """Connections to PostgreSQL for workers' call backs; fewer than callers have, so that it cannot crowd them out."""
@@ -101,6 +104,12 @@ class EndpointsSettings(BaseSettings):
 
     ring_answered_within_seconds: float = Field(default=5, ge=0.5, le=600)
     """How long a rung lane may wait for a worker before it is rung again."""
+
+    max_calls_per_environment: int = Field(default=25, ge=1, le=10_000)
+    """How many lanes of one environment may wait for or hold a worker's call to a customer: a quarter of all of them.
+
+    A customer that hangs keeps its slots for as long as a call may take; the others are for everybody else.
+    """
 
     drain_timeout_seconds: float = Field(default=30, ge=0, le=600)
     """How long a stopping server waits for what it has begun."""

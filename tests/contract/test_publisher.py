@@ -117,6 +117,15 @@ async def test_each_batch_is_one_message_in_the_order_given(doorbell: Doorbell) 
     assert await doorbell.messages("default") == batches
 
 
+async def test_message_goes_behind_what_is_published_soon_after(doorbell: Doorbell) -> None:
+    soon, late = timedelta(milliseconds=1), timedelta(minutes=1)
+    await doorbell.publisher.publish("default", [["late"], ["soon"]], behind=[late, soon])
+    await doorbell.publisher.publish("default", [["now"]], behind=[timedelta()])
+    messages = await doorbell.messages("default")
+    assert messages[-1] == ["late"]
+    assert sorted(messages[:2]) == [["now"], ["soon"]]
+
+
 async def test_queues_are_apart(doorbell: Doorbell) -> None:
     await doorbell.publisher.publish("default", [["endpoint-1"]])
     await doorbell.publisher.publish("execution", [["endpoint-1"], ["endpoint-2"]])

@@ -91,31 +91,88 @@ async def test_environments_take_turns_whatever_their_backlog(world: World) -> N
     await world.relay.run_once()
 
     rung = {lanes[0] for lanes in world.take(Queue.EXECUTION)}
-    assert len(rung) == 64
+    assert len(rung) == world.settings.max_calls_per_environment + 3
     assert {"small-0", "small-1", "small-2"} <= rung
 
 
 async def test_environment_that_holds_fewer_lanes_is_rung_first(world: World) -> None:
     other = UUID("01890000-0000-7000-8000-000000000002")
-    await world.enqueue(*(queue_job(f"a{number}", kind="call", lane=f"a-{number}") for number in range(60)))
-    await world.relay.run_once()
+    relay = world.new_relay(max_calls_per_environment=100)
+    await world.enqueue(*(queue_job(f"a{number}", kind="call", lane=f"a-{number}") for number in range(40)))
+    await relay.run_once()
     world.take(Queue.EXECUTION)
     await world.enqueue(
         *(queue_job(f"more-a{number}", kind="call", lane=f"more-a-{number}") for number in range(60)),
         *(queue_job(f"b{number}", kind="call", lane=f"b-{number}", environment_id=other) for number in range(60)),
     )
-    await world.relay.run_once()
+    await relay.run_once()
 
     rung = [lanes[0] for lanes in world.take(Queue.EXECUTION)]
-    assert sum(lane.startswith("b-") for lane in rung) == 60
+    assert rung[:40] == sorted(lane for lane in rung if lane.startswith("b-"))[:40]
+    assert sum(lane.startswith("b-") for lane in rung) > 40
 
 
 async def test_no_more_is_rung_than_the_window_takes_and_the_rest_follows(world: World) -> None:
-    await world.enqueue(*(queue_job(str(number), kind="call", lane=f"lane-{number}") for number in range(150)))
+    await world.enqueue(
+        *(
+            queue_job(
+                f"{environment}-{number}",
+                kind="call",
+                lane=f"{environment}-{number}",
+                environment_id=UUID(int=environment),
+            )
+            for environment in range(1, 6)
+            for number in range(20)
+        )
+    )
 
     await world.relay.run_once()
-    assert len(world.publisher.messages["execution"]) == 64
-    assert (await world.work_off()).completed == 150
+    assert len(world.publisher.messages["execution"]) == world.settings.max_waiting_messages
+    assert (await world.work_off()).completed == 100
+
+
+async def test_environment_holds_a_share_of_the_calls_and_never_more(world: World) -> None:
+    most = world.settings.max_calls_per_environment
+    await world.enqueue(*(queue_job(str(number), kind="call", lane=f"lane-{number:03}") for number in range(most + 5)))
+    await world.relay.run_once()
+    first = world.take(Queue.EXECUTION)
+    await world.relay.run_once()
+
+    assert len(first) == most
+    assert world.take(Queue.EXECUTION) == []
+    await world.runner.run_queue_jobs(Queue.EXECUTION, first[0])
+    await world.relay.run_once()
+    assert world.take(Queue.EXECUTION) == [[f"lane-{most:03}"]]
+
+
+async def test_lanes_of_one_environment_take_turns_and_urgent_ones_go_first(world: World) -> None:
+    relay = world.new_relay(max_calls_per_environment=2)
+    await world.enqueue(
+        *(queue_job(f"{lane}{number}", kind="call", lane=lane) for lane in "abcde" for number in range(2))
+    )
+    rung = []
+    for turn in range(4):
+        await relay.run_once()
+        taken = [lanes[0] for lanes in world.take(Queue.EXECUTION)]
+        rung.append(taken)
+        for lane in taken:
+            await world.runner.run_queue_jobs(Queue.EXECUTION, [lane])
+        if turn == 1:
+            await world.enqueue(queue_job("urgent", kind="call", lane="z", priority=Priority.HIGH))
+
+    assert rung == [["a", "b"], ["c", "d"], ["z", "e"], ["a", "b"]]
+
+
+async def test_message_of_who_holds_little_overtakes_what_waits_of_who_holds_much(world: World) -> None:
+    other = UUID("01890000-0000-7000-8000-000000000002")
+    await world.enqueue(*(queue_job(str(number), lane=f"big-{number}") for number in range(1_000)))
+    await world.relay.run_once()
+    await world.enqueue(queue_job("small", lane="small", environment_id=other))
+    await world.relay.run_once()
+
+    messages = world.publisher.messages["default"]
+    assert len(messages) == 21
+    assert messages.index(["small"]) < 10
 
 
 async def test_doubled_and_forged_messages_find_nothing_due(world: World) -> None:
@@ -258,7 +315,7 @@ async def test_unanswered_lane_is_rung_again(world: World) -> None:
 
 async def test_messages_do_not_pile_up_while_workers_are_away(world: World) -> None:
     await world.enqueue(*(queue_job(str(number), kind="call", lane=f"lane-{number}") for number in range(64)))
-    await world.relay.run_once()
+    await world.new_relay(max_calls_per_environment=64).run_once()
     for _ in range(3):
         await world.let_leases_run_out()
         assert await world.rescue.run_once() == 64

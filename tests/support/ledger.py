@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -138,8 +138,9 @@ class World:
         )
         self.runner = self.new_runner()
 
-    def new_relay(self) -> Relay:
-        return Relay(store=self.store, publisher=self.publisher, wake_ups=MemoryWakeUps(), settings=self.settings)
+    def new_relay(self, **changed: int) -> Relay:
+        settings = replace(self.settings, **changed)
+        return Relay(store=self.store, publisher=self.publisher, wake_ups=MemoryWakeUps(), settings=settings)
 
     def new_runner(self) -> QueueJobRunner:
         return QueueJobRunner(

@@ -3,34 +3,48 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
+from datetime import timedelta
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 from services.endpoints.domain.ports.publisher import QueueUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import timedelta
 
 MAX_LANES = 50
 MAX_LANE_CHARACTERS = 200
 
 
+class _Message(list[str]):
+    """Lane names with the time they are ordered by."""
+
+    score: float
+
+
 class MemoryPublisher:
-    """Keeps messages in `messages`, by queue, oldest first; fails while `is_away`."""
+    """Keeps messages in `messages`, by queue, next first; fails while `is_away`."""
 
     def __init__(self, *, window: int = 64) -> None:
         self.messages: defaultdict[str, list[list[str]]] = defaultdict(list)
         self.is_away = False
         self._window = window
 
-    async def publish(self, queue: str, batches: Sequence[Sequence[str]]) -> None:
+    async def publish(self, queue: str, batches: Sequence[Sequence[str]], *, behind: Sequence[timedelta] = ()) -> None:
         for lanes in batches:
             if not 1 <= len(lanes) <= MAX_LANES or not all(0 < len(lane) <= MAX_LANE_CHARACTERS for lane in lanes):
                 raise ValueError("A message names 1 to 50 lanes of 1 to 200 characters.")
         if batches:
             self._answer()
-        self.messages[queue].extend(list(lanes) for lanes in batches)
+        waiting = self.messages[queue]
+        now = time.monotonic()
+        for lanes, later in zip(batches, behind or repeat(timedelta()), strict=False):
+            message = _Message(lanes)
+            message.score = now + later.total_seconds()
+            waiting.append(message)
+        waiting.sort(key=lambda message: getattr(message, "score", now))
 
     async def waiting(self, queue: str) -> int:
         self._answer()

@@ -19,6 +19,8 @@ class LedgerSettings:
     safety_poll: timedelta = timedelta(seconds=1)
     max_queue_jobs_per_call: int = 200
     max_lanes_per_message: int = 50
+    max_waiting_messages: int = 64
+    max_calls_per_environment: int = 25
     max_rescues: int = 10
     max_unended_attempts: int = 3
     max_promoted_at_once: int = 2_000

@@ -10,25 +10,25 @@ from uuid import UUID
 import structlog
 
 from services.endpoints.crash_points import crash_point
-from services.endpoints.domain.catalog import CALLING_QUEUES
 from services.endpoints.domain.errors import KongflowError
 from services.endpoints.domain.identifiers import NIL_UUID
 from services.endpoints.domain.ports.publisher import QueueUnavailableError
 from services.endpoints.domain.ports.store import Pool
 from services.endpoints.domain.queue_job import Queue
+from services.endpoints.domain.turns import lanes_per_message, plan_round
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from services.endpoints.domain.ledger_settings import LedgerSettings
-    from services.endpoints.domain.ports.ledger import OpenLane
+    from services.endpoints.domain.ports.ledger import RungInTurn
     from services.endpoints.domain.ports.publisher import Publisher, WakeUps
     from services.endpoints.domain.ports.store import Store
+    from services.endpoints.domain.turns import Place, WaitingEnvironment
 
 _log = structlog.get_logger(__name__)
 
-# Fewer lanes than this were not cut short by any environment's share of one statement, so there are no more.
-_FEW: Final = 8
+_ENVIRONMENTS_AT_ONCE: Final = 500
 
 
 class Relay:
@@ -41,6 +41,7 @@ class Relay:
         self._wake_ups = wake_ups
         self._settings = settings
         self._next_environment = dict.fromkeys(Queue, NIL_UUID)
+        self._after: dict[Queue, dict[UUID, Place]] = {queue: {} for queue in Queue}
 
     async def run_once(self) -> timedelta:
         """Ring every lane that can be rung now; return after how long to look again when nobody wakes the relay.
@@ -52,7 +53,11 @@ class Relay:
         next_due_in, room = await asyncio.gather(
             self._promote(), self._publisher.room([queue.value for queue in Queue])
         )
-        await asyncio.gather(*(self._ring(queue, messages=room[queue.value]) for queue in Queue if room[queue.value]))
+        rooms = {queue: room[queue.value] for queue in Queue if room[queue.value]}
+        while rooms:
+            waiting = await self._waiting(list(rooms))
+            left = await asyncio.gather(*(self._ring(queue, waiting[queue], rooms[queue]) for queue in rooms))
+            rooms = {queue: room for queue, room in zip(rooms, left, strict=True) if room}
         return min(max(next_due_in, timedelta()), self._settings.safety_poll)
 
     async def run(self) -> None:
@@ -80,37 +85,49 @@ class Relay:
                 return await tx.ledger.next_due_in() or self._settings.safety_poll
             return next_due_in
 
-    async def _ring(self, queue: Queue, *, messages: int) -> None:
+    async def _waiting(self, queues: Sequence[Queue]) -> Mapping[Queue, Sequence[WaitingEnvironment]]:
+        """Read who waits, each queue from where the last look ended."""
+        after = {queue: self._next_environment[queue] for queue in queues}
+        async with self._store.reading(Pool.RELAY) as tx:
+            waiting = await tx.ledger.waiting_environments(after, limit=_ENVIRONMENTS_AT_ONCE)
+        for queue, environments in waiting.items():
+            is_cut_short = len(environments) == _ENVIRONMENTS_AT_ONCE
+            self._next_environment[queue] = _following(environments[-1].id) if is_cut_short else NIL_UUID
+        return waiting
+
+    async def _ring(self, queue: Queue, waiting: Sequence[WaitingEnvironment], room: int) -> int:
+        """Ring lanes and publish them; return how many messages still fit when there may be more to ring."""
+        after = self._after[queue]
+        turns = plan_round(queue, waiting, room=room, after=after, settings=self._settings)
+        if turns is None:
+            return 0
+        async with self._store.reading(Pool.RELAY) as tx:
+            rung = await tx.ledger.ring(queue, turns, answer_within=self._settings.ring_answered_within)
+        by_environment: dict[UUID, list[RungInTurn]] = {}
+        for lane in rung:
+            by_environment.setdefault(lane.environment_id, []).append(lane)
+        is_full = len(rung) == turns.limit
+        is_cut_short = is_full
+        for turn in turns.turns:
+            lanes = by_environment.get(turn.environment_id, [])
+            if lanes and (is_full or len(lanes) == turn.most):
+                after[turn.environment_id] = lanes[-1].place
+                is_cut_short = True
+            else:
+                after.pop(turn.environment_id, None)
+        messages = messages_of(queue, [lane.place.lane for lane in rung], self._settings)
+        crash_point("after_ring_before_publish")
         size = lanes_per_message(queue, self._settings)
-        while messages > 0:
-            limit = messages * size
-            async with self._store.reading(Pool.RELAY) as tx:
-                lanes = await tx.ledger.ring(
-                    queue,
-                    limit=limit,
-                    from_environment=self._next_environment[queue],
-                    answer_within=self._settings.ring_answered_within,
-                )
-            if not lanes:
-                return
-            last = max(lane.environment_id for lane in lanes)
-            self._next_environment[queue] = UUID(int=min(last.int + 1, 2**128 - 1)) if len(lanes) == limit else NIL_UUID
-            batches = messages_of(queue, lanes, self._settings)
-            crash_point("after_ring_before_publish")
-            await self._publisher.publish(queue.value, batches)
-            if len(lanes) < _FEW:
-                return
-            messages -= len(batches)
+        behind = [timedelta(milliseconds=rung[number * size].held) for number in range(len(messages))]
+        await self._publisher.publish(queue.value, messages, behind=behind)
+        return max(0, room - len(messages)) if is_cut_short else 0
 
 
-def lanes_per_message(queue: Queue, settings: LedgerSettings) -> int:
-    """Return how many lanes travel together: one where a customer is called, since a call holds its message."""
-    return 1 if queue in CALLING_QUEUES else settings.max_lanes_per_message
+def _following(environment_id: UUID) -> UUID:
+    return UUID(int=min(environment_id.int + 1, 2**128 - 1))
 
 
-def messages_of(queue: Queue, lanes: Sequence[OpenLane], settings: LedgerSettings) -> list[list[str]]:
-    """Return the lane names of each message; a suspect lane travels alone."""
-    together = [lane.name for lane in lanes if not lane.alone]
-    alone = [[lane.name] for lane in lanes if lane.alone]
+def messages_of(queue: Queue, lanes: Sequence[str], settings: LedgerSettings) -> list[Sequence[str]]:
+    """Return the lane names of each message."""
     size = lanes_per_message(queue, settings)
-    return [together[start : start + size] for start in range(0, len(together), size)] + alone
+    return [lanes[start : start + size] for start in range(0, len(lanes), size)]

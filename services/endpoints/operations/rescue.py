@@ -59,7 +59,9 @@ class Rescue:
         rung = await self._store.transact(self._sweep, Pool.RELAY)
         room = await self._publisher.room(sorted({lane.queue.value for lane in rung}))
         for queue in Queue:
-            messages = messages_of(queue, [lane for lane in rung if lane.queue is queue], self._settings)
+            lanes = [lane for lane in rung if lane.queue is queue]
+            together = messages_of(queue, [lane.name for lane in lanes if not lane.alone], self._settings)
+            messages = [*together, *([lane.name] for lane in lanes if lane.alone)]
             if messages:
                 crash_point("after_rescue_before_publish")
                 await self._publisher.publish(queue.value, messages[: room[queue.value]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 MESSAGE_LIFE: Final = timedelta(days=1)
 DEFAULT_WINDOW: Final = 64
+_MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 class ArqPublisher:
@@ -48,7 +50,7 @@ class ArqPublisher:
         self._clock_ms = clock_ms
         self._published = 0
 
-    async def publish(self, queue: str, batches: Sequence[Sequence[str]]) -> None:
+    async def publish(self, queue: str, batches: Sequence[Sequence[str]], *, behind: Sequence[timedelta] = ()) -> None:
         """Publish one message per batch of lane names; see `Publisher`."""
         if not batches:
             return
@@ -56,10 +58,10 @@ class ArqPublisher:
         bodies = [write_message(queue=queue, lanes=lanes, enqueue_time_ms=now_ms) for lanes in batches]
         scores: dict[str, float] = {}
         pipeline = self._redis.pipeline(transaction=False)
-        for body in bodies:
+        for body, later in zip(bodies, behind or repeat(timedelta()), strict=False):
             job_id = self._next_job_id()
             pipeline.psetex(job_key_prefix + job_id, MESSAGE_LIFE, body)
-            scores[job_id] = now_ms
+            scores[job_id] = now_ms + later / _MILLISECOND
         # After the bodies: a worker that pops an id finds what it names.
         pipeline.zadd(queue_key(queue), scores)
         await self._answers(pipeline)

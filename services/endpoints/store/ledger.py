@@ -11,6 +11,7 @@ from services.endpoints.domain.ports.ledger import (
     FinalQueueJob,
     OpenLane,
     QueueJobFilter,
+    RungInTurn,
     RungLane,
     WaitingQueueJob,
     Window,
@@ -25,6 +26,7 @@ from services.endpoints.domain.queue_job import (
     QueueJobState,
     QueueStats,
 )
+from services.endpoints.domain.turns import Place, WaitingEnvironment
 from services.endpoints.store.errors import translated
 from services.endpoints.store.queries import load
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     import asyncpg
 
     from services.endpoints.domain.ledger_settings import Retention
+    from services.endpoints.domain.turns import Round
 
 _SQL: Final = load("ledger")
 
@@ -81,12 +84,32 @@ class PostgresLedger:
         rows = await self._fetch("next_due_in")
         return rows[0][0] if rows else None
 
-    async def ring(
-        self, queue: Queue, *, limit: int, from_environment: UUID, answer_within: timedelta
-    ) -> list[OpenLane]:
+    async def waiting_environments(
+        self, after: Mapping[Queue, UUID], *, limit: int
+    ) -> dict[Queue, list[WaitingEnvironment]]:
+        """Read which environments have work due."""
+        rows = await self._fetch("waiting_environments", [queue.value for queue in after], list(after.values()), limit)
+        waiting: dict[Queue, list[WaitingEnvironment]] = {queue: [] for queue in after}
+        for row in rows:
+            waiting[Queue(row["queue"])].append(WaitingEnvironment(row["environment_id"], row["held"]))
+        return waiting
+
+    async def ring(self, queue: Queue, turns: Round, *, answer_within: timedelta) -> list[RungInTurn]:
         """Open idle lanes."""
-        rows = await self._fetch("ring", queue.value, limit, from_environment, answer_within)
-        return [OpenLane(queue, row["lane"], row["environment_id"], alone=False) for row in rows]
+        rows = await self._fetch(
+            "ring",
+            queue.value,
+            turns.limit,
+            [turn.environment_id for turn in turns.turns],
+            [turn.held for turn in turns.turns],
+            [turn.most for turn in turns.turns],
+            [turn.after.priority for turn in turns.turns],
+            [turn.after.lane for turn in turns.turns],
+            answer_within,
+        )
+        return [
+            RungInTurn(row["environment_id"], Place(row["priority"], row["lane"]), held=row["place"]) for row in rows
+        ]
 
     async def overdue_lanes(self, *, limit: int) -> list[tuple[Queue, str, bool]]:
         """Lock lanes whose lease ran out."""

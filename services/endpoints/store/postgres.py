@@ -7,6 +7,7 @@ import random
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
@@ -35,16 +36,33 @@ _ACQUIRE_WITHIN: Final = timedelta(seconds=5)
 _CLOSE_WITHIN: Final = timedelta(seconds=2)
 
 
+class Plans(Enum):
+    """How PostgreSQL plans the statements of a pool."""
+
+    # Statements that have one good plan, by indexes and from row to row, whatever the tables held when they were first
+    # planned: left to its statistics, PostgreSQL keeps what was right for an empty table, or plans at every execution,
+    # which takes longer than most of these statements.
+    KEPT = {  # noqa: RUF012 - a member's value
+        "plan_cache_mode": "force_generic_plan",
+        "enable_seqscan": "off",
+        "enable_bitmapscan": "off",
+        "enable_hashjoin": "off",
+        "enable_mergejoin": "off",
+    }
+    # Lists with optional filters: a plan for all of them at once uses no index.
+    EACH_TIME = {"plan_cache_mode": "force_custom_plan"}  # noqa: RUF012 - a member's value
+
+
 @dataclass(frozen=True, slots=True)
 class PoolSettings:
-    """How one pool behaves; the timeouts and `plan_cache_mode` are PostgreSQL's own."""
+    """How one pool behaves; the timeouts are PostgreSQL's own."""
 
     max_size: int
     statement_timeout: timedelta
     lock_timeout: timedelta
     idle_in_transaction_timeout: timedelta = timedelta(seconds=5)
     tcp_user_timeout: timedelta = timedelta(seconds=10)
-    plan_cache_mode: str = "auto"
+    plans: Plans = Plans.KEPT
 
     def with_size(self, max_size: int) -> PoolSettings:
         """Return the same with another number of connections."""
@@ -59,26 +77,17 @@ class PoolSettings:
             "idle_in_transaction_session_timeout": _milliseconds(self.idle_in_transaction_timeout),
             "tcp_user_timeout": _milliseconds(self.tcp_user_timeout),
             "jit": "off",
-            "plan_cache_mode": self.plan_cache_mode,
+            **self.plans.value,
         }
 
 
 DEFAULT_POOLS: Final[Mapping[Pool, PoolSettings]] = {
-    # Optional filters: a plan for all of them at once uses no index.
-    Pool.CALLERS: PoolSettings(
-        12,
-        statement_timeout=timedelta(seconds=5),
-        lock_timeout=timedelta(seconds=2),
-        plan_cache_mode="force_custom_plan",
+    Pool.CALLERS: PoolSettings(12, statement_timeout=timedelta(seconds=5), lock_timeout=timedelta(seconds=2)),
+    Pool.READERS: PoolSettings(
+        12, statement_timeout=timedelta(seconds=5), lock_timeout=timedelta(seconds=2), plans=Plans.EACH_TIME
     ),
-    # A first index fills empty tables: a plan kept from their first rows is far too slow for the last ones.
     # Few of them, because PostgreSQL shares its time evenly: what waits in the ledger can wait, a caller cannot.
-    Pool.CALL_BACKS: PoolSettings(
-        6,
-        statement_timeout=timedelta(seconds=20),
-        lock_timeout=timedelta(seconds=5),
-        plan_cache_mode="force_custom_plan",
-    ),
+    Pool.CALL_BACKS: PoolSettings(6, statement_timeout=timedelta(seconds=20), lock_timeout=timedelta(seconds=5)),
     Pool.RELAY: PoolSettings(5, statement_timeout=timedelta(seconds=5), lock_timeout=timedelta(seconds=1)),
 }
 
@@ -188,7 +197,7 @@ class PostgresStore:
             self._on_ledger_change()
 
     @asynccontextmanager
-    async def reading(self, pool: Pool = Pool.CALLERS) -> AsyncIterator[PostgresTransaction]:
+    async def reading(self, pool: Pool = Pool.READERS) -> AsyncIterator[PostgresTransaction]:
         """Lend a connection."""
         if pool not in self._pools:
             raise DatabaseUnavailableError("The store is not open.", retry_after=timedelta(seconds=1))

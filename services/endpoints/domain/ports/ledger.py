@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         QueueJobState,
         QueueStats,
     )
+    from services.endpoints.domain.turns import Place, Round, WaitingEnvironment
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,15 @@ class OpenLane:
     name: str
     environment_id: UUID
     alone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RungInTurn:
+    """A lane that was rung in its environment's turn, which then held this many lanes with it."""
+
+    environment_id: UUID
+    place: Place
+    held: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +123,14 @@ class Ledger(Protocol):
         """Return how long until the next SCHEDULED queue job falls due; None when there is none."""
         ...
 
-    async def ring(
-        self, queue: Queue, *, limit: int, from_environment: UUID, answer_within: timedelta
-    ) -> list[OpenLane]:
-        """Open up to `limit` idle lanes with work, in turn per environment; `from_environment` goes first."""
+    async def waiting_environments(
+        self, after: Mapping[Queue, UUID], *, limit: int
+    ) -> Mapping[Queue, Sequence[WaitingEnvironment]]:
+        """Return environments with work due, by queue: up to `limit` of each, in order, from `after` on."""
+        ...
+
+    async def ring(self, queue: Queue, turns: Round, *, answer_within: timedelta) -> list[RungInTurn]:
+        """Open idle lanes with work that are not paused, those of environments that hold fewest first."""
         ...
 
     async def overdue_lanes(self, *, limit: int) -> list[tuple[Queue, str, bool]]:

@@ -16,11 +16,12 @@ class QueueUnavailableError(Exception):
 class Publisher(Protocol):
     """Hands messages to the workers of a queue."""
 
-    async def publish(self, queue: str, batches: Sequence[Sequence[str]]) -> None:
+    async def publish(self, queue: str, batches: Sequence[Sequence[str]], *, behind: Sequence[timedelta] = ()) -> None:
         """Publish one message per batch of lane names, in the order given, in one round trip.
 
-        Each batch holds 1 to 50 lane names. No batches means no round trip. When it fails, some messages may have gone
-        out all the same: a doubled message is harmless.
+        Each batch holds 1 to 50 lane names. `behind` says of each message how much later ones still go before it;
+        empty means none. No batches means no round trip. When it fails, some messages may have gone out all the same:
+        a doubled message is harmless.
 
         Raises:
             QueueUnavailableError: the doorbell did not take all of them.

@@ -23,6 +23,7 @@ class Pool(Enum):
     """Whose connections a transaction takes, so that nobody's backlog starves another."""
 
     CALLERS = "callers"
+    READERS = "readers"
     CALL_BACKS = "call backs"
     RELAY = "relay"
 
@@ -77,7 +78,7 @@ class Store(Protocol):
         """
         ...
 
-    def reading(self, pool: Pool = Pool.CALLERS) -> AbstractAsyncContextManager[Transaction]:
+    def reading(self, pool: Pool = Pool.READERS) -> AbstractAsyncContextManager[Transaction]:
         """Lend a connection without a transaction, for single statements that only read."""
         ...
 

@@ -133,13 +133,16 @@ ON CONFLICT (environment_id, dynamic_trigger_id, key) DO UPDATE SET
 -- name: lock_offered_jobs
 -- Locks, by (project, slug), the jobs $2 and those of which the endpoint $1 has an ACTIVE version.
 SELECT j.id
-FROM jobs j
-WHERE
-    j.project_id = (SELECT e.project_id FROM endpoints e WHERE e.id = $1)
-    AND (
-        j.slug IN (SELECT o.slug FROM unnest($2::text[]) AS o (slug))
-        OR j.id IN (SELECT v.job_id FROM job_versions v WHERE v.endpoint_id = $1 AND v.state = 'ACTIVE')
-    )
+FROM (
+    SELECT found.id
+    FROM endpoints e
+    CROSS JOIN unnest($2::text[]) AS o (slug)
+    CROSS JOIN LATERAL (SELECT j.id FROM jobs j WHERE j.project_id = e.project_id AND j.slug = o.slug OFFSET 0) AS found
+    WHERE e.id = $1
+    UNION
+    SELECT v.job_id FROM job_versions v WHERE v.endpoint_id = $1 AND v.state = 'ACTIVE'
+) AS wanted
+JOIN jobs j ON j.id = wanted.id
 ORDER BY j.project_id, j.slug COLLATE "C"
 FOR NO KEY UPDATE OF j
 
@@ -205,21 +208,25 @@ SELECT id FROM endpoints WHERE id = $1 FOR UPDATE
 -- name: lock_absent_jobs
 -- Locks, by (project, slug), the jobs of which the endpoint $1 has an ACTIVE version and which are not among $2.
 SELECT j.id
-FROM jobs j
-WHERE
-    EXISTS (SELECT FROM job_versions v WHERE v.job_id = j.id AND v.endpoint_id = $1 AND v.state = 'ACTIVE')
-    AND j.slug NOT IN (SELECT o.slug FROM unnest($2::text[]) AS o (slug))
+FROM (SELECT DISTINCT v.job_id FROM job_versions v WHERE v.endpoint_id = $1 AND v.state = 'ACTIVE') AS held
+JOIN jobs j ON j.id = held.job_id
+WHERE j.slug NOT IN (SELECT o.slug FROM unnest($2::text[]) AS o (slug))
 ORDER BY j.project_id, j.slug COLLATE "C"
 FOR NO KEY UPDATE OF j
 
 -- name: disable_jobs
 -- Disables the ACTIVE versions the endpoint $1 has of the jobs $2; they keep the number $3, or theirs when it is null.
 UPDATE job_versions v SET state = 'DISABLED', index_sequence = coalesce($3, v.index_sequence), updated_at = now()
-FROM jobs j
-WHERE
-    v.endpoint_id = $1 AND v.state = 'ACTIVE' AND (v.job_id IN (SELECT t.id FROM unnest($2::uuid[]) AS t (id))) IS TRUE
-    AND v.index_sequence <= coalesce($3, v.index_sequence) AND j.id = v.job_id
-RETURNING v.job_id, v.environment_id, j.slug
+FROM (
+    SELECT o.id, j.slug
+    FROM unnest($2::uuid[]) AS t (job_id)
+    JOIN jobs j ON j.id = t.job_id
+    CROSS JOIN LATERAL (
+        SELECT o.id FROM job_versions o WHERE o.job_id = t.job_id AND o.endpoint_id = $1 AND o.state = 'ACTIVE' OFFSET 0
+    ) AS o
+) AS held
+WHERE v.id = held.id AND v.state = 'ACTIVE' AND v.index_sequence <= coalesce($3, v.index_sequence)
+RETURNING v.job_id, v.environment_id, held.slug
 
 -- name: disable_absent_items
 -- Disables the sources, dynamic triggers and dynamic schedules of the endpoint $1 that are not offered.

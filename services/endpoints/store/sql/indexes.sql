@@ -105,7 +105,11 @@ FROM (
                 OR (item.state = 'DISABLED' AND item.reason IS DISTINCT FROM 'The endpoint no longer offers it.')
         ) AS good
     FROM unnest($1::uuid[]) AS wanted (id)
-    LEFT JOIN endpoint_index_items AS item ON item.index_id = wanted.id
+    LEFT JOIN LATERAL (
+        SELECT stored.state, stored.reason FROM endpoint_index_items AS stored
+        WHERE stored.index_id = wanted.id
+        OFFSET 0
+    ) AS item ON true
     GROUP BY wanted.id
 ) AS counted
 WHERE endpoint_indexes.id = counted.id AND endpoint_indexes.state = 'REGISTERING'

@@ -1,3 +1,6 @@
+-- Statements by id guard their expected state with IS NOT FALSE: as a plain comparison it would allow a partial index,
+-- and PostgreSQL would rather read all of a small one than look up an id, which grows with the backlog.
+
 -- name: enqueue
 -- Inserts queue jobs; what is due already is AVAILABLE from the start.
 INSERT INTO queue_jobs
@@ -23,79 +26,106 @@ WITH due AS (
 )
 UPDATE queue_jobs SET state = 'AVAILABLE'
 FROM due
-WHERE queue_jobs.id = due.id AND queue_jobs.state = 'SCHEDULED'
+WHERE queue_jobs.id = due.id AND (queue_jobs.state = 'SCHEDULED') IS NOT FALSE
 
 -- name: next_due_in
 -- Says how long until the next SCHEDULED queue job falls due.
 SELECT run_at - clock_timestamp() FROM queue_jobs WHERE state = 'SCHEDULED' ORDER BY run_at LIMIT 1
 
--- name: ring
--- Opens idle lanes by two nested skip scans, environments and then each one's lanes by priority; who holds least is first.
-WITH RECURSIVE environment AS (
-    (
-        SELECT environment_id FROM queue_jobs
-        WHERE queue = $1 AND state = 'AVAILABLE'
-        ORDER BY environment_id
-        LIMIT 1
+-- name: waiting_environments
+-- Walks the environments that have work due in each queue $1, from the one after $2 on, with what they hold open.
+WITH held AS (
+    SELECT queue, environment_id, count(*) AS lanes FROM queue_lanes GROUP BY queue, environment_id
+)
+SELECT turn.queue, waiting.environment_id, coalesce(held.lanes, 0) AS held
+FROM unnest($1::text[], $2::uuid[]) AS turn (queue, after)
+CROSS JOIN LATERAL (
+    WITH RECURSIVE step AS (
+        (
+            SELECT environment_id FROM queue_jobs
+            WHERE queue = turn.queue AND state = 'AVAILABLE' AND environment_id >= turn.after
+            ORDER BY environment_id
+            LIMIT 1
+        )
+        UNION ALL
+        SELECT following.environment_id
+        FROM step
+        CROSS JOIN LATERAL (
+            SELECT queue_jobs.environment_id FROM queue_jobs
+            WHERE queue = turn.queue AND state = 'AVAILABLE' AND queue_jobs.environment_id > step.environment_id
+            ORDER BY queue_jobs.environment_id
+            LIMIT 1
+        ) AS following
     )
-    UNION ALL
-    SELECT following.environment_id
-    FROM environment
+    SELECT environment_id FROM step LIMIT $3
+) AS waiting
+LEFT JOIN held ON held.queue = turn.queue AND held.environment_id = waiting.environment_id
+
+-- name: ring
+-- Opens idle lanes by a skip scan of each environment's lanes in order of priority; who holds fewest is first.
+WITH idle AS (
+    SELECT turn.environment_id, walk.priority, walk.lane, turn.held + walk.place AS place
+    FROM unnest($3::uuid[], $4::integer[], $5::integer[], $6::smallint[], $7::text[])
+        AS turn (environment_id, held, most, priority, lane)
     CROSS JOIN LATERAL (
-        SELECT queue_jobs.environment_id FROM queue_jobs
-        WHERE queue = $1 AND state = 'AVAILABLE' AND queue_jobs.environment_id > environment.environment_id
-        ORDER BY queue_jobs.environment_id
-        LIMIT 1
-    ) AS following
-),
-held AS (
-    SELECT environment_id, count(*) AS lanes FROM queue_lanes WHERE queue = $1 GROUP BY environment_id
-),
-idle AS (
-    SELECT environment.environment_id, closed.lane
-    FROM environment
-    LEFT JOIN held USING (environment_id)
-    CROSS JOIN LATERAL (
-        SELECT lanes.lane, row_number() OVER () AS place
+        SELECT found.priority, found.lane, row_number() OVER () AS place
         FROM (
-            WITH RECURSIVE step AS (
-                (
-                    SELECT priority, lane FROM queue_jobs
-                    WHERE queue = $1 AND state = 'AVAILABLE' AND environment_id = environment.environment_id
-                    ORDER BY priority, lane
-                    LIMIT 1
+            SELECT step.priority, step.lane
+            FROM (
+                -- Urgent ones from the start, then one priority from where the last pass ended and round, then the rest.
+                VALUES
+                    (0::smallint, '', turn.priority, ''),
+                    (turn.priority, turn.lane, (turn.priority + 1)::smallint, ''),
+                    (turn.priority, '', turn.priority, turn.lane),
+                    ((turn.priority + 1)::smallint, '', 9::smallint, '')
+            ) AS range (from_priority, from_lane, to_priority, to_lane)
+            CROSS JOIN LATERAL (
+                WITH RECURSIVE step AS (
+                    (
+                        SELECT priority, lane FROM queue_jobs
+                        WHERE queue = $1 AND state = 'AVAILABLE' AND environment_id = turn.environment_id
+                            AND (priority, lane) > (range.from_priority, range.from_lane)
+                            AND (priority, lane) <= (range.to_priority, range.to_lane)
+                        ORDER BY priority, lane
+                        LIMIT 1
+                    )
+                    UNION ALL
+                    SELECT following.priority, following.lane
+                    FROM step
+                    CROSS JOIN LATERAL (
+                        SELECT queue_jobs.priority, queue_jobs.lane FROM queue_jobs
+                        WHERE queue = $1 AND state = 'AVAILABLE' AND environment_id = turn.environment_id
+                            AND (queue_jobs.priority, queue_jobs.lane) > (step.priority, step.lane)
+                            AND (queue_jobs.priority, queue_jobs.lane) <= (range.to_priority, range.to_lane)
+                        ORDER BY queue_jobs.priority, queue_jobs.lane
+                        LIMIT 1
+                    ) AS following
                 )
-                UNION ALL
-                SELECT following.priority, following.lane
-                FROM step
-                CROSS JOIN LATERAL (
-                    SELECT queue_jobs.priority, queue_jobs.lane FROM queue_jobs
-                    WHERE queue = $1 AND state = 'AVAILABLE' AND environment_id = environment.environment_id
-                        AND (queue_jobs.priority, queue_jobs.lane) > (step.priority, step.lane)
-                    ORDER BY queue_jobs.priority, queue_jobs.lane
-                    LIMIT 1
-                ) AS following
-            )
-            SELECT lane FROM step
-            WHERE NOT EXISTS (SELECT FROM queue_lanes AS open WHERE open.queue = $1 AND open.lane = step.lane)
+                SELECT priority, lane FROM step
+            ) AS step
+            WHERE (range.from_priority, range.from_lane) < (range.to_priority, range.to_lane)
+                AND NOT EXISTS (SELECT FROM queue_lanes AS open WHERE open.queue = $1 AND open.lane = step.lane)
                 AND NOT EXISTS (
                     SELECT FROM queue_pauses AS pause
                     WHERE pause.queue = $1 AND (pause.lane IS NULL OR pause.lane = step.lane)
                 )
-            LIMIT (SELECT greatest(2 * $2 / count(*), 8) FROM environment)
-        ) AS lanes
-    ) AS closed
-    ORDER BY
-        closed.place + coalesce(held.lanes, 0), environment.environment_id < $3, environment.environment_id
+            LIMIT turn.most
+        ) AS found
+    ) AS walk
+    ORDER BY place, turn.environment_id
     LIMIT $2
+), chosen AS MATERIALIZED (
+    SELECT DISTINCT ON (lane) lane, environment_id, priority, place FROM idle ORDER BY lane, place
+), opened AS (
+    INSERT INTO queue_lanes (queue, lane, environment_id, state, lease_until)
+    SELECT $1, lane, environment_id, 'RUNG', clock_timestamp() + $8::interval FROM chosen ORDER BY lane
+    ON CONFLICT (queue, lane) DO NOTHING
+    RETURNING lane
 )
-INSERT INTO queue_lanes (queue, lane, environment_id, state, lease_until)
-SELECT $1, lane, min(environment_id::text)::uuid, 'RUNG', clock_timestamp() + $4::interval
-FROM idle
-GROUP BY lane
-ORDER BY lane
-ON CONFLICT (queue, lane) DO NOTHING
-RETURNING lane, environment_id
+SELECT chosen.lane, chosen.environment_id, chosen.priority, chosen.place
+FROM chosen
+JOIN opened USING (lane)
+ORDER BY chosen.place, chosen.environment_id
 
 -- name: overdue_lanes
 -- Locks lanes whose lease ran out and that nobody else is rescuing.
@@ -130,7 +160,7 @@ UPDATE queue_jobs SET
         'message', 'The process that ran it stopped renewing its lease.'
     ),
     finalized_at = CASE WHEN cancel_requested_at IS NOT NULL OR rescues >= $2 THEN clock_timestamp() END
-WHERE id = ANY($1::uuid[]) AND state = 'RUNNING'
+WHERE id = ANY($1::uuid[]) AND (state = 'RUNNING') IS NOT FALSE
 RETURNING id, kind, args::text AS args, environment_id, state
 
 -- name: ring_again
@@ -183,7 +213,7 @@ LIMIT $3
 SELECT
     id, environment_id, kind, args::text AS args, queue, lane, priority, attempt, max_attempts, rescues, run_at, seq
 FROM queue_jobs
-WHERE id = ANY($1::uuid[]) AND state = 'AVAILABLE'
+WHERE id = ANY($1::uuid[]) AND (state = 'AVAILABLE') IS NOT FALSE
 ORDER BY id
 FOR UPDATE
 
@@ -194,7 +224,7 @@ DELETE FROM queue_lanes WHERE queue = $1 AND lane = ANY($2::text[]) AND state = 
 -- name: start_queue_job
 -- Begins an attempt.
 UPDATE queue_jobs SET state = 'RUNNING', attempt = attempt + 1, started_at = clock_timestamp()
-WHERE id = $1 AND state = 'AVAILABLE'
+WHERE id = $1 AND (state = 'AVAILABLE') IS NOT FALSE
 
 -- name: start_lane
 -- Takes a locked lane with a claim that is never used twice.
@@ -226,18 +256,18 @@ DELETE FROM queue_lanes WHERE claim = $1 AND state = 'RUNNING' RETURNING claim
 SELECT
     id, state, run_at, cancel_requested_at IS NOT NULL AS cancel_requested, started_at IS NOT NULL AS has_begun
 FROM queue_jobs
-WHERE id = $1 AND state = 'RUNNING' AND attempt = $2
+WHERE id = $1 AND (state = 'RUNNING') IS NOT FALSE AND attempt = $2
 FOR UPDATE
 
 -- name: begin_alone
 -- Counts an attempt of a suspect lane as begun and not ended.
 UPDATE queue_jobs SET rescues = rescues + 1, started_at = clock_timestamp()
-WHERE id = $1 AND state = 'AVAILABLE'
+WHERE id = $1 AND (state = 'AVAILABLE') IS NOT FALSE
 RETURNING rescues
 
 -- name: end_alone
 -- Takes back that an attempt of a suspect lane began.
-UPDATE queue_jobs SET rescues = rescues - 1 WHERE id = $1 AND state = 'AVAILABLE'
+UPDATE queue_jobs SET rescues = rescues - 1 WHERE id = $1 AND (state = 'AVAILABLE') IS NOT FALSE
 
 -- name: complete
 -- Ends queue jobs that did what they were for.
@@ -246,7 +276,7 @@ UPDATE queue_jobs SET
     attempt = CASE WHEN state = 'RUNNING' THEN attempt ELSE attempt + 1 END,
     started_at = coalesce(started_at, clock_timestamp()),
     finalized_at = clock_timestamp()
-WHERE id = ANY($1::uuid[]) AND state IN ('AVAILABLE', 'RUNNING')
+WHERE id = ANY($1::uuid[]) AND (state IN ('AVAILABLE', 'RUNNING')) IS NOT FALSE
 RETURNING id
 
 -- name: fail
@@ -266,7 +296,7 @@ UPDATE queue_jobs SET
     )
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::interval[], $5::boolean[])
     AS failed (id, reason, message, retry_in, counts_attempt)
-WHERE queue_jobs.id = failed.id AND queue_jobs.state IN ('AVAILABLE', 'RUNNING')
+WHERE queue_jobs.id = failed.id AND (queue_jobs.state IN ('AVAILABLE', 'RUNNING')) IS NOT FALSE
 RETURNING
     queue_jobs.id, queue_jobs.kind, queue_jobs.args::text AS args, queue_jobs.environment_id, queue_jobs.state,
     failed.reason, failed.message
@@ -279,7 +309,7 @@ UPDATE queue_jobs SET
     errors = errors || jsonb_build_object(
         'time', clock_timestamp(), 'attempt', attempt, 'reason', 'CANCELLED', 'message', $2::text
     )
-WHERE id = ANY($1::uuid[]) AND state IN ('SCHEDULED', 'AVAILABLE', 'RUNNING')
+WHERE id = ANY($1::uuid[]) AND (state IN ('SCHEDULED', 'AVAILABLE', 'RUNNING')) IS NOT FALSE
 RETURNING id, kind, args::text AS args, environment_id, state
 
 -- name: lock_running_everywhere
@@ -293,7 +323,7 @@ SELECT id FROM queue_jobs WHERE lane = $1 AND state IN ('SCHEDULED', 'AVAILABLE'
 -- name: request_cancel
 -- Asks running queue jobs to end without effect.
 UPDATE queue_jobs SET cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp())
-WHERE id = ANY($1::uuid[]) AND state = 'RUNNING'
+WHERE id = ANY($1::uuid[]) AND (state = 'RUNNING') IS NOT FALSE
 
 -- name: lock_waiting_of_lane
 -- Locks the waiting queue jobs of one lane, by id.
@@ -305,7 +335,7 @@ FOR UPDATE
 -- name: supersede
 -- Ends waiting queue jobs that newer ones replace.
 UPDATE queue_jobs SET state = 'COMPLETED', finalized_at = clock_timestamp()
-WHERE id = ANY($1::uuid[]) AND state IN ('SCHEDULED', 'AVAILABLE')
+WHERE id = ANY($1::uuid[]) AND (state IN ('SCHEDULED', 'AVAILABLE')) IS NOT FALSE
 
 -- name: serialize
 -- Waits for every other transaction that named this key.
@@ -340,7 +370,7 @@ UPDATE queue_jobs SET
     priority = least(priority, $4::smallint),
     run_at = $2::timestamptz,
     state = CASE WHEN $2::timestamptz > clock_timestamp() THEN 'SCHEDULED' ELSE 'AVAILABLE' END
-WHERE id = $1 AND state IN ('SCHEDULED', 'AVAILABLE')
+WHERE id = $1 AND (state IN ('SCHEDULED', 'AVAILABLE')) IS NOT FALSE
 
 -- name: get
 -- Reads one queue job.

@@ -1,0 +1,99 @@
+"""Whose lanes are rung next: a fair share for every environment, and always room for one that holds nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from services.endpoints.domain.catalog import CALLING_QUEUES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from uuid import UUID
+
+    from services.endpoints.domain.ledger_settings import LedgerSettings
+    from services.endpoints.domain.queue_job import Queue
+
+# Statements look at no fewer lanes of an environment than this, so that a few short ones leave no share unused.
+_FEWEST: Final = 8
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """A point in the order of an environment's lanes: by priority, then by name."""
+
+    priority: int
+    lane: str
+
+
+START: Final = Place(0, "")
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingEnvironment:
+    """An environment with work due in a queue, and how many lanes of that queue it holds open."""
+
+    id: UUID
+    held: int
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """An environment's turn: at most `most` of its idle lanes are rung, of one priority those after `after` first."""
+
+    environment_id: UUID
+    held: int
+    most: int
+    after: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one statement rings in a queue: at most `limit` lanes in all, of those who hold fewest first."""
+
+    turns: Sequence[Turn]
+    limit: int
+
+
+def lanes_per_message(queue: Queue, settings: LedgerSettings) -> int:
+    """Return how many lanes travel together: one where a customer is called, since a call holds its message."""
+    return 1 if queue in CALLING_QUEUES else settings.max_lanes_per_message
+
+
+def most_lanes_held(queue: Queue, settings: LedgerSettings) -> int:
+    """Return how many lanes of a queue one environment may hold open.
+
+    Where a customer is called, a slow one holds its slot for the whole of a call, so the rest is kept for others.
+    Elsewhere three quarters of the window: whoever holds nothing finds room at once.
+    """
+    if queue in CALLING_QUEUES:
+        return settings.max_calls_per_environment
+    return settings.max_waiting_messages * lanes_per_message(queue, settings) * 3 // 4
+
+
+def plan_round(
+    queue: Queue,
+    waiting: Sequence[WaitingEnvironment],
+    *,
+    room: int,
+    after: Mapping[UUID, Place],
+    settings: LedgerSettings,
+) -> Round | None:
+    """Return whose lanes are rung while `room` more messages fit the window; None when it is nobody's turn.
+
+    An environment that holds nothing is rung at once. The others wait until half of the window is free, and leave a
+    quarter of it: workers have enough to do until then, and a pass for every lane that falls idle would cost more than
+    the work.
+    """
+    window = settings.max_waiting_messages
+    some_time = room * 2 >= window
+    most = most_lanes_held(queue, settings)
+    chosen = [one for one in waiting if not one.held or (some_time and one.held < most)]
+    if any(one.held for one in chosen):
+        room -= window // 4
+    limit = room * lanes_per_message(queue, settings)
+    if not chosen or limit <= 0:
+        return None
+    share = max(2 * limit // len(chosen), _FEWEST)
+    turns = [Turn(one.id, one.held, min(most - one.held, share, limit), after.get(one.id, START)) for one in chosen]
+    return Round(turns, limit)

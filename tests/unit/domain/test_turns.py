@@ -1,0 +1,62 @@
+"""Whose lanes are rung next."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import pytest
+
+from services.endpoints.domain.ledger_settings import LedgerSettings
+from services.endpoints.domain.queue_job import Queue
+from services.endpoints.domain.turns import START, Place, Round, WaitingEnvironment, most_lanes_held, plan_round
+
+SETTINGS = LedgerSettings()
+WINDOW = SETTINGS.max_waiting_messages
+
+
+def waiting(*held: int) -> list[WaitingEnvironment]:
+    return [WaitingEnvironment(UUID(int=number), lanes) for number, lanes in enumerate(held, start=1)]
+
+
+def plan(queue: Queue, *held: int, room: int = WINDOW) -> Round | None:
+    return plan_round(queue, waiting(*held), room=room, after={}, settings=SETTINGS)
+
+
+def chosen(turns: Round | None) -> list[int]:
+    return [] if turns is None else [turn.environment_id.int for turn in turns.turns]
+
+
+def test_nobody_waits_or_nothing_fits_is_nobodys_turn() -> None:
+    assert plan(Queue.DEFAULT) is None
+    assert plan(Queue.DEFAULT, 0, room=0) is None
+
+
+@pytest.mark.parametrize(("room", "turns"), [(WINDOW, [1, 2]), (WINDOW // 2, [1, 2]), (WINDOW // 2 - 1, [2])])
+def test_who_holds_something_waits_until_half_of_the_window_is_free(room: int, turns: list[int]) -> None:
+    assert chosen(plan(Queue.DEFAULT, 7, 0, room=room)) == turns
+
+
+def test_who_holds_something_leaves_a_quarter_of_the_window() -> None:
+    round_ = plan(Queue.DEFAULT, 7)
+    assert round_ is not None
+    assert round_.limit == (WINDOW - WINDOW // 4) * SETTINGS.max_lanes_per_message
+
+
+@pytest.mark.parametrize("queue", list(Queue))
+def test_nobody_gets_more_than_an_environment_may_hold(queue: Queue) -> None:
+    most = most_lanes_held(queue, SETTINGS)
+    round_ = plan(queue, 0, most - 1, most)
+    assert round_ is not None
+    assert [turn.held + turn.most for turn in round_.turns] == [min(most, round_.turns[0].most), most]
+
+
+def test_one_customers_calls_leave_most_of_a_worker_to_others() -> None:
+    assert most_lanes_held(Queue.EXECUTION, SETTINGS) == SETTINGS.max_calls_per_environment
+    assert most_lanes_held(Queue.DEFAULT, SETTINGS) == WINDOW * SETTINGS.max_lanes_per_message * 3 // 4
+
+
+def test_turn_goes_on_where_the_last_one_ended() -> None:
+    place = Place(2, "lane-7")
+    round_ = plan_round(Queue.DEFAULT, waiting(0, 0), room=WINDOW, after={UUID(int=2): place}, settings=SETTINGS)
+    assert round_ is not None
+    assert [turn.after for turn in round_.turns] == [START, place]
