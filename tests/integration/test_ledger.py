@@ -598,6 +598,14 @@ async def test_superseded_work_is_completed_without_running(world: World) -> Non
     assert world.batch.done == ["c"]
 
 
+async def test_superseding_leaves_other_kinds_of_work_alone(world: World) -> None:
+    await world.enqueue(queue_job("a"), queue_job("b", kind="fromANewerServer"))
+    async with world.store.transaction(Pool.CALL_BACKS) as tx:
+        assert await tx.ledger.supersede_lane(Queue.DEFAULT, "lane-a", kinds=[queue_job("a").kind]) == 1
+
+    assert await world.states() == {"a": "COMPLETED", "b": "AVAILABLE"}
+
+
 async def test_many_callers_and_workers_leave_no_lane_behind_and_never_deadlock(world: World) -> None:
     """16 callers enqueue 10,000 queue jobs into 40 shared lanes while 4 relays and 4 runners work."""
     lanes = [f"lane-{number}" for number in range(40)]

@@ -119,7 +119,7 @@ class IndexEndpoint:
         The order of the statements is the order of truth: each reads after the locks of the one before.
         """
         endpoint, lane, reading = begun.endpoint, endpoint_lane(begun.endpoint.id), answer.reading
-        await tx.ledger.supersede_lane(Queue.DEFAULT, lane)
+        await tx.ledger.supersede_lane(Queue.DEFAULT, lane, kinds=sorted(REGISTRATION_KINDS.values()))
         older = await tx.indexes.supersede_older(endpoint.id, sequence=begun.sequence)
         accepted = [item for item in reading.items if item.disposition is Disposition.ACCEPTED]
         unchanged = await tx.catalog.renumber_unchanged(

@@ -225,9 +225,9 @@ class PostgresLedger:
         waiting = [row["id"] for row in await self._fetch("lock_waiting_everywhere", lane)]
         return await self.cancel(waiting, message=message)
 
-    async def supersede_lane(self, queue: Queue, lane: str) -> int:
+    async def supersede_lane(self, queue: Queue, lane: str, *, kinds: Sequence[str] | None = None) -> int:
         """End the waiting queue jobs of a lane because newer ones replace them."""
-        rows = await self._fetch("lock_waiting_of_lane", queue.value, lane)
+        rows = await self._fetch("lock_waiting_of_lane", queue.value, lane, kinds)
         if rows:
             await self._execute("supersede", [row["id"] for row in rows])
         return len(rows)

@@ -209,8 +209,11 @@ class Ledger(Protocol):
         """Cancel a lane's waiting queue jobs in every queue and ask its running ones to stop."""
         ...
 
-    async def supersede_lane(self, queue: Queue, lane: str) -> int:
-        """Make the waiting queue jobs of a lane COMPLETED because newer ones replace them; return how many."""
+    async def supersede_lane(self, queue: Queue, lane: str, *, kinds: Sequence[str] | None = None) -> int:
+        """Make the waiting queue jobs of a lane COMPLETED because newer ones replace them; return how many.
+
+        `kinds` narrows it to what is replaced; None means all.
+        """
         ...
 
     async def now(self) -> datetime:

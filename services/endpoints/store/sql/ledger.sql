@@ -326,9 +326,10 @@ UPDATE queue_jobs SET cancel_requested_at = coalesce(cancel_requested_at, clock_
 WHERE id = ANY($1::uuid[]) AND (state = 'RUNNING') IS NOT FALSE
 
 -- name: lock_waiting_of_lane
--- Locks the waiting queue jobs of one lane, by id.
+-- Locks the waiting queue jobs of one lane, by id: those of some kinds, or all.
 SELECT id FROM queue_jobs
 WHERE lane = $2 AND state IN ('SCHEDULED', 'AVAILABLE') AND queue = $1
+    AND ($3::text[] IS NULL OR kind = ANY($3))
 ORDER BY id
 FOR UPDATE
 
