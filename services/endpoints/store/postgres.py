@@ -232,12 +232,20 @@ async def _begun(connection: _Connection) -> AsyncIterator[None]:
     try:
         yield
     except BaseException:
-        if not connection.is_closed():
+        if not _is_lost(connection):
             with translated():
                 await transaction.rollback()
         raise
     with translated():
         await transaction.commit()
+
+
+def _is_lost(connection: _Connection) -> bool:
+    """Tell whether there is nobody left to roll back for: the pool takes a connection that broke from its borrower."""
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:
+        return True
 
 
 async def _keep_as_it_is(_connection: _Connection) -> None:
