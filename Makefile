@@ -7,6 +7,7 @@ PYTHON := .venv/bin/python
 made = .venv/.made-$(1)-$(shell cat $(2) pyproject.toml tools/environment.sh requirements/build.txt | git hash-object --stdin)
 DEV := $(call made,dev,requirements/dev.txt)
 RUN := $(firstword $(wildcard $(DEV)) $(call made,run,requirements/run.txt))
+BENCH := $(call made,bench,requirements/bench.txt)
 
 .PHONY: help demo demo-sdk up test faults bench check generate verify format lint release clean
 
@@ -28,7 +29,7 @@ test: $(DEV) ## every test, with coverage
 faults: $(DEV) ## every test that kills, cuts and freezes, in parallel lanes (a quarter of an hour)
 	@KONGFLOW_FAULTS=whole $(PYTHON) -m pytest tests/faults -n 2 --dist loadgroup
 
-bench: $(RUN) ## measure this machine
+bench: $(BENCH) ## measure this machine, other queues beside it
 	@$(PYTHON) -m benchmarks
 
 check: lint verify ## everything that can be checked without running the services
@@ -65,3 +66,6 @@ $(DEV):
 
 $(call made,run,requirements/run.txt):
 	@tools/environment.sh run $@
+
+$(BENCH):
+	@tools/environment.sh bench $@

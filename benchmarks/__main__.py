@@ -17,23 +17,28 @@ from benchmarks.floor import customer, measure_floor
 from benchmarks.methods import unary_methods
 from benchmarks.pickup import measure_pickup
 from benchmarks.registrations import measure_registrations
-from benchmarks.stack import running_bench
+from benchmarks.side_by_side import prepared_sides
+from benchmarks.sides.place import running_place
+from benchmarks.stack import bench_directory, running_bench
 from benchmarks.tenant import Tenant
+from benchmarks.throughput import measure_throughput
 from services.embedded.process import EmbeddedServerError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from benchmarks.figures import Table
 
 # Narrower, the tables lose their figures.
 _WIDTH: Final = 100
-SECTIONS: Final = ("pickup", "registrations", "calls")
+_SIDE_BY_SIDE: Final = ("throughput",)
+_BY_ITSELF: Final = ("pickup", "registrations", "calls")
+SECTIONS: Final = (*_SIDE_BY_SIDE, *_BY_ITSELF)
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How much is measured: calls of each method by one caller and by 32, sizes of endpoints, repeats."""
+    """How much is measured: calls of each method by one caller and by 32, sizes of endpoints, no-ops, repeats."""
 
     alone: int
     together: int
@@ -42,6 +47,8 @@ class Extent:
     registrations: int
     pickups: int
     floor: int
+    noops: int
+    rounds: int
 
 
 FULL: Final = Extent(
@@ -52,8 +59,20 @@ FULL: Final = Extent(
     registrations=5,
     pickups=300,
     floor=300,
+    noops=10_000,
+    rounds=3,
 )
-QUICK: Final = Extent(alone=3, together=32, catalog_jobs=20, sizes=(10, 100), registrations=1, pickups=5, floor=10)
+QUICK: Final = Extent(
+    alone=3,
+    together=32,
+    catalog_jobs=20,
+    sizes=(10, 100),
+    registrations=1,
+    pickups=5,
+    floor=10,
+    noops=200,
+    rounds=1,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,41 +97,68 @@ async def _measure(
     console: Console, extent: Extent, *, sections: Collection[str], only: Collection[str]
 ) -> list[Table]:
     tables: list[Table] = []
-
-    def keep(table: Table) -> None:
-        tables.append(table)
-        status.stop()
-        report.show(console, table)
-        status.start()
-
     with console.status("starting") as status:
-        async with running_bench(status.update) as bench, customer() as reached:
-            tenant = Tenant(bench)
-            # The worker is connected, and everything has run once, before anything is measured.
-            await tenant.finished((await tenant.create_endpoint(10)).index_id)
-            floor, own_answer = await measure_floor(tenant, reached, times=extent.floor)
-            keep(floor)
-            if "pickup" in sections:
-                status.update("pickup")
-                keep(await measure_pickup(tenant, reached, times=extent.pickups))
-            if "registrations" in sections:
-                keep(
-                    await measure_registrations(
-                        tenant, reached, sizes=extent.sizes, times=extent.registrations, progress=status.update
-                    )
-                )
-            if "calls" in sections:
-                for table in await measure_calls(
-                    tenant,
-                    own_answer=own_answer,
-                    jobs=extent.catalog_jobs,
-                    alone=extent.alone,
-                    together=extent.together,
-                    only=only,
-                    progress=status.update,
+
+        def keep(table: Table) -> None:
+            tables.append(table)
+            status.stop()
+            report.show(console, table)
+            status.start()
+
+        if set(sections) & set(_SIDE_BY_SIDE):
+            await _measure_side_by_side(extent, sections=sections, keep=keep, progress=status.update)
+        if set(sections) & set(_BY_ITSELF):
+            await _measure_by_itself(extent, sections=sections, only=only, keep=keep, progress=status.update)
+    return tables
+
+
+async def _measure_side_by_side(
+    extent: Extent, *, sections: Collection[str], keep: Callable[[Table], None], progress: Callable[[str], None]
+) -> None:
+    with bench_directory() as directory:
+        async with running_place(directory) as place:
+            sides, notes = await prepared_sides(place, progress)
+            if "throughput" in sections:
+                for table in await measure_throughput(
+                    sides, most_jobs=extent.noops, rounds=extent.rounds, progress=progress, notes=notes
                 ):
                     keep(table)
-    return tables
+
+
+async def _measure_by_itself(
+    extent: Extent,
+    *,
+    sections: Collection[str],
+    only: Collection[str],
+    keep: Callable[[Table], None],
+    progress: Callable[[str], None],
+) -> None:
+    async with running_bench(progress) as bench, customer() as reached:
+        tenant = Tenant(bench)
+        # The worker is connected, and everything has run once, before anything is measured.
+        await tenant.finished((await tenant.create_endpoint(10)).index_id)
+        floor, own_answer = await measure_floor(tenant, reached, times=extent.floor)
+        keep(floor)
+        if "pickup" in sections:
+            progress("pickup")
+            keep(await measure_pickup(tenant, reached, times=extent.pickups))
+        if "registrations" in sections:
+            keep(
+                await measure_registrations(
+                    tenant, reached, sizes=extent.sizes, times=extent.registrations, progress=progress
+                )
+            )
+        if "calls" in sections:
+            for table in await measure_calls(
+                tenant,
+                own_answer=own_answer,
+                jobs=extent.catalog_jobs,
+                alone=extent.alone,
+                together=extent.together,
+                only=only,
+                progress=progress,
+            ):
+                keep(table)
 
 
 def _parser() -> argparse.ArgumentParser:

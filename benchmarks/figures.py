@@ -30,16 +30,29 @@ class Latencies:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of a table: what was measured, its values by column, and the most that was promised for some of them."""
+    """One line of a table: what was measured, its values by column, and what was promised for some of them.
+
+    `targets` are the most that a value may be, `least` the least.
+    """
 
     name: str
     values: Mapping[str, float]
     targets: Mapping[str, float] = field(default_factory=dict)
+    least: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def missed(self) -> Sequence[str]:
-        """Return the columns whose values are above their targets."""
-        return [column for column, most in self.targets.items() if self.values[column] > most]
+        """Return the columns whose values are above the most or below the least that was promised."""
+        return [
+            *(column for column, most in self.targets.items() if self.values[column] > most),
+            *(column for column, least in self.least.items() if self.values[column] < least),
+        ]
+
+    def promise(self, column: str) -> str:
+        """Return what was promised for a column, such as `≤ 5`; nothing when nothing was."""
+        if column in self.targets:
+            return f"≤ {self.targets[column]:g}"
+        return f"≥ {self.least[column]:g}" if column in self.least else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,12 +40,12 @@ def show(console: Console, table: Table) -> None:
 
 def show_summary(console: Console, tables: Sequence[Table]) -> None:
     """Print how many targets were met and name those that were not."""
-    promised = sum(len(row.targets) for table in tables for row in table.rows)
+    promised = sum(len(row.targets) + len(row.least) for table in tables for row in table.rows)
     missed = [(table, row, column) for table in tables for row in table.rows for column in row.missed]
     console.print(f"{promised - len(missed)} of {promised} targets met on this machine: {machine()}.", highlight=False)
     for table, row, column in missed:
         console.print(
-            f"  ✗ {table.title}: {row.name}, {column} {_number(row.values[column])}, target {row.targets[column]:g}",
+            f"  ✗ {table.title}: {row.name}, {column} {_number(row.values[column])}, target {row.promise(column)}",
             highlight=False,
         )
 
@@ -60,10 +60,11 @@ def _cell(row: Row, column: str) -> str:
     if column not in row.values:
         return ""
     number = _number(row.values[column])
-    if column not in row.targets:
+    promise = row.promise(column)
+    if not promise:
         return number
     mark = "[red]✗[/red]" if column in row.missed else "[green]✓[/green]"
-    return f"{number} ≤ {row.targets[column]:g} {mark}"
+    return f"{number} {promise} {mark}"
 
 
 def _number(value: float) -> str:
@@ -75,7 +76,14 @@ def _document(table: Table) -> dict[str, Any]:
         "key": table.key,
         "title": table.title,
         "rows": [
-            {"name": row.name, "values": dict(row.values), "targets": dict(row.targets), "missed": list(row.missed)}
+            {
+                "name": row.name,
+                "values": dict(row.values),
+                "targets": dict(row.targets),
+                "least": dict(row.least),
+                "missed": list(row.missed),
+            }
             for row in table.rows
         ],
+        "notes": list(table.notes),
     }

@@ -50,7 +50,7 @@ async def running_bench(on_step: Callable[[str], None]) -> AsyncIterator[Bench]:
     Raises:
         EmbeddedServerError: a process ended, or was not ready in time.
     """
-    with _directory() as directory:
+    with bench_directory() as directory:
         settings = StackSettings(
             directory=directory / "kongflow", variables={"KONGFLOW_LOG_LEVEL": "warning"}, on_step=on_step
         )
@@ -63,7 +63,7 @@ async def running_bench(on_step: Callable[[str], None]) -> AsyncIterator[Bench]:
 
 
 @contextmanager
-def _directory() -> Iterator[Path]:
+def bench_directory() -> Iterator[Path]:
     """Give a fresh directory that PostgreSQL's own user can enter."""
     with tempfile.TemporaryDirectory(prefix="kongflow-bench-") as name:
         directory = Path(name)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Brings .venv to exactly what the lock file asks for: environment.sh run|dev
+# Brings .venv to exactly what the lock file asks for: environment.sh run|dev|bench
 #
 # A file in .venv, named by the hash of everything it was made from, says that the work is done. `make` looks for that
 # file and does not start this script when it is there.
