@@ -17,7 +17,6 @@ from services.endpoints.delivery.client import AiohttpEndpointClient
 from services.endpoints.delivery.guard import EgressGuard
 from services.endpoints.domain.catalog import (
     INDEX_ENDPOINT,
-    KINDS,
     PRUNE,
     REGISTER_DYNAMIC_SCHEDULE,
     REGISTER_DYNAMIC_TRIGGER,
@@ -35,6 +34,7 @@ from services.endpoints.operations.endpoints import EndpointOperations
 from services.endpoints.operations.finality import Finality
 from services.endpoints.operations.index_endpoint import IndexEndpoint
 from services.endpoints.operations.index_requests import IndexRequests
+from services.endpoints.operations.index_retries import RetryIndex, RetryRegistration
 from services.endpoints.operations.indexing import IndexingOperations
 from services.endpoints.operations.leases import LeaseKeeper
 from services.endpoints.operations.page_tokens import PageTokens
@@ -45,8 +45,10 @@ from services.endpoints.operations.register_items import RegisterItems
 from services.endpoints.operations.registration import Registration
 from services.endpoints.operations.relay import Relay
 from services.endpoints.operations.rescue import Rescue
+from services.endpoints.operations.retries import Retries
 from services.endpoints.operations.run import QueueJobRunner
 from services.endpoints.operations.tenancy import TenancyOperations
+from services.endpoints.operations.watches import Watches
 from services.endpoints.queue.connection import open_redis
 from services.endpoints.queue.publisher import ArqPublisher
 from services.endpoints.queue.wake_ups import RedisWakeUps
@@ -92,6 +94,7 @@ class Operations:
     indexing: IndexingOperations
     catalog: CatalogOperations
     queue_jobs: QueueJobOperations
+    watches: Watches
     page_tokens: PageTokens
     runner: QueueJobRunner
     leases: LeaseKeeper
@@ -134,14 +137,20 @@ def build_operations(
         new_id=new_uuid7,
         max_items=settings.max_index_items,
     )
+    registrations = (REGISTER_JOB, REGISTER_SOURCE, REGISTER_DYNAMIC_TRIGGER, REGISTER_DYNAMIC_SCHEDULE)
+    retry_registration = RetryRegistration()
     register_items = RegisterItems(registration=Registration(secret_box=secret_box), index_requests=index_requests)
     batch_handlers: dict[str, BatchHandler] = {**(more_batch_handlers or {}), PRUNE.name: Prune(retention=retention)}
-    batch_handlers |= {
-        kind.name: register_items
-        for kind in (REGISTER_JOB, REGISTER_SOURCE, REGISTER_DYNAMIC_TRIGGER, REGISTER_DYNAMIC_SCHEDULE)
-    }
+    batch_handlers |= {kind.name: register_items for kind in registrations}
     calling_handlers = {INDEX_ENDPOINT.name: index_endpoint}
     finality = Finality(handlers={**batch_handlers, **calling_handlers})
+    retries = Retries(
+        handlers={
+            INDEX_ENDPOINT.name: RetryIndex(requests=index_requests),
+            **{kind.name: retry_registration for kind in registrations},
+        }
+    )
+    watches = Watches(wake_ups=wake_ups)
     leases = LeaseKeeper(store=store, settings=ledger_settings)
     return Operations(
         authentication=authentication,
@@ -162,10 +171,11 @@ def build_operations(
             new_id=new_uuid7,
         ),
         indexing=IndexingOperations(
-            store=store, index_requests=index_requests, wake_ups=wake_ups, hook_delay=settings.hook_delay
+            store=store, index_requests=index_requests, watches=watches, hook_delay=settings.hook_delay
         ),
         catalog=CatalogOperations(store=store),
-        queue_jobs=QueueJobOperations(store=store),
+        queue_jobs=QueueJobOperations(store=store, finality=finality, retries=retries, watches=watches),
+        watches=watches,
         page_tokens=PageTokens(key=derive_key(pepper, purpose="page tokens")),
         runner=QueueJobRunner(
             store=store,
@@ -252,7 +262,7 @@ async def run(
         stop_wait = asyncio.create_task(stopping.wait())
         done, _ = await asyncio.wait([*work, stop_wait], return_when=asyncio.FIRST_COMPLETED)
         _log.info("draining")
-        operations.indexing.end_watches()
+        operations.watches.end()
         await rpc.stop(grace=timedelta(seconds=settings.drain_timeout_seconds))
         with suppress(TimeoutError):
             async with asyncio.timeout(settings.drain_timeout_seconds):
@@ -282,10 +292,7 @@ async def _listen(
 
     async def render() -> bytes:
         with suppress(KongflowError):
-            async with store.reading(Pool.RELAY) as tx:
-                metrics.show_queues(
-                    await tx.ledger.stats(environment_id=None, organization_id=None, known_kinds=sorted(KINDS))
-                )
+            metrics.show_queues(await operations.queue_jobs.stats_of_all())
         return metrics.render()
 
     http = HttpServer(

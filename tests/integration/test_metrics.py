@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
-from services.endpoints.domain.queue_job import Queue, QueueJobState, QueueStats
+from services.endpoints.domain.queue_job import Queue, QueueJobState
+from services.endpoints.domain.queue_stats import QueueStats
 from services.endpoints.telemetry.metrics import Metrics
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.pair import running_pair

@@ -283,10 +283,13 @@ async def test_everybody_lists_only_the_environments_they_may_see(tenants: Tenan
     assert await seen(ADMIN) == sorted([first.id, second.id, third.id])
     assert await seen(ADMIN, organization_id=theirs.id) == [third.id]
     assert await seen(service) == sorted([first.id, second.id])
-    assert await seen(service, project_id=third.project_id) == []
+    assert await seen(service, project_id=our_project.id) == sorted([first.id, second.id])
     assert await seen(api_key) == [first.id]
+    for wanted in ({"organization_id": theirs.id}, {"project_id": third.project_id}, {"project_id": uuid4()}):
+        with pytest.raises(NotFoundError):
+            await seen(service, **wanted)
     with pytest.raises(NotFoundError):
-        await seen(service, organization_id=theirs.id)
+        await seen(ADMIN, project_id=uuid4())
 
 
 async def test_lists_come_in_pages_that_neither_skip_nor_repeat(tenants: Tenants) -> None:

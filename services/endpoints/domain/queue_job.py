@@ -111,14 +111,3 @@ class QueueJobRecord:
     created_at: datetime
     started_at: datetime | None
     finalized_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class QueueStats:
-    """One queue at a glance; ages in seconds by the database's clock."""
-
-    queue: Queue
-    counts: Mapping[QueueJobState, int]
-    oldest_available_seconds: float
-    open_lanes: int
-    unknown_kinds: int

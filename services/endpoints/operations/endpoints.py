@@ -191,7 +191,8 @@ class EndpointOperations:
                     principal.name, "UpsertEndpoint", request.request_id, request_hash(request)
                 )
                 if endpoint_id is not None:
-                    return UpsertedEndpoint(_found(await tx.endpoints.get(endpoint_id), endpoint_id), created=False)
+                    created = await tx.requests.flag(principal.name, "UpsertEndpoint", request.request_id)
+                    return UpsertedEndpoint(_found(await tx.endpoints.get(endpoint_id), endpoint_id), created=created)
             known = await tx.endpoints.get_by_slug(credential.environment.id, request.slug)
             if known is None:
                 endpoint = await self._insert(
@@ -201,7 +202,12 @@ class EndpointOperations:
                 endpoint = await _set_url(tx, known.id, request.url)
             if request.request_id is not None:
                 await tx.requests.record(
-                    principal.name, "UpsertEndpoint", request.request_id, request_hash(request), endpoint.id
+                    principal.name,
+                    "UpsertEndpoint",
+                    request.request_id,
+                    request_hash(request),
+                    endpoint.id,
+                    flag=known is None,
                 )
             return UpsertedEndpoint(endpoint, created=known is None)
 
@@ -305,6 +311,7 @@ class EndpointOperations:
             await self._index_requests.serialize(tx, endpoint.environment_id, endpoint.slug)
             cancelled = await tx.ledger.cancel_lane(endpoint_lane(endpoint_id), message="The endpoint was deleted.")
             await self._finality.settle(tx, cancelled)
+            await tx.queue_control.forget_lane(endpoint_lane(endpoint_id))
             await tx.catalog.disable_endpoint(endpoint_id)
             await tx.endpoints.delete(endpoint_id)
 

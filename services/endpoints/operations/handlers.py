@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from uuid import UUID
 
+    from services.endpoints.domain.errors import KongflowError
     from services.endpoints.domain.ports.ledger import Failure, FinalQueueJob
+    from services.endpoints.domain.ports.queue_control import RetriedQueueJob
     from services.endpoints.domain.ports.store import Transaction
     from services.endpoints.domain.queue_job import QueueJob
 
@@ -66,4 +69,20 @@ class OnFinal(Protocol):
 
     async def on_final(self, tx: Transaction, queue_jobs: Sequence[FinalQueueJob]) -> None:
         """Do what follows."""
+        ...
+
+
+class OnRetry(Protocol):
+    """What a kind does when an operator retries queue jobs of it; kinds without one are simply run again."""
+
+    async def hold(self, tx: Transaction, queue_jobs: Sequence[RetriedQueueJob]) -> None:
+        """Take the locks that come before those of queue jobs; the states shown may have changed since."""
+        ...
+
+    async def refuse(self, tx: Transaction, queue_jobs: Sequence[RetriedQueueJob]) -> Mapping[UUID, KongflowError]:
+        """Return which of the locked queue jobs may not run again, and why."""
+        ...
+
+    async def on_retry(self, tx: Transaction, queue_jobs: Sequence[RetriedQueueJob]) -> None:
+        """Open again what the queue jobs belong to, in the transaction that made them AVAILABLE."""
         ...

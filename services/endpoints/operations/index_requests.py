@@ -112,6 +112,23 @@ class IndexRequests:
         await tx.indexes.lock(wanted)
         await self.open_window(tx, await tx.indexes.settle(wanted))
 
+    async def waiting(self, tx: Transaction, endpoint_id: UUID, source: str) -> UUID | None:
+        """Return the queue job of the index that waits for this endpoint and source; None when there is none.
+
+        The caller has serialized the endpoint, so that none comes in meanwhile; one that is found may begin any moment.
+        """
+        claim = await tx.ledger.window(_WAITING, f"{endpoint_id}:{source}")
+        queue_job = await tx.queue_control.get(claim.queue_job_id) if claim is not None else None
+        if queue_job is None or queue_job.state not in {QueueJobState.SCHEDULED, QueueJobState.AVAILABLE}:
+            return None
+        return queue_job.id
+
+    async def wait_again(self, tx: Transaction, endpoint_id: UUID, source: str, *, queue_job_id: UUID) -> None:
+        """Let wishes join an index that waits once more; the caller has serialized the endpoint."""
+        await tx.ledger.claim_window(
+            _WAITING, f"{endpoint_id}:{source}", queue_job_id=queue_job_id, lasting=_WAITING_CLAIM_LASTS
+        )
+
     async def close_window(
         self, tx: Transaction, *, endpoint_id: UUID, source: str, environment_type: EnvironmentType, queue_job_id: UUID
     ) -> None:

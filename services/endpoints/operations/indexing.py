@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hmac
 from dataclasses import dataclass, replace
-from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from services.endpoints.domain.deployment_hook import deployment_reason
@@ -20,19 +19,16 @@ from services.endpoints.operations.endpoints import owned_endpoint
 from services.endpoints.operations.index_requests import IndexRequested, IndexWish
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
-    from datetime import datetime
+    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from datetime import datetime, timedelta
 
     from services.endpoints.domain.endpoint import Endpoint
     from services.endpoints.domain.endpoint_index import EndpointIndex, EndpointIndexItem, ItemKind, ItemState
     from services.endpoints.domain.page import Page, PageRequest
-    from services.endpoints.domain.ports.publisher import WakeUps
     from services.endpoints.domain.ports.store import Store, Transaction
     from services.endpoints.domain.tenancy import EnvironmentType, Principal
     from services.endpoints.operations.index_requests import IndexRequests
-
-_WATCH_POLL: Final = timedelta(seconds=1)
-_RESUME_AFTER: Final = timedelta(seconds=1)
+    from services.endpoints.operations.watches import Watches
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +56,12 @@ class ItemFilter:
 class IndexingOperations:
     """What callers do with indexes."""
 
-    def __init__(
-        self, *, store: Store, index_requests: IndexRequests, wake_ups: WakeUps, hook_delay: timedelta
-    ) -> None:
+    def __init__(self, *, store: Store, index_requests: IndexRequests, watches: Watches, hook_delay: timedelta) -> None:
         """Hold the ports."""
         self._store = store
         self._index_requests = index_requests
-        self._wake_ups = wake_ups
+        self._watches = watches
         self._hook_delay = hook_delay
-        self._is_draining = False
-
-    def end_watches(self) -> None:
-        """Let every watch end with DRAINING, so that its caller resumes it elsewhere."""
-        self._is_draining = True
-        self._wake_ups.notify()
 
     async def index(self, principal: Principal, request: IndexEndpointRequest) -> IndexRequested:
         """Ask for an index of an endpoint.
@@ -96,7 +84,8 @@ class IndexingOperations:
                     principal.name, "IndexEndpoint", request.request_id, request_hash(request)
                 )
                 if queue_job_id is not None:
-                    return await self._requested_before(tx, queue_job_id)
+                    deduplicated = await tx.requests.flag(principal.name, "IndexEndpoint", request.request_id)
+                    return await self._requested_before(tx, queue_job_id, deduplicated=deduplicated)
             if endpoint.state is EndpointState.SUSPENDED and not request.force:
                 raise KongflowError(
                     "The endpoint is suspended because it kept failing; ask with force once it answers again.",
@@ -112,6 +101,7 @@ class IndexingOperations:
                     request.request_id,
                     request_hash(request),
                     requested.queue_job_id,
+                    flag=requested.deduplicated,
                 )
             return requested
 
@@ -185,18 +175,18 @@ class IndexingOperations:
 
     async def watch(
         self, principal: Principal, index_id: UUID, *, resume_revision: int = 0
-    ) -> AsyncIterator[EndpointIndex]:
+    ) -> AsyncGenerator[EndpointIndex, None]:
         """Yield the index whenever its revision grew past `resume_revision`, and end with its final state.
 
         What the asker sent along is left out: it may be half a megabyte, for every revision.
 
         Raises:
             NotFoundError: there is no such index for this principal.
-            KongflowError: DRAINING, this server stops; watch on from the last revision.
+            KongflowError: DRAINING, this server stops, watch on from the last revision; QUOTA_EXCEEDED, the tenant has
+                too many watches open.
         """
-        wake_up = self._wake_ups.subscribe()
         seen = resume_revision
-        try:
+        with self._watches.open(principal, advice="watch on from the last revision") as watch:
             while True:
                 index = await self.get_index(principal, index_id)
                 if index.revision > seen:
@@ -204,15 +194,7 @@ class IndexingOperations:
                     yield replace(index, source_data_json=None)
                 if index.state.is_final:
                     return
-                await wake_up.wait(_WATCH_POLL)
-                if self._is_draining:
-                    raise KongflowError(
-                        "This server is stopping; watch on from the last revision.",
-                        reason=Reason.DRAINING,
-                        retry_after=_RESUME_AFTER,
-                    )
-        finally:
-            wake_up.close()
+                await watch.changed()
 
     async def _owned(
         self, tx: Transaction, principal: Principal, index_id: UUID, *, with_data: bool = False
@@ -232,12 +214,12 @@ class IndexingOperations:
             raise NotFoundError("environment", str(environment_id))
         return credential.environment.type
 
-    async def _requested_before(self, tx: Transaction, queue_job_id: UUID) -> IndexRequested:
-        queue_job = await tx.ledger.get(queue_job_id)
+    async def _requested_before(self, tx: Transaction, queue_job_id: UUID, *, deduplicated: bool) -> IndexRequested:
+        queue_job = await tx.queue_control.get(queue_job_id)
         index = await tx.indexes.get_by_queue_job(queue_job_id)
         if queue_job is None or index is None:
             raise NotFoundError("index", str(queue_job_id))
-        return IndexRequested(index, queue_job_id, deduplicated=False, run_time=queue_job.run_at)
+        return IndexRequested(index, queue_job_id, deduplicated=deduplicated, run_time=queue_job.run_at)
 
 
 async def _hooked(tx: Transaction, environment_id: UUID, slug: str, hook_identifier: str) -> Endpoint:

@@ -221,7 +221,8 @@ class TenancyOperations:
         """Return a page of the environments that the principal may see, oldest first.
 
         Raises:
-            NotFoundError: the filter names an organization that is not the principal's.
+            NotFoundError: the filter names an organization or a project that is not the principal's; to an admin, a
+                project that is not there.
         """
         organization_id = wanted.organization_id
         if principal.kind is not PrincipalKind.ADMIN:
@@ -229,6 +230,10 @@ class TenancyOperations:
                 raise NotFoundError("organization", str(organization_id))
             organization_id = principal.organization_id
         async with self._store.reading() as tx:
+            if wanted.project_id is not None:
+                project = await tx.tenancy.get_project(wanted.project_id)
+                if project is None or organization_id not in (None, project.organization_id):
+                    raise NotFoundError("project", str(wanted.project_id))
             rows = await tx.tenancy.list_environments(
                 organization_id=organization_id,
                 project_id=wanted.project_id,

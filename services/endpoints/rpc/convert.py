@@ -15,6 +15,7 @@ from kongflow.v1 import (
     organization_pb2,
     project_pb2,
     queue_job_pb2,
+    queue_pause_pb2,
     queue_stats_pb2,
     token_pb2,
 )
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
     from services.endpoints.domain.endpoint import Endpoint
     from services.endpoints.domain.endpoint_index import EndpointIndex, EndpointIndexItem
-    from services.endpoints.domain.queue_job import QueueJobRecord, QueueStats
+    from services.endpoints.domain.queue_job import QueueJobRecord
+    from services.endpoints.domain.queue_stats import Latency, QueuePause, QueueStats
     from services.endpoints.domain.tenancy import Environment, Organization, Project, Token
 
 _STATS: Final = {
@@ -201,11 +203,33 @@ def queue_job_message(queue_job: QueueJobRecord, *, with_args: bool) -> queue_jo
 def queue_stats_message(stats: QueueStats) -> queue_stats_pb2.QueueStats:
     """Return the state of a queue in numbers; states in the contract's order, those without any left out."""
     counts = sorted((enums.QUEUE_JOB_STATE[state], count) for state, count in stats.counts.items() if count)
+    capped = {enums.QUEUE_JOB_STATE[state] for state in stats.capped}
     has_available = stats.counts.get(QueueJobState.AVAILABLE, 0) > 0
     return queue_stats_pb2.QueueStats(
         queue=enums.QUEUE[stats.queue],
-        counts=[queue_stats_pb2.QueueStateCount(state=state, count=count) for state, count in counts],
+        counts=[
+            queue_stats_pb2.QueueStateCount(state=state, count=count, is_capped=state in capped)
+            for state, count in counts
+        ],
         oldest_available_age=duration(timedelta(seconds=stats.oldest_available_seconds)) if has_available else None,
         open_lanes=stats.open_lanes,
         unknown_kinds=stats.unknown_kinds,
+        completed_per_second=stats.completed_per_second,
+        discarded_per_second=stats.discarded_per_second,
+        pickup=latency_message(stats.pickup) if stats.pickup is not None else None,
+        pauses=map(pause_message, stats.pauses),
+    )
+
+
+def latency_message(latency: Latency) -> queue_stats_pb2.QueueLatency:
+    """Return percentiles."""
+    return queue_stats_pb2.QueueLatency(
+        p50=duration(latency.p50), p95=duration(latency.p95), p99=duration(latency.p99), measured=latency.measured
+    )
+
+
+def pause_message(pause: QueuePause) -> queue_pause_pb2.QueuePause:
+    """Return a pause."""
+    return queue_pause_pb2.QueuePause(
+        queue=enums.QUEUE[pause.queue], lane=pause.lane or "", create_time=timestamp(pause.created_at)
     )

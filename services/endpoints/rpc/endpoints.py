@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -230,9 +231,10 @@ class EndpointServicer(EndpointServiceServicer):
         if request.resume_revision < 0:
             checks.refuse("resume_revision", "must not be negative")
         checks.finish()
-        changes = self._indexing.watch(current_principal(), index_id, resume_revision=request.resume_revision)
-        async for index in changes:
-            yield messages.WatchEndpointIndexResponse(index=index_message(index))
+        watch = self._indexing.watch(current_principal(), index_id, resume_revision=request.resume_revision)
+        async with aclosing(watch) as changes:
+            async for index in changes:
+                yield messages.WatchEndpointIndexResponse(index=index_message(index))
 
     def _index_request(self, checks: Checks, request: messages.IndexEndpointRequest) -> IndexEndpointRequest:
         run_at: datetime | None = None

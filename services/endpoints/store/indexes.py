@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-    from services.endpoints.domain.ports.indexes import ItemResult, NewItem
+    from services.endpoints.domain.ports.indexes import ItemKey, ItemResult, NewItem
 
 _SQL: Final = load("indexes")
 
@@ -101,9 +101,25 @@ class PostgresIndexes:
             [result.reason for result in results],
         )
 
-    async def lock(self, index_ids: Sequence[UUID]) -> None:
-        """Lock indexes by id."""
-        await self._fetch("lock", index_ids)
+    async def lock(self, index_ids: Sequence[UUID]) -> list[UUID]:
+        """Lock indexes by id; return those that are there."""
+        return [row["id"] for row in await self._fetch("lock", index_ids)]
+
+    async def fetch_again(self, index_ids: Sequence[UUID]) -> None:
+        """Make indexes wait for another fetch."""
+        await self._fetch("fetch_again", index_ids)
+        await self._fetch("delete_found", index_ids)
+
+    async def register_again(self, items: Sequence[ItemKey]) -> None:
+        """Make items and their indexes register again."""
+        await self.lock(sorted({item.index_id for item in items}))
+        rows = await self._fetch(
+            "open_items",
+            [item.index_id for item in items],
+            [item.kind.value for item in items],
+            [item.key for item in items],
+        )
+        await self._fetch("register_again", sorted({row["index_id"] for row in rows}))
 
     async def settle(self, index_ids: Sequence[UUID]) -> list[UUID]:
         """Recompute indexes from their items; return the queue jobs of those that became FAILED."""

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from services.endpoints.domain.ports.ledger import (
     Failure,
     FinalQueueJob,
     OpenLane,
-    QueueJobFilter,
     RungInTurn,
     RungLane,
     WaitingQueueJob,
@@ -21,10 +19,7 @@ from services.endpoints.domain.queue_job import (
     Priority,
     Queue,
     QueueJob,
-    QueueJobError,
-    QueueJobRecord,
     QueueJobState,
-    QueueStats,
 )
 from services.endpoints.domain.turns import Place, WaitingEnvironment
 from services.endpoints.store.errors import translated
@@ -32,6 +27,7 @@ from services.endpoints.store.queries import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime, timedelta
     from typing import Any
     from uuid import UUID
 
@@ -215,13 +211,19 @@ class PostgresLedger:
 
     async def cancel(self, queue_job_ids: Sequence[UUID], *, message: str) -> list[FinalQueueJob]:
         """End queue jobs that are not final."""
+        self._changed()
         rows = await self._fetch("cancel", queue_job_ids, message)
         return [_final(row, reason="CANCELLED", message=message) for row in rows]
+
+    async def request_cancel(self, queue_job_ids: Sequence[UUID]) -> None:
+        """Ask running queue jobs to end without effect; the first time of asking stays."""
+        self._changed()
+        await self._execute("request_cancel", queue_job_ids)
 
     async def cancel_lane(self, lane: str, *, message: str) -> list[FinalQueueJob]:
         """Cancel what waits in a lane and ask what runs to stop."""
         running = [row["id"] for row in await self._fetch("lock_running_everywhere", lane)]
-        await self._execute("request_cancel", running)
+        await self.request_cancel(running)
         waiting = [row["id"] for row in await self._fetch("lock_waiting_everywhere", lane)]
         return await self.cancel(waiting, message=message)
 
@@ -272,47 +274,6 @@ class PostgresLedger:
         )
         await self._execute("delete_expired_uniques", retention.max_rows_at_once)
         return len(rows)
-
-    async def get(self, queue_job_id: UUID) -> QueueJobRecord | None:
-        """Read one queue job."""
-        rows = await self._fetch("get", queue_job_id)
-        return _record(rows[0]) if rows else None
-
-    async def list_queue_jobs(self, wanted: QueueJobFilter, *, limit: int, before: UUID | None) -> list[QueueJobRecord]:
-        """Read queue jobs, newest first."""
-        rows = await self._fetch(
-            "list_queue_jobs",
-            wanted.environment_id,
-            wanted.organization_id,
-            wanted.queue.value if wanted.queue else None,
-            wanted.state.value if wanted.state else None,
-            wanted.kind,
-            wanted.lane,
-            before,
-            limit,
-        )
-        return [_record(row) for row in rows]
-
-    async def stats(
-        self, *, environment_id: UUID | None, organization_id: UUID | None, known_kinds: Sequence[str]
-    ) -> list[QueueStats]:
-        """Read each queue's depth and ages."""
-        seen = (environment_id, organization_id)
-        counts = await self._fetch("count_states", *seen)
-        ages = {row["queue"]: row for row in await self._fetch("waiting_ages", *seen, known_kinds)}
-        lanes = {row["queue"]: row["lanes"] for row in await self._fetch("count_open_lanes", *seen)}
-        return [
-            QueueStats(
-                queue=queue,
-                counts={
-                    QueueJobState(row["state"]): row["queue_jobs"] for row in counts if row["queue"] == queue.value
-                },
-                oldest_available_seconds=(ages[queue.value]["oldest_seconds"] or 0.0) if queue.value in ages else 0.0,
-                open_lanes=lanes.get(queue.value, 0),
-                unknown_kinds=ages[queue.value]["unknown_kinds"] if queue.value in ages else 0,
-            )
-            for queue in Queue
-        ]
 
     async def _fetch(self, block: str, *arguments: object) -> list[asyncpg.Record]:
         with translated():
@@ -369,29 +330,4 @@ def _waiting(rows: Sequence[asyncpg.Record]) -> WaitingQueueJob | None:
         row["run_at"],
         cancel_requested=row["cancel_requested"],
         has_begun=row["has_begun"],
-    )
-
-
-def _record(row: asyncpg.Record) -> QueueJobRecord:
-    return QueueJobRecord(
-        id=row["id"],
-        environment_id=row["environment_id"],
-        kind=row["kind"],
-        args_json=row["args"],
-        queue=Queue(row["queue"]),
-        lane=row["lane"],
-        priority=Priority(row["priority"]),
-        state=QueueJobState(row["state"]),
-        run_at=row["run_at"],
-        attempt=row["attempt"],
-        max_attempts=row["max_attempts"],
-        rescues=row["rescues"],
-        errors=tuple(
-            QueueJobError(datetime.fromisoformat(entry["time"]), entry["attempt"], entry["reason"], entry["message"])
-            for entry in json.loads(row["errors"])
-        ),
-        cancel_requested_at=row["cancel_requested_at"],
-        created_at=row["created_at"],
-        started_at=row["started_at"],
-        finalized_at=row["finalized_at"],
     )

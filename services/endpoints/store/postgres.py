@@ -21,6 +21,7 @@ from services.endpoints.store.endpoints import PostgresEndpoints
 from services.endpoints.store.errors import translated
 from services.endpoints.store.indexes import PostgresIndexes
 from services.endpoints.store.ledger import PostgresLedger
+from services.endpoints.store.queue_control import PostgresQueueControl
 from services.endpoints.store.requests import PostgresRequests
 from services.endpoints.store.tenancy import PostgresTenancy
 
@@ -128,6 +129,11 @@ class PostgresTransaction:
     def ledger(self) -> PostgresLedger:
         """Queue jobs, lanes and windows."""
         return PostgresLedger(self.connection, changed=self._note_change)
+
+    @cached_property
+    def queue_control(self) -> PostgresQueueControl:
+        """What operators do with the ledger."""
+        return PostgresQueueControl(self.connection, changed=self._note_change)
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:

@@ -38,12 +38,25 @@ class PostgresRequests:
         resource_id: UUID = row["resource_id"]
         return resource_id
 
+    async def flag(self, principal: str, method: str, request_id: UUID) -> bool:
+        """Return the flag of a request that came before."""
+        with translated():
+            return bool(await self._connection.fetchval(_SQL["flag"], principal, method, request_id))
+
     async def record(
-        self, principal: str, method: str, request_id: UUID, request_hash: bytes, resource_id: UUID
+        self,
+        principal: str,
+        method: str,
+        request_id: UUID,
+        request_hash: bytes,
+        resource_id: UUID,
+        *,
+        flag: bool = False,
     ) -> None:
         """Remember what the claimed request made."""
+        values = (principal, method, request_id, request_hash, resource_id, flag)
         with translated():
-            await self._connection.execute(_SQL["record"], principal, method, request_id, request_hash, resource_id)
+            await self._connection.execute(_SQL["record"], *values)
 
     async def delete_expired(self, *, limit: int) -> int:
         """Delete request ids past their 24 hours."""

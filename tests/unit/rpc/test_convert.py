@@ -24,8 +24,8 @@ from services.endpoints.domain.queue_job import (
     QueueJobError,
     QueueJobRecord,
     QueueJobState,
-    QueueStats,
 )
+from services.endpoints.domain.queue_stats import QueueStats
 from services.endpoints.rpc.convert import index_message, queue_job_message, queue_stats_message
 from services.endpoints.rpc.convert_catalog import (
     dynamic_trigger_message,

@@ -42,6 +42,15 @@ class ItemResult:
     reason: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ItemKey:
+    """Names one item of an index."""
+
+    index_id: UUID
+    kind: ItemKind
+    key: str
+
+
 class Indexes(Protocol):
     """Statements about endpoint indexes."""
 
@@ -90,8 +99,16 @@ class Indexes(Protocol):
         """Store what became of PENDING items."""
         ...
 
-    async def lock(self, index_ids: Sequence[UUID]) -> None:
-        """Lock indexes by id."""
+    async def lock(self, index_ids: Sequence[UUID]) -> list[UUID]:
+        """Lock indexes by id; return those that are there."""
+        ...
+
+    async def fetch_again(self, index_ids: Sequence[UUID]) -> None:
+        """Make locked indexes PENDING once more and forget what they had found."""
+        ...
+
+    async def register_again(self, items: Sequence[ItemKey]) -> None:
+        """Make items PENDING once more and their indexes REGISTERING; what is not kept any more is passed over."""
         ...
 
     async def settle(self, index_ids: Sequence[UUID]) -> list[UUID]:

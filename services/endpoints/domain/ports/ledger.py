@@ -17,9 +17,7 @@ if TYPE_CHECKING:
         Priority,
         Queue,
         QueueJob,
-        QueueJobRecord,
         QueueJobState,
-        QueueStats,
     )
     from services.endpoints.domain.turns import Place, Round, WaitingEnvironment
 
@@ -94,18 +92,6 @@ class Window:
     queue_job_id: UUID
     expires_at: datetime
     now: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class QueueJobFilter:
-    """Which queue jobs to list; None means any."""
-
-    environment_id: UUID | None = None
-    organization_id: UUID | None = None
-    queue: Queue | None = None
-    state: QueueJobState | None = None
-    kind: str | None = None
-    lane: str | None = None
 
 
 class Ledger(Protocol):
@@ -205,6 +191,10 @@ class Ledger(Protocol):
         """Make queue jobs that are not final CANCELLED."""
         ...
 
+    async def request_cancel(self, queue_job_ids: Sequence[UUID]) -> None:
+        """Ask RUNNING queue jobs to end without effect; the first time of asking stays."""
+        ...
+
     async def cancel_lane(self, lane: str, *, message: str) -> list[FinalQueueJob]:
         """Cancel a lane's waiting queue jobs in every queue and ask its running ones to stop."""
         ...
@@ -253,18 +243,4 @@ class Ledger(Protocol):
 
     async def delete_old(self, retention: Retention) -> int:
         """Delete queue jobs that have been final long enough, and unique keys that have run out; return how many."""
-        ...
-
-    async def get(self, queue_job_id: UUID) -> QueueJobRecord | None:
-        """Read one queue job with its errors."""
-        ...
-
-    async def list_queue_jobs(self, wanted: QueueJobFilter, *, limit: int, before: UUID | None) -> list[QueueJobRecord]:
-        """Read queue jobs, newest first, those with an id smaller than `before`."""
-        ...
-
-    async def stats(
-        self, *, environment_id: UUID | None, organization_id: UUID | None, known_kinds: Sequence[str]
-    ) -> list[QueueStats]:
-        """Read each queue's depth and ages; None means any."""
         ...

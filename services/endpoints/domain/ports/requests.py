@@ -25,10 +25,21 @@ class Requests(Protocol):
         """
         ...
 
+    async def flag(self, principal: str, method: str, request_id: UUID) -> bool:
+        """Return the flag that a claimed request, which came before, was recorded with."""
+        ...
+
     async def record(
-        self, principal: str, method: str, request_id: UUID, request_hash: bytes, resource_id: UUID
+        self,
+        principal: str,
+        method: str,
+        request_id: UUID,
+        request_hash: bytes,
+        resource_id: UUID,
+        *,
+        flag: bool = False,
     ) -> None:
-        """Remember what the claimed request made."""
+        """Remember what the claimed request made; `flag` is what its answer says besides and the resource does not."""
         ...
 
     async def delete_expired(self, *, limit: int) -> int:

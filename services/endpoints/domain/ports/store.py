@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from services.endpoints.domain.ports.endpoints import Endpoints
     from services.endpoints.domain.ports.indexes import Indexes
     from services.endpoints.domain.ports.ledger import Ledger
+    from services.endpoints.domain.ports.queue_control import QueueControl
     from services.endpoints.domain.ports.requests import Requests
     from services.endpoints.domain.ports.tenancy import Tenancy
 
@@ -59,6 +60,11 @@ class Transaction(Protocol):
     @property
     def ledger(self) -> Ledger:
         """Queue jobs, lanes and windows."""
+        ...
+
+    @property
+    def queue_control(self) -> QueueControl:
+        """What operators do with the ledger."""
         ...
 
     def savepoint(self) -> AbstractAsyncContextManager[None]:

@@ -75,6 +75,49 @@ WHERE endpoint_index_items.index_id = found.index_id
     AND endpoint_index_items.ordinal = found.ordinal
     AND endpoint_index_items.state = found.state
 
+-- name: fetch_again
+-- Makes indexes wait for another fetch, with nothing found yet.
+UPDATE endpoint_indexes SET
+    state = 'PENDING', error = NULL, stats = '{}', data = '{}', revision = revision + 1, updated_at = now()
+WHERE id = ANY($1::uuid[])
+
+-- name: delete_found
+-- Deletes what indexes had found.
+DELETE FROM endpoint_index_items WHERE index_id = ANY($1::uuid[])
+
+-- name: open_items
+-- Makes items PENDING again; of several with one key, the one that was not refused as a repetition.
+UPDATE endpoint_index_items SET state = 'PENDING', reason = NULL, updated_at = now()
+FROM unnest($1::uuid[], $2::text[], $3::text[]) AS retried (index_id, kind, key)
+CROSS JOIN LATERAL (
+    (
+        SELECT item.index_id, item.ordinal FROM endpoint_index_items AS item
+        WHERE item.index_id = retried.index_id
+            AND item.kind = retried.kind
+            AND item.key = retried.key
+            AND item.state NOT IN ('REFUSED', 'UNSUPPORTED')
+        LIMIT 1
+    )
+    UNION ALL
+    (
+        SELECT item.index_id, item.ordinal FROM endpoint_index_items AS item
+        WHERE item.index_id = retried.index_id
+            AND item.kind = retried.kind
+            AND item.key = retried.key
+            AND item.state = 'REFUSED'
+        ORDER BY item.ordinal
+        LIMIT 1
+    )
+    LIMIT 1
+) AS found
+WHERE endpoint_index_items.index_id = found.index_id AND endpoint_index_items.ordinal = found.ordinal
+RETURNING endpoint_index_items.index_id
+
+-- name: register_again
+-- Makes locked indexes register again what was opened again.
+UPDATE endpoint_indexes SET state = 'REGISTERING', error = NULL, revision = revision + 1, updated_at = now()
+WHERE id = ANY($1::uuid[]) AND state IN ('REGISTERING', 'SUCCEEDED', 'PARTIALLY_SUCCEEDED', 'FAILED')
+
 -- name: lock
 -- Locks indexes by id.
 SELECT id FROM endpoint_indexes WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE

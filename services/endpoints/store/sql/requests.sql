@@ -8,12 +8,17 @@ SELECT request_hash, resource_id
 FROM request_ids
 WHERE principal = $1 AND method = $2 AND request_id = $3 AND created_at > now() - interval '24 hours'
 
+-- name: flag
+-- Reads what the first answer to a request said besides its resource.
+SELECT flag FROM request_ids WHERE principal = $1 AND method = $2 AND request_id = $3
+
 -- name: record
 -- Remembers what a request made, in place of one that is past its 24 hours.
-INSERT INTO request_ids (principal, method, request_id, request_hash, resource_id)
-VALUES ($1, $2, $3, $4, $5)
+INSERT INTO request_ids (principal, method, request_id, request_hash, resource_id, flag)
+VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (principal, method, request_id) DO UPDATE
-SET request_hash = excluded.request_hash, resource_id = excluded.resource_id, created_at = now()
+SET
+    request_hash = excluded.request_hash, resource_id = excluded.resource_id, flag = excluded.flag, created_at = now()
 WHERE request_ids.created_at <= now() - interval '24 hours'
 
 -- name: delete_expired

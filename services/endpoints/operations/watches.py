@@ -1,0 +1,90 @@
+"""Watches: calls that stay open and look again. Each tenant has so many at a server, and a drain ends them all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from services.endpoints.domain.errors import KongflowError, Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from services.endpoints.domain.ports.publisher import WakeUp, WakeUps
+    from services.endpoints.domain.tenancy import Principal
+
+_POLL: Final = timedelta(seconds=1)
+_RESUME_AFTER: Final = timedelta(seconds=1)
+_QUOTA_RETRY_AFTER: Final = timedelta(seconds=10)
+_AT_ONCE: Final = timedelta()
+
+
+class Watch:
+    """One open watch."""
+
+    def __init__(self, wake_up: WakeUp, draining: asyncio.Event, *, advice: str) -> None:
+        """Hold the flag of this watch, that of the server, and what to do when the server stops."""
+        self._wake_up = wake_up
+        self._draining = draining
+        self._advice = advice
+
+    async def changed(self, *, quiet: timedelta = _AT_ONCE) -> None:
+        """Return when it is time to look again: woken, or after a second, but never before `quiet` has passed.
+
+        Raises:
+            KongflowError: DRAINING, this server stops.
+        """
+        if quiet:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(quiet.total_seconds()):
+                    await self._draining.wait()
+        if not self._draining.is_set():
+            await self._wake_up.wait(_POLL - quiet)
+        if self._draining.is_set():
+            raise KongflowError(
+                f"This server is stopping; {self._advice}.", reason=Reason.DRAINING, retry_after=_RESUME_AFTER
+            )
+
+
+class Watches:
+    """Opens watches; admin tokens count as one tenant."""
+
+    def __init__(self, *, wake_ups: WakeUps, most_per_tenant: int = 100) -> None:
+        """Hold what wakes them, and how many a tenant may have open here at once."""
+        self._wake_ups = wake_ups
+        self._most = most_per_tenant
+        self._open: Counter[str] = Counter()
+        self._draining = asyncio.Event()
+
+    def end(self) -> None:
+        """Let every watch end with DRAINING, so that its caller goes on elsewhere."""
+        self._draining.set()
+        self._wake_ups.notify()
+
+    @contextmanager
+    def open(self, principal: Principal, *, advice: str) -> Iterator[Watch]:
+        """Count a watch of the principal's tenant for the time of the block; `advice` is for its caller at a drain.
+
+        Raises:
+            KongflowError: QUOTA_EXCEEDED, the tenant has as many as it may.
+        """
+        tenant = str(principal.organization_id or principal.kind.value)
+        if self._open[tenant] >= self._most:
+            raise KongflowError(
+                f"There are {self._most} watches open here already; end one of them first.",
+                reason=Reason.QUOTA_EXCEEDED,
+                metadata={"limit": str(self._most)},
+                retry_after=_QUOTA_RETRY_AFTER,
+            )
+        self._open[tenant] += 1
+        wake_up = self._wake_ups.subscribe()
+        try:
+            yield Watch(wake_up, self._draining, advice=advice)
+        finally:
+            wake_up.close()
+            self._open[tenant] -= 1
+            if not self._open[tenant]:
+                del self._open[tenant]

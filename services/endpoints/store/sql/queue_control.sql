@@ -1,0 +1,313 @@
+-- name: get
+-- Reads one queue job.
+SELECT
+    id, environment_id, kind, args::text AS args, queue, lane, priority, state, run_at, attempt, max_attempts, rescues,
+    errors::text AS errors, cancel_requested_at, created_at, started_at, finalized_at
+FROM queue_jobs
+WHERE id = $1
+
+-- name: list_of_all
+-- Reads everybody's queue jobs, newest first.
+SELECT
+    id, environment_id, kind, args::text AS args, queue, lane, priority, state, run_at, attempt, max_attempts, rescues,
+    errors::text AS errors, cancel_requested_at, created_at, started_at, finalized_at
+FROM queue_jobs
+WHERE ($1::text IS NULL OR queue = $1)
+    AND ($2::text IS NULL OR state = $2)
+    AND ($3::text IS NULL OR kind = $3)
+    AND ($4::text IS NULL OR lane = $4)
+    AND ($5::timestamptz IS NULL OR created_at >= $5)
+    AND ($6::timestamptz IS NULL OR created_at < $6)
+    AND ($7::uuid IS NULL OR id < $7)
+ORDER BY id DESC
+LIMIT $8
+
+-- name: list_of_environments
+-- Reads the queue jobs of one environment or of an organization's, newest first, state by state as their index has them.
+WITH environment AS (
+    SELECT id FROM runtime_environments
+    WHERE ($9::uuid IS NULL OR id = $9) AND ($10::uuid IS NULL OR organization_id = $10)
+),
+chosen AS (
+    SELECT found.id
+    FROM environment
+    CROSS JOIN unnest(
+        CASE
+            WHEN $2::text IS NULL
+                THEN ARRAY['SCHEDULED', 'AVAILABLE', 'RUNNING', 'COMPLETED', 'DISCARDED', 'CANCELLED']
+            ELSE ARRAY[$2::text]
+        END
+    ) AS wanted (state)
+    CROSS JOIN LATERAL (
+        SELECT queue_jobs.id
+        FROM queue_jobs
+        WHERE queue_jobs.environment_id = environment.id
+            AND queue_jobs.state = wanted.state
+            AND ($1::text IS NULL OR queue = $1)
+            AND ($3::text IS NULL OR kind = $3)
+            AND ($4::text IS NULL OR lane = $4)
+            AND ($5::timestamptz IS NULL OR created_at >= $5)
+            AND ($6::timestamptz IS NULL OR created_at < $6)
+            AND ($7::uuid IS NULL OR queue_jobs.id < $7)
+        ORDER BY queue_jobs.id DESC
+        LIMIT $8
+    ) AS found
+    ORDER BY found.id DESC
+    LIMIT $8
+)
+SELECT
+    id, environment_id, kind, args::text AS args, queue, lane, priority, state, run_at, attempt, max_attempts, rescues,
+    errors::text AS errors, cancel_requested_at, created_at, started_at, finalized_at
+FROM queue_jobs
+WHERE id IN (SELECT chosen.id FROM chosen)
+ORDER BY id DESC
+
+-- name: matching
+-- Reads which queue jobs of a state match, oldest first.
+SELECT id
+FROM queue_jobs
+WHERE state = $2::text
+    AND ($1::text IS NULL OR queue = $1)
+    AND ($3::text IS NULL OR kind = $3)
+    AND ($4::text IS NULL OR lane = $4)
+    AND ($5::timestamptz IS NULL OR created_at >= $5)
+    AND ($6::timestamptz IS NULL OR created_at < $6)
+    AND ($8::uuid IS NULL OR environment_id = $8)
+    AND ($9::uuid IS NULL OR environment_id IN (SELECT id FROM runtime_environments WHERE organization_id = $9))
+ORDER BY id
+LIMIT $7
+
+-- name: read
+-- Reads queue jobs by id.
+SELECT id, kind, args::text AS args, environment_id, state FROM queue_jobs WHERE id = ANY($1::uuid[]) ORDER BY id
+
+-- name: lock
+-- Locks queue jobs by id.
+SELECT id, kind, args::text AS args, environment_id, state
+FROM queue_jobs
+WHERE id = ANY($1::uuid[])
+ORDER BY id
+FOR UPDATE
+
+-- name: retry
+-- Lets queue jobs run again now: final ones with a fresh set of attempts, waiting ones with those they have left.
+UPDATE queue_jobs SET
+    state = 'AVAILABLE',
+    run_at = clock_timestamp(),
+    attempt = CASE WHEN state = 'SCHEDULED' THEN attempt ELSE 0 END,
+    rescues = CASE WHEN state = 'SCHEDULED' THEN rescues ELSE 0 END,
+    started_at = CASE WHEN state = 'SCHEDULED' THEN started_at END,
+    cancel_requested_at = NULL,
+    finalized_at = NULL
+WHERE id = ANY($1::uuid[]) AND state IN ('SCHEDULED', 'COMPLETED', 'DISCARDED', 'CANCELLED')
+RETURNING id
+
+-- name: pause
+-- Pauses a queue or a lane unless it is.
+INSERT INTO queue_pauses (queue, lane, environment_id) VALUES ($1, $2, $3)
+ON CONFLICT (queue, lane) DO NOTHING
+
+-- name: get_pause
+-- Reads one pause.
+SELECT queue, lane, created_at FROM queue_pauses WHERE queue = $1 AND lane IS NOT DISTINCT FROM $2
+
+-- name: resume
+-- Ends a pause.
+DELETE FROM queue_pauses WHERE queue = $1 AND lane IS NOT DISTINCT FROM $2 RETURNING queue
+
+-- name: forget_lane
+-- Ends the pauses of a lane in every queue.
+DELETE FROM queue_pauses WHERE lane = $1
+
+-- name: pauses
+-- Reads the pauses of whole queues and those of the lanes of some environments, or with nulls all of them.
+SELECT queue, lane, created_at
+FROM queue_pauses
+WHERE lane IS NULL
+    OR ($1::uuid IS NULL AND $2::uuid IS NULL)
+    OR environment_id IN (
+        SELECT id FROM runtime_environments
+        WHERE ($1::uuid IS NULL OR id = $1) AND ($2::uuid IS NULL OR organization_id = $2)
+    )
+ORDER BY queue, lane NULLS FIRST
+
+-- name: open_lanes
+-- Counts open lanes by queue.
+SELECT queue, count(*) AS lanes
+FROM queue_lanes
+WHERE ($1::uuid IS NULL AND $2::uuid IS NULL)
+    OR environment_id IN (
+        SELECT id FROM runtime_environments
+        WHERE ($1::uuid IS NULL OR id = $1) AND ($2::uuid IS NULL OR organization_id = $2)
+    )
+GROUP BY queue
+
+-- name: sample_of_all
+-- Counts everybody's queue jobs by queue and state, no more than $2 of a state and $3 of the completed ones.
+WITH sample AS MATERIALIZED (
+    SELECT
+        wanted.queue, 'AVAILABLE' AS state, due.kind, due.run_at, due.started_at, due.finalized_at,
+        row_number() OVER (PARTITION BY wanted.queue) > $2::bigint AS is_beyond
+    FROM unnest(ARRAY['default', 'execution', 'events', 'maintenance']) AS wanted (queue)
+    CROSS JOIN LATERAL (
+        SELECT kind, run_at, started_at, finalized_at FROM queue_jobs
+        WHERE queue = wanted.queue AND state = 'AVAILABLE'
+        LIMIT $2::bigint + 1
+    ) AS due
+    UNION ALL
+    SELECT queue, 'SCHEDULED', kind, run_at, started_at, finalized_at, row_number() OVER () > $2::bigint
+    FROM (
+        SELECT queue, kind, run_at, started_at, finalized_at FROM queue_jobs
+        WHERE state = 'SCHEDULED'
+        ORDER BY run_at
+        LIMIT $2::bigint + 1
+    ) AS next
+    UNION ALL
+    SELECT queue, 'RUNNING', kind, run_at, started_at, finalized_at, row_number() OVER () > $2::bigint
+    FROM (
+        SELECT queue, kind, run_at, started_at, finalized_at FROM queue_jobs
+        WHERE state = 'RUNNING'
+        LIMIT $2::bigint + 1
+    ) AS called
+    UNION ALL
+    SELECT queue, 'COMPLETED', kind, run_at, started_at, finalized_at, row_number() OVER () > $3::bigint
+    FROM (
+        SELECT queue, kind, run_at, started_at, finalized_at FROM queue_jobs
+        WHERE state = 'COMPLETED' AND finalized_at IS NOT NULL
+        ORDER BY finalized_at DESC
+        LIMIT $3::bigint + 1
+    ) AS last
+    UNION ALL
+    SELECT queue, 'DISCARDED', kind, run_at, started_at, finalized_at, row_number() OVER () > $2::bigint
+    FROM (
+        SELECT queue, kind, run_at, started_at, finalized_at FROM queue_jobs
+        WHERE state = 'DISCARDED' AND finalized_at IS NOT NULL
+        ORDER BY finalized_at DESC
+        LIMIT $2::bigint + 1
+    ) AS last
+    UNION ALL
+    SELECT queue, 'CANCELLED', kind, run_at, started_at, finalized_at, row_number() OVER () > $2::bigint
+    FROM (
+        SELECT queue, kind, run_at, started_at, finalized_at FROM queue_jobs
+        WHERE state = 'CANCELLED' AND finalized_at IS NOT NULL
+        ORDER BY finalized_at DESC
+        LIMIT $2::bigint + 1
+    ) AS last
+),
+latency AS (
+    SELECT
+        queue,
+        count(*) AS measured,
+        percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY started_at - run_at) AS percentiles
+    FROM sample
+    WHERE NOT is_beyond
+        AND state IN ('COMPLETED', 'DISCARDED')
+        AND finalized_at > statement_timestamp() - interval '1 minute'
+        AND started_at >= run_at
+    GROUP BY queue
+),
+counted AS (
+    SELECT
+        queue,
+        state,
+        count(*) FILTER (WHERE NOT is_beyond) AS queue_jobs,
+        bool_or(is_beyond) AS is_capped,
+        extract(epoch FROM statement_timestamp() - min(run_at) FILTER (WHERE state = 'AVAILABLE'))::float8
+            AS oldest_seconds,
+        count(*) FILTER (WHERE state IN ('SCHEDULED', 'AVAILABLE') AND kind <> ALL($1::text[])) AS unknown_kinds,
+        count(*) FILTER (
+            WHERE NOT is_beyond AND finalized_at > statement_timestamp() - interval '1 minute'
+        ) AS finished,
+        extract(
+            epoch FROM statement_timestamp() - min(finalized_at) FILTER (
+                WHERE NOT is_beyond AND finalized_at > statement_timestamp() - interval '1 minute'
+            )
+        )::float8 AS finished_within_seconds
+    FROM sample
+    GROUP BY queue, state
+)
+SELECT
+    queue, state, queue_jobs, is_capped, oldest_seconds, unknown_kinds, finished, finished_within_seconds,
+    latency.measured, latency.percentiles
+FROM counted
+LEFT JOIN latency USING (queue)
+
+-- name: sample_of_environments
+-- Counts the queue jobs of one environment or of an organization's, which share the numbers evenly.
+WITH environment AS MATERIALIZED (
+    SELECT id FROM runtime_environments
+    WHERE ($4::uuid IS NULL OR id = $4) AND ($5::uuid IS NULL OR organization_id = $5)
+),
+share AS (
+    SELECT
+        greatest($2::bigint / greatest(count(*), 1), 100) AS of_a_state,
+        greatest($3::bigint / greatest(count(*), 1), 100) AS of_completed
+    FROM environment
+),
+sample AS MATERIALIZED (
+    SELECT
+        waiting.queue, wanted.state, waiting.kind, waiting.run_at, waiting.started_at, waiting.finalized_at,
+        row_number() OVER (PARTITION BY environment.id, wanted.state) > share.of_a_state AS is_beyond
+    FROM environment
+    CROSS JOIN share
+    CROSS JOIN unnest(ARRAY['SCHEDULED', 'AVAILABLE', 'RUNNING']) AS wanted (state)
+    CROSS JOIN LATERAL (
+        SELECT queue, kind, run_at, started_at, finalized_at FROM queue_jobs
+        WHERE queue_jobs.environment_id = environment.id AND queue_jobs.state = wanted.state
+        ORDER BY queue_jobs.id
+        LIMIT share.of_a_state + 1
+    ) AS waiting
+    UNION ALL
+    SELECT
+        last.queue, wanted.state, last.kind, last.run_at, last.started_at, last.finalized_at,
+        row_number() OVER (PARTITION BY environment.id, wanted.state) > wanted.counted AS is_beyond
+    FROM environment
+    CROSS JOIN LATERAL (
+        SELECT 'COMPLETED' AS state, of_completed AS counted FROM share
+        UNION ALL
+        SELECT ended.state, share.of_a_state FROM share CROSS JOIN unnest(ARRAY['DISCARDED', 'CANCELLED']) AS ended (state)
+    ) AS wanted
+    CROSS JOIN LATERAL (
+        SELECT queue, kind, run_at, started_at, finalized_at FROM queue_jobs
+        WHERE queue_jobs.environment_id = environment.id AND queue_jobs.state = wanted.state
+        ORDER BY queue_jobs.id DESC
+        LIMIT wanted.counted + 1
+    ) AS last
+),
+latency AS (
+    SELECT
+        queue,
+        count(*) AS measured,
+        percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY started_at - run_at) AS percentiles
+    FROM sample
+    WHERE NOT is_beyond
+        AND state IN ('COMPLETED', 'DISCARDED')
+        AND finalized_at > statement_timestamp() - interval '1 minute'
+        AND started_at >= run_at
+    GROUP BY queue
+),
+counted AS (
+    SELECT
+        queue,
+        state,
+        count(*) FILTER (WHERE NOT is_beyond) AS queue_jobs,
+        bool_or(is_beyond) AS is_capped,
+        extract(epoch FROM statement_timestamp() - min(run_at) FILTER (WHERE state = 'AVAILABLE'))::float8
+            AS oldest_seconds,
+        count(*) FILTER (WHERE state IN ('SCHEDULED', 'AVAILABLE') AND kind <> ALL($1::text[])) AS unknown_kinds,
+        count(*) FILTER (
+            WHERE NOT is_beyond AND finalized_at > statement_timestamp() - interval '1 minute'
+        ) AS finished,
+        extract(
+            epoch FROM statement_timestamp() - min(finalized_at) FILTER (
+                WHERE NOT is_beyond AND finalized_at > statement_timestamp() - interval '1 minute'
+            )
+        )::float8 AS finished_within_seconds
+    FROM sample
+    GROUP BY queue, state
+)
+SELECT
+    queue, state, queue_jobs, is_capped, oldest_seconds, unknown_kinds, finished, finished_within_seconds,
+    latency.measured, latency.percentiles
+FROM counted
+LEFT JOIN latency USING (queue)
