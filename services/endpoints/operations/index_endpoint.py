@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 _FAILED_INDEX: Final = "FAILED_INDEX"
 _ABSENT: Final = "The endpoint no longer offers it."
 _SWITCHED_OFF: Final = "The endpoint offers it with enabled: false."
+_FIRST: Final = 1
+# What the first attempt of an endpoint's first index finds: no older index, nothing unchanged, nothing absent.
+_NOTHING_BEFORE: Final[tuple[list[UUID], set[tuple[ItemKind, str]], list[tuple[ItemKind, str]]]] = ([], set(), [])
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +122,17 @@ class IndexEndpoint:
         The order of the statements is the order of truth: each reads after the locks of the one before.
         """
         endpoint, lane, reading = begun.endpoint, endpoint_lane(begun.endpoint.id), answer.reading
-        await tx.ledger.supersede_lane(Queue.DEFAULT, lane, kinds=sorted(REGISTRATION_KINDS.values()))
-        older = await tx.indexes.supersede_older(endpoint.id, sequence=begun.sequence)
         accepted = [item for item in reading.items if item.disposition is Disposition.ACCEPTED]
-        unchanged = await tx.catalog.renumber_unchanged(
-            endpoint.id,
-            sequence=begun.sequence,
-            items=[OfferedItem(item.kind, item.key, item.version, item.content_hash) for item in accepted],
-        )
-        disabled = await tx.catalog.disable_absent(endpoint.id, sequence=begun.sequence, offered=reading.offered)
+        older, unchanged, disabled = _NOTHING_BEFORE
+        if begun.sequence > _FIRST:
+            await tx.ledger.supersede_lane(Queue.DEFAULT, lane, kinds=sorted(REGISTRATION_KINDS.values()))
+            older = await tx.indexes.supersede_older(endpoint.id, sequence=begun.sequence)
+            unchanged = await tx.catalog.renumber_unchanged(
+                endpoint.id,
+                sequence=begun.sequence,
+                items=[OfferedItem(item.kind, item.key, item.version, item.content_hash) for item in accepted],
+            )
+            disabled = await tx.catalog.disable_absent(endpoint.id, sequence=begun.sequence, offered=reading.offered)
         changed = [item for item in accepted if (item.kind, item.key) not in unchanged]
         items = _items(reading.items, unchanged, disabled)
         await tx.indexes.store_answer(
@@ -152,7 +157,9 @@ class IndexEndpoint:
                 for item in changed
             ]
         )
-        await self._requests.settle(tx, [*older, begun.index_id])
+        # With registrations to come, this index is not over, and `store_answer` said all there is to say of it.
+        if unsettled := older if changed else [*older, begun.index_id]:
+            await self._requests.settle(tx, unsettled)
 
     def _read(self, body: JsonValue) -> Fetched:
         reading = read_index_answer(body, max_items=self._max_items)

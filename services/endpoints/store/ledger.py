@@ -159,8 +159,9 @@ class PostgresLedger:
 
     async def start(self, queue_job: QueueJob, *, lease: timedelta) -> int:
         """Begin an attempt that calls a customer."""
-        await self._execute("start_queue_job", queue_job.id)
-        return await self.take_lane(queue_job.queue, queue_job.lane, lease=lease)
+        rows = await self._fetch("start", queue_job.queue.value, queue_job.lane, lease, queue_job.id)
+        claim: int = rows[0]["claim"]
+        return claim
 
     async def renew(self, claims: Sequence[int], *, lease: timedelta) -> set[int]:
         """Renew leases."""

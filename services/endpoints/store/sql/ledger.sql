@@ -221,10 +221,15 @@ FOR UPDATE
 -- Makes lanes idle again.
 DELETE FROM queue_lanes WHERE queue = $1 AND lane = ANY($2::text[]) AND state = 'RUNG'
 
--- name: start_queue_job
--- Begins an attempt.
-UPDATE queue_jobs SET state = 'RUNNING', attempt = attempt + 1, started_at = clock_timestamp()
-WHERE id = $1 AND (state = 'AVAILABLE') IS NOT FALSE
+-- name: start
+-- Begins an attempt of a queue job in a locked lane, with a claim that is never used twice.
+WITH begun AS (
+    UPDATE queue_jobs SET state = 'RUNNING', attempt = attempt + 1, started_at = clock_timestamp()
+    WHERE id = $4 AND (state = 'AVAILABLE') IS NOT FALSE
+)
+UPDATE queue_lanes SET state = 'RUNNING', claim = nextval('queue_claims'), lease_until = clock_timestamp() + $3::interval
+WHERE queue = $1 AND lane = $2 AND state = 'RUNG'
+RETURNING claim
 
 -- name: start_lane
 -- Takes a locked lane with a claim that is never used twice.
