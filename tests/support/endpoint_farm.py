@@ -6,11 +6,13 @@ import asyncio
 import json
 import time
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Self
 
 from aiohttp import web
 
 from tests.support.fake_endpoint import EMPTY_INDEX, VERSION_HEADERS, event_job, reply
+from tests.support.passing import lasting
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -19,6 +21,8 @@ MARKER: Final = "customers-own-words"
 """Stands in every answer, and must stand in no log and in no Redis."""
 
 _REVISION: Final = "0000000000"
+_STEP: Final = timedelta(milliseconds=150)
+_STEPS: Final = 5
 
 
 @dataclass(slots=True)
@@ -92,6 +96,11 @@ class EndpointFarm:
         self.endpoints[slug] = endpoint
         return endpoint
 
+    @staticmethod
+    def _thinking(endpoint: FarmEndpoint) -> timedelta:
+        """Return how long this answer takes: a call that is over at once is hardly ever hit by a fault."""
+        return _STEP * (len(endpoint.journal) % _STEPS)
+
     async def _serve(self, request: web.Request) -> web.Response:
         endpoint = self.endpoints[request.match_info["slug"]]
         action = request.headers.get("x-trigger-action", "")
@@ -101,6 +110,7 @@ class EndpointFarm:
             await request.read()
             if action != "INDEX_ENDPOINT":
                 return reply({"ok": True})
+            await lasting(self._thinking(endpoint))
             await self.answers.wait()
             if self.failing:
                 return reply({"message": "not now"}, status=503)

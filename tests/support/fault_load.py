@@ -65,6 +65,7 @@ class IndexLoad:
         self.deleted: list[LoadedEndpoint] = []
         self.asked: list[Asked] = []
         self.doubled_answers: list[str] = []
+        self.mistakes: list[str] = []
         self.statuses: Counter[str] = Counter()
         self._names = 0
         self.tenants: list[Tenant] = []
@@ -147,7 +148,7 @@ class IndexLoad:
                 if gone_is_well and error.code() is grpc.StatusCode.NOT_FOUND:
                     return None
                 if error.code() not in AGAIN and not _is_failed_ping(error):
-                    raise
+                    self.mistakes.append(f"{error.code().name}: {error.details()}")
             await lasting(_PAUSE)
 
 

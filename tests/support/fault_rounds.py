@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.support.fault_stack import FaultStack
 
 RECOVERY_LIMIT: Final = timedelta(seconds=15)
-_ASKING: Final = timedelta(seconds=7)
+_ASKING: Final = timedelta(seconds=9)
 _PATIENCE: Final = timedelta(seconds=60)
 
 
@@ -105,7 +105,7 @@ class _Lane:
             await self.stack.settle(within=_PATIENCE)
         except AssertionError as error:
             counts.lost += 1
-            counts.wrong.append(f"I4, I9: {error}\n{self.stack.logs()[-20_000:]}")
+            counts.wrong.append(f"I4, I9: {error}\n{self.stack.errors()}")
             return
         print(f"  recovered in {recovery.total_seconds():.1f} s")
         counts.worst_recovery_seconds = max(counts.worst_recovery_seconds, round(recovery.total_seconds(), 1))
@@ -116,6 +116,8 @@ class _Lane:
         counts.wrong += findings.wrong
         if self.injector.evidence.exists():
             counts.wrong.append("row 21: a forged message ran code")
+        if counts.wrong:
+            counts.wrong.append(self.stack.errors())
 
 
 async def _recovery(stack: FaultStack) -> timedelta:

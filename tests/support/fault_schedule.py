@@ -78,6 +78,9 @@ WORKER_PLACES: Final = (
 
 _ROUND: Final = timedelta(seconds=7)
 
+# A crash has many places, each a fault of its own.
+_CARDS: Final = (*KINDS, *("server_crashes",) * 7, *("worker_crashes",) * 3)
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -99,7 +102,7 @@ class Fault:
 def schedule(seed: int, *, rounds: int, faults_per_round: int) -> list[list[Fault]]:
     """Return the faults of each round in the order they begin; every kind comes once before any comes twice."""
     chance = random.Random(seed)  # noqa: S311 - a seed repeats it
-    kinds = _deck(chance, list(KINDS))
+    kinds = _deck(chance, _CARDS)
     server_places, worker_places = _deck(chance, SERVER_PLACES), _deck(chance, WORKER_PLACES)
     drawn = []
     for _ in range(rounds):
@@ -108,9 +111,9 @@ def schedule(seed: int, *, rounds: int, faults_per_round: int) -> list[list[Faul
             kind = next(kinds)
             place = ""
             if kind == "server_crashes":
-                place = f"{next(server_places)}:{chance.randint(1, 4)}"
+                place = f"{next(server_places)}:{chance.randint(1, 2)}"
             elif kind == "worker_crashes":
-                place = f"{next(worker_places)}:{chance.randint(1, 3)}"
+                place = f"{next(worker_places)}:{chance.randint(1, 2)}"
             at = timedelta(seconds=round(chance.uniform(0, _ROUND.total_seconds()), 2))
             lasts = timedelta(seconds=round(chance.uniform(*KINDS[kind]), 2))
             faults.append(Fault(kind, at, lasts, chance.randrange(1_000), place))

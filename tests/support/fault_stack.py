@@ -157,6 +157,11 @@ class FaultStack:
         """Return when `is_over`."""
         await eventually(self.is_over, within=within)
 
+    def errors(self) -> str:
+        """Return the last lines of the logs that tell of something wrong."""
+        lines = [line for line in self.logs().splitlines() if '"error"' in line or "Error" in line or "warning" in line]
+        return "\n".join(line[:2_000] for line in lines[-40:])
+
     def logs(self) -> str:
         """Return what all processes said."""
         return "".join(process.log_text() for process in (*self.servers, *self.workers))

@@ -123,7 +123,7 @@ async def check(stack: FaultStack, load: IndexLoad) -> Findings:
     findings = Findings()
     findings.lost += [*await _broken(stack, LOST), *await _answers_without_rows(stack, load)]
     findings.doubled += [*await _broken(stack, DOUBLED), *load.doubled_answers]
-    findings.other += await _broken(stack, LIMITS)
+    findings.other += [*await _broken(stack, LIMITS), *load.mistakes]
     await _count_calls(stack, load, findings)
     findings.other += [
         *_told_secrets(stack),
