@@ -1,0 +1,61 @@
+"""Watches: how many, what wakes them, and how they end."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import ExitStack
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+
+from services.endpoints.domain.errors import KongflowError, Reason
+from services.endpoints.domain.tenancy import Principal, PrincipalKind
+from services.endpoints.operations.watches import Watches
+from tests.support.memory_queue import MemoryWakeUps
+
+TENANT, OTHER = uuid4(), uuid4()
+
+
+def principal(organization_id: object = None) -> Principal:
+    kind = PrincipalKind.ADMIN if organization_id is None else PrincipalKind.SERVICE
+    return Principal(kind, "someone", organization_id=organization_id)  # type: ignore[arg-type]
+
+
+def test_tenant_has_so_many_watches_and_a_closed_one_makes_room() -> None:
+    wake_ups = MemoryWakeUps()
+    watches = Watches(wake_ups=wake_ups, most_per_tenant=2)
+    with watches.open(principal(TENANT), advice="go on"), ExitStack() as second:
+        second.enter_context(watches.open(principal(TENANT), advice="go on"))
+        with pytest.raises(KongflowError) as refused, watches.open(principal(TENANT), advice="go on"):
+            pass
+        with watches.open(principal(OTHER), advice="go on"), watches.open(principal(), advice="go on"):
+            assert len(wake_ups.listeners) == 4
+        second.close()
+        with watches.open(principal(TENANT), advice="go on"):
+            pass
+    assert refused.value.reason is Reason.QUOTA_EXCEEDED
+    assert refused.value.retry_after
+    assert refused.value.metadata == {"limit": "2"}
+    assert not wake_ups.listeners
+
+
+async def test_wake_up_ends_the_wait_once_it_has_been_quiet() -> None:
+    wake_ups = MemoryWakeUps()
+    with Watches(wake_ups=wake_ups).open(principal(TENANT), advice="go on") as watch:
+        waiting = asyncio.create_task(watch.changed(quiet=timedelta(milliseconds=50)))
+        began = asyncio.get_running_loop().time()
+        wake_ups.notify()
+        await waiting
+        assert asyncio.get_running_loop().time() - began >= 0.045
+
+
+@pytest.mark.parametrize("quiet", [timedelta(), timedelta(seconds=30)])
+async def test_drain_ends_every_watch_at_once_with_advice(quiet: timedelta) -> None:
+    watches = Watches(wake_ups=MemoryWakeUps())
+    with watches.open(principal(TENANT), advice="watch on elsewhere") as watch:
+        waiting = asyncio.create_task(watch.changed(quiet=quiet))
+        asyncio.get_running_loop().call_soon(watches.end)
+        with pytest.raises(KongflowError, match="watch on elsewhere") as ended:
+            await waiting
+    assert ended.value.reason is Reason.DRAINING
