@@ -1,0 +1,250 @@
+"""What the ledger's statements read of a million rows, as the product sends them, with plans made for any arguments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import asyncpg
+import pytest
+import pytest_asyncio
+from structlog.testing import capture_logs
+
+from services.endpoints.domain.attempt import AttemptFailedError
+from services.endpoints.domain.ledger_settings import LedgerSettings, Retention
+from services.endpoints.domain.ports.queue_control import QueueJobFilter, Seen
+from services.endpoints.domain.ports.store import Pool
+from services.endpoints.domain.queue_job import Queue, QueueJobState
+from services.endpoints.domain.queue_stats import MAX_COMPLETED_COUNTED, MAX_COUNTED
+from services.endpoints.operations.finality import Finality
+from services.endpoints.operations.leases import LeaseKeeper
+from services.endpoints.operations.relay import Relay
+from services.endpoints.operations.rescue import Rescue
+from services.endpoints.operations.run import QueueJobRunner
+from services.endpoints.telemetry.metrics import Metrics
+from tests.support.ledger import RecordingBatch, RecordingCall
+from tests.support.ledger_plans import (
+    BACKLOG,
+    ENVIRONMENTS,
+    FINISHED,
+    ORGANIZATIONS,
+    ExplainingConnection,
+    OneConnectionStore,
+    environment,
+    fill,
+)
+from tests.support.memory_queue import MemoryPublisher, MemoryWakeUps
+from tests.support.servers import fresh_database
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from services.embedded.postgres import EmbeddedPostgres
+
+pytestmark = pytest.mark.xdist_group("a million queue jobs")
+
+_SETTINGS = LedgerSettings()
+_MAKE_DUE = """
+UPDATE queue_jobs SET run_at = clock_timestamp() - interval '1 second'
+WHERE id IN (SELECT id FROM queue_jobs WHERE state = 'SCHEDULED' ORDER BY run_at LIMIT $1)
+"""
+_RUN_ALL_RUNG_LANES = """
+WITH first AS (
+    SELECT DISTINCT ON (queue, lane) id FROM queue_jobs JOIN queue_lanes USING (queue, lane)
+    WHERE queue_jobs.state = 'AVAILABLE' ORDER BY queue, lane
+), claimed AS (
+    UPDATE queue_lanes SET state = 'RUNNING', claim = nextval('queue_claims')
+)
+UPDATE queue_jobs SET state = 'RUNNING', attempt = attempt + 1, started_at = now()
+FROM first WHERE queue_jobs.id = first.id
+"""
+# What one pass may ring: as many messages as the window takes.
+MOST_LANES = _SETTINGS.max_waiting_messages * _SETTINGS.max_lanes_per_message
+# What a statement may read when it is not named.
+_FEW = 10
+# Statements that only one mix of rows comes to.
+_ONLY_FOR_SOME = {"request_cancel", "fail"}
+_MIXES = {"finished": FINISHED, "backlog": BACKLOG}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session", params=_MIXES)
+async def million(postgres: EmbeddedPostgres, request: pytest.FixtureRequest) -> AsyncIterator[str]:
+    """The address of a database with a million queue jobs, and the statistics of an empty table."""
+    async with fresh_database(postgres) as url:
+        connection = await asyncpg.connect(url)
+        await fill(connection, _MIXES[request.param])
+        await connection.close()
+        yield url
+
+
+@pytest.fixture(params=["analyzed", "never analyzed"])
+async def big(million: str, request: pytest.FixtureRequest) -> AsyncIterator[ExplainingConnection]:
+    """A connection inside a transaction that is rolled back, statistics included."""
+    connection = await asyncpg.connect(million)
+    transaction = connection.transaction()
+    await transaction.start()
+    if request.param == "analyzed":
+        await connection.execute("ANALYZE queue_jobs")
+    yield ExplainingConnection(connection)
+    await transaction.rollback()
+    await connection.close()
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The product's own classes over one explaining connection."""
+
+    connection: ExplainingConnection
+    store: OneConnectionStore
+    publisher: MemoryPublisher
+    batch: RecordingBatch
+    call: RecordingCall
+    relay: Relay
+    rescue: Rescue
+    runner: QueueJobRunner
+    leases: LeaseKeeper
+
+
+@pytest.fixture
+def ledger(big: ExplainingConnection) -> Ledger:
+    store = OneConnectionStore(big)
+    publisher = MemoryPublisher()
+    batch, call = RecordingBatch(), RecordingCall()
+    finality = Finality(handlers={"registerJob": batch, "indexEndpoint": call})
+    leases = LeaseKeeper(store=store, settings=_SETTINGS)
+    return Ledger(
+        connection=big,
+        store=store,
+        publisher=publisher,
+        batch=batch,
+        call=call,
+        relay=Relay(store=store, publisher=publisher, wake_ups=MemoryWakeUps(), settings=_SETTINGS),
+        rescue=Rescue(store=store, publisher=publisher, finality=finality, observer=Metrics(), settings=_SETTINGS),
+        runner=QueueJobRunner(
+            store=store,
+            batch_handlers={"registerJob": batch},
+            calling_handlers={"indexEndpoint": call},
+            finality=finality,
+            leases=leases,
+            settings=_SETTINGS,
+            observer=Metrics(),
+            jitter=lambda: 0.0,
+        ),
+        leases=leases,
+    )
+
+
+async def test_relay_and_workers_read_little_more_than_they_take(ledger: Ledger) -> None:
+    raw = ledger.connection.connection
+    await raw.execute(_MAKE_DUE, 2_500)
+
+    await ledger.relay.run_once()
+    messages = ledger.publisher.messages["default"]
+    for lanes in messages[:3]:
+        await ledger.runner.run_queue_jobs(Queue.DEFAULT, lanes)
+    ledger.batch.fails = lambda queue_job: AttemptFailedError("no", reason="NO") if queue_job.id.int % 50 == 1 else None
+    with capture_logs():
+        await ledger.runner.run_queue_jobs(Queue.DEFAULT, messages[3])
+    for lanes in ledger.publisher.messages["execution"][:3]:
+        await ledger.runner.run_queue_jobs(Queue.EXECUTION, lanes)
+
+    assert len(ledger.batch.done) > 200
+    assert len(ledger.call.finished) >= 2
+    expect_modest(
+        ledger,
+        {
+            "next_due_in": 1,
+            "promote_due": _SETTINGS.max_promoted_at_once,
+            "waiting_environments": ENVIRONMENTS + 4,
+            "ring": MOST_LANES,
+            "lock_rung_lanes": 50,
+            "due_of_lanes": 2_500,
+            "lock_available": 200,
+            "complete": 200,
+            "fail": 10,
+            "close_lanes": 50,
+            "start": 1,
+            "lock_running": 1,
+            "release": 1,
+        },
+    )
+
+
+async def test_rescue_and_leases_read_little_more_than_the_open_lanes(ledger: Ledger) -> None:
+    raw = ledger.connection.connection
+    await ledger.relay.run_once()
+    ledger.connection.plans.clear()
+    await raw.execute(_RUN_ALL_RUNG_LANES)
+    for row in await raw.fetch("SELECT claim FROM queue_lanes WHERE state = 'RUNNING' LIMIT 50"):
+        ledger.leases.hold(row["claim"])
+    await ledger.leases.run_once()
+    await raw.execute("UPDATE queue_lanes SET lease_until = clock_timestamp() - interval '1 second'")
+
+    assert await ledger.rescue.run_once() > 50
+    expect_modest(
+        ledger,
+        {"renew": 50, "overdue_lanes": 1_000, "lock_abandoned": 2_000, "rescue_running": 1_000, "ring_again": 1_000},
+    )
+
+
+async def test_cancelling_superseding_and_pruning_read_what_they_end(ledger: Ledger) -> None:
+    async with ledger.store.reading(Pool.CALL_BACKS) as tx:
+        await tx.ledger.cancel_lane("endpoint-7", message="m")
+        await tx.ledger.supersede_lane(Queue.DEFAULT, "endpoint-8")
+        assert await tx.ledger.delete_old(Retention(completed=timedelta(minutes=30), max_rows_at_once=5_000)) == 5_000
+
+    of_a_lane = 300
+    expect_modest(
+        ledger,
+        {
+            "lock_running_everywhere": of_a_lane,
+            "request_cancel": 1,
+            "lock_waiting_everywhere": of_a_lane,
+            "cancel": of_a_lane,
+            "lock_waiting_of_lane": of_a_lane,
+            "supersede": of_a_lane,
+            "delete_old": 3 * 5_000,
+        },
+    )
+
+
+async def test_statistics_read_a_sample_however_much_there_is(ledger: Ledger) -> None:
+    await ledger.relay.run_once()
+    ledger.connection.plans.clear()
+    async with ledger.store.reading() as tx:
+        for seen in (Seen(), Seen(environment_id=environment(7)), Seen(organization_id=UUID(int=7))):
+            await tx.queue_control.stats(seen, known_kinds=["registerJob"])
+
+    sample = 6 * MAX_COUNTED + MAX_COMPLETED_COUNTED
+    expect_modest(
+        ledger, {"sample_of_all": sample, "sample_of_environments": sample, "open_lanes": MOST_LANES, "pauses": 1}
+    )
+
+
+@pytest.mark.parametrize("big", ["analyzed"], indirect=True)
+async def test_lists_by_environment_and_state_read_one_page_of_each(ledger: Ledger) -> None:
+    async with ledger.store.reading() as tx:
+        for state in (None, *QueueJobState):
+            for number in (7, 8):
+                wanted = QueueJobFilter(environment_id=environment(number), state=state)
+                await tx.queue_control.list_queue_jobs(wanted, limit=100, before=None)
+            wanted = QueueJobFilter(organization_id=UUID(int=7), state=state)
+            for queue_job in (await tx.queue_control.list_queue_jobs(wanted, limit=100, before=None))[:1]:
+                await tx.queue_control.get(queue_job.id)
+
+    of_each_environment = 100 * ENVIRONMENTS // ORGANIZATIONS * len(QueueJobState)
+    expect_modest(ledger, {"list_of_environments": of_each_environment, "get": 1})
+
+
+def expect_modest(ledger: Ledger, most: dict[str, int]) -> None:
+    """Check that nothing read the whole table, nor much more than the rows named for each block."""
+    for plan in ledger.connection.plans:
+        rows = most.get(plan.block, _FEW)
+        assert not plan.scans_all, plan
+        assert plan.rows_read <= 2 * rows, plan
+        # A change of one row writes to each of the table's nine indexes, a few pages deep. A look at what comes first
+        # passes by the entries of what was first until now.
+        assert plan.pages <= 3_000 + 40 * rows, plan
+    assert {plan.block for plan in ledger.connection.plans} >= set(most) - _ONLY_FOR_SOME
