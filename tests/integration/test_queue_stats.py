@@ -34,7 +34,10 @@ INSERT INTO queue_jobs (
 )
 SELECT
     (
-        lpad(to_hex((1000 * extract(epoch FROM clock_timestamp() - $7::interval + number * $8))::bigint), 12, '0')
+        lpad(
+            to_hex((1000 * extract(epoch FROM clock_timestamp() - $7::interval + number * $8::interval))::bigint),
+            12, '0'
+        )
         || '70008' || substr(md5(random()::text), 1, 15)
     )::uuid,
     $1, $2, '{}', $3, $4, 2, 3, CASE WHEN $5 IN ('AVAILABLE', 'SCHEDULED') THEN 0 ELSE 1 END, $5,
