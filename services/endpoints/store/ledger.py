@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from services.endpoints.domain.ports.ledger import (
@@ -145,9 +146,14 @@ class PostgresLedger:
 
     async def pull(self, queue: Queue, lanes: Sequence[str], *, limit: int) -> list[QueueJob]:
         """Lock the next queue jobs of locked lanes."""
-        chosen = await self._fetch("due_of_lanes", queue.value, lanes, limit)
+        share = -(-limit // len(lanes)) if lanes else 0
+        chosen = await self._fetch("due_of_lanes", queue.value, lanes, limit, share)
         if not chosen:
             return []
+        of_lane = Counter(row["lane"] for row in chosen)
+        if len(chosen) < limit and share < limit and share in of_lane.values():
+            # Lanes with more to do take the shares of those with less.
+            chosen = await self._fetch("due_of_lanes", queue.value, list(of_lane), limit, limit)
         rows = await self._fetch("lock_available", [row["id"] for row in chosen])
         rows.sort(key=lambda row: (row["priority"], row["run_at"], row["seq"]))
         return [_queue_job(row) for row in rows]

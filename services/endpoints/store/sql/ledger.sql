@@ -124,7 +124,7 @@ WITH idle AS (
 )
 SELECT chosen.lane, chosen.environment_id, chosen.priority, chosen.place
 FROM chosen
-JOIN opened USING (lane)
+WHERE (chosen.lane IN (SELECT opened.lane FROM opened)) IS TRUE
 ORDER BY chosen.place, chosen.environment_id
 
 -- name: overdue_lanes
@@ -188,8 +188,8 @@ UPDATE queue_lanes SET suspect = true WHERE queue = $1 AND lane = ANY($2::text[]
 SELECT claim FROM queue_lanes WHERE claim = $1 AND state = 'RUNNING' FOR UPDATE
 
 -- name: due_of_lanes
--- Chooses the next queue jobs of locked lanes: first each lane's first, then each lane's second, and so on.
-SELECT candidate.id
+-- Chooses the next queue jobs of locked lanes, $4 of each: first each lane's first, then each lane's second, and so on.
+SELECT candidate.id, wanted.lane
 FROM unnest($2::text[]) AS wanted (lane)
 CROSS JOIN LATERAL (
     SELECT id, row_number() OVER (ORDER BY priority, run_at, seq) AS place
@@ -198,7 +198,7 @@ CROSS JOIN LATERAL (
         FROM queue_jobs
         WHERE queue = $1 AND lane = wanted.lane AND state = 'AVAILABLE'
         ORDER BY priority, run_at, seq
-        LIMIT $3
+        LIMIT $4
     ) AS due
 ) AS candidate
 WHERE NOT EXISTS (
@@ -319,11 +319,24 @@ RETURNING id, kind, args::text AS args, environment_id, state
 
 -- name: lock_running_everywhere
 -- Locks what runs in a lane key, by id; an attempt that is ending is waited for, and what it enqueued is seen next.
-SELECT id FROM queue_jobs WHERE lane = $1 AND state = 'RUNNING' ORDER BY id FOR UPDATE
+SELECT id FROM queue_jobs
+WHERE queue IN ('default', 'execution', 'events', 'maintenance') AND lane = $1 AND state = 'RUNNING'
+ORDER BY id
+FOR UPDATE
 
 -- name: lock_waiting_everywhere
 -- Locks what waits in a lane key, by id.
-SELECT id FROM queue_jobs WHERE lane = $1 AND state IN ('SCHEDULED', 'AVAILABLE') ORDER BY id FOR UPDATE
+SELECT queue_jobs.id
+FROM (
+    SELECT id FROM queue_jobs
+    WHERE queue IN ('default', 'execution', 'events', 'maintenance') AND lane = $1 AND state = 'AVAILABLE'
+    UNION ALL
+    SELECT id FROM queue_jobs WHERE lane = $1 AND state = 'SCHEDULED'
+) AS waiting
+JOIN queue_jobs ON queue_jobs.id = waiting.id
+WHERE (queue_jobs.state IN ('SCHEDULED', 'AVAILABLE')) IS NOT FALSE
+ORDER BY queue_jobs.id
+FOR UPDATE OF queue_jobs
 
 -- name: request_cancel
 -- Asks running queue jobs to end without effect.
@@ -332,11 +345,16 @@ WHERE id = ANY($1::uuid[]) AND (state = 'RUNNING') IS NOT FALSE
 
 -- name: lock_waiting_of_lane
 -- Locks the waiting queue jobs of one lane, by id: those of some kinds, or all.
-SELECT id FROM queue_jobs
-WHERE lane = $2 AND state IN ('SCHEDULED', 'AVAILABLE') AND queue = $1
-    AND ($3::text[] IS NULL OR kind = ANY($3))
-ORDER BY id
-FOR UPDATE
+SELECT queue_jobs.id
+FROM (
+    SELECT id FROM queue_jobs WHERE queue = $1 AND lane = $2 AND state = 'AVAILABLE'
+    UNION ALL
+    SELECT id FROM queue_jobs WHERE queue = $1 AND lane = $2 AND state = 'SCHEDULED'
+) AS waiting
+JOIN queue_jobs ON queue_jobs.id = waiting.id
+WHERE (queue_jobs.state IN ('SCHEDULED', 'AVAILABLE')) IS NOT FALSE AND ($3::text[] IS NULL OR queue_jobs.kind = ANY($3))
+ORDER BY queue_jobs.id
+FOR UPDATE OF queue_jobs
 
 -- name: supersede
 -- Ends waiting queue jobs that newer ones replace.
