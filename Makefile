@@ -30,7 +30,7 @@ faults: $(DEV) ## every test that kills, cuts and freezes, in parallel lanes (a 
 	@KONGFLOW_FAULTS=whole $(PYTHON) -m pytest tests/faults -n 2 --dist loadgroup
 
 bench: $(BENCH) ## measure this machine, other queues beside it
-	@$(PYTHON) -m benchmarks
+	@$(PYTHON) -m benchmarks --chart docs/benchmarks.png
 
 check: lint verify ## everything that can be checked without running the services
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,26 +16,33 @@ from rich.console import Console
 from benchmarks import report
 from benchmarks.calls import measure_calls
 from benchmarks.floor import customer, measure_floor
+from benchmarks.growth import Variants
+from benchmarks.idle import Idle
 from benchmarks.methods import unary_methods
 from benchmarks.pickup import measure_pickup
+from benchmarks.pickup_rates import PickupRates
 from benchmarks.registrations import measure_registrations
+from benchmarks.rounds import take_turns
 from benchmarks.side_by_side import prepared_sides
+from benchmarks.sides.busy_pair import BusyPair
 from benchmarks.sides.place import running_place
+from benchmarks.sides.rivals import is_installed
 from benchmarks.stack import bench_directory, running_bench
 from benchmarks.tenant import Tenant
-from benchmarks.throughput import measure_throughput
+from benchmarks.throughput import Throughput
 from services.embedded.process import EmbeddedServerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from benchmarks.figures import Table
+    from benchmarks.rounds import Measurement
 
 # Narrower, the tables lose their figures.
 _WIDTH: Final = 100
-_SIDE_BY_SIDE: Final = ("throughput",)
+_SIDE_BY_SIDE: Final = ("throughput", "pickup", "idle", "growth", "workers")
 _BY_ITSELF: Final = ("pickup", "registrations", "calls")
-SECTIONS: Final = (*_SIDE_BY_SIDE, *_BY_ITSELF)
+SECTIONS: Final = tuple(dict.fromkeys((*_SIDE_BY_SIDE, *_BY_ITSELF)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +58,11 @@ class Extent:
     floor: int
     noops: int
     rounds: int
+    paced: int
+    in_flight: int
+    watched: timedelta
+    finished: int
+    workers: Sequence[int]
 
 
 FULL: Final = Extent(
@@ -61,6 +75,11 @@ FULL: Final = Extent(
     floor=300,
     noops=10_000,
     rounds=3,
+    paced=200,
+    in_flight=1000,
+    watched=timedelta(seconds=10),
+    finished=1_000_000,
+    workers=(2, 4),
 )
 QUICK: Final = Extent(
     alone=3,
@@ -70,14 +89,22 @@ QUICK: Final = Extent(
     registrations=1,
     pickups=5,
     floor=10,
-    noops=200,
+    noops=100,
     rounds=1,
+    paced=10,
+    in_flight=10,
+    watched=timedelta(milliseconds=300),
+    finished=2000,
+    workers=(2,),
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and return 0; a missed target is a figure, not a failure. 1: a process did not start."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.chart is not None and not is_installed("matplotlib"):
+        parser.error("--chart needs matplotlib, which `make bench` installs")
     console = Console()
     console.width = max(console.width, _WIDTH)
     extent = QUICK if options.quick else FULL
@@ -90,6 +117,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report.show_summary(console, tables)
     if options.json is not None:
         report.write(options.json, tables)
+    if options.chart is not None:
+        chart = importlib.import_module("benchmarks.chart")
+        chart.draw(options.chart, tables)
     return 0
 
 
@@ -117,12 +147,29 @@ async def _measure_side_by_side(
 ) -> None:
     with bench_directory() as directory:
         async with running_place(directory) as place:
-            sides, notes = await prepared_sides(place, progress)
-            if "throughput" in sections:
-                for table in await measure_throughput(
-                    sides, most_jobs=extent.noops, rounds=extent.rounds, progress=progress, notes=notes
-                ):
+            sides, notes = await prepared_sides(place, quick=extent is QUICK, progress=progress)
+            pair = sides[0]
+            by_section: Mapping[str, Measurement] = {
+                "pickup": PickupRates(pickups=extent.paced),
+                "idle": Idle(watched=extent.watched),
+                "throughput": Throughput(most_jobs=extent.noops, notes=notes),
+            }
+            taken = [measurement for section, measurement in by_section.items() if section in sections]
+            await take_turns(sides, taken, rounds=extent.rounds if taken else 0, progress=progress)
+            if "pickup" in sections:
+                busy = BusyPair(place, calls=extent.in_flight)
+                await busy.prepare()
+                await take_turns([busy], [by_section["pickup"]], rounds=1, progress=progress)
+            for measurement in taken:
+                for table in measurement.tables():
                     keep(table)
+            variants = Variants(pair, jobs=extent.noops)
+            if "growth" in sections:
+                await variants.add_grown(place, finished=extent.finished, progress=progress)
+            if "workers" in sections:
+                variants.add_workers(place, counts=extent.workers)
+            for table in await variants.measure(rounds=extent.rounds, progress=progress):
+                keep(table)
 
 
 async def _measure_by_itself(
@@ -166,6 +213,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("sections", nargs="*", metavar="section", help=f"{', '.join(SECTIONS)}; all when none is named")
     parser.add_argument("--quick", action="store_true", help="measure a little of everything: it runs, no more")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file as well")
+    parser.add_argument("--chart", type=Path, metavar="FILE", help="draw what was measured side by side as a PNG")
     parser.add_argument(
         "--method",
         action="append",

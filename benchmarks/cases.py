@@ -15,6 +15,7 @@ from kongflow.v1 import (
     endpoint_pb2,
     endpoint_service_pb2,
     environment_pb2,
+    queue_job_pb2,
     queue_pb2,
     queue_service_pb2,
     tenancy_service_pb2,
@@ -195,19 +196,42 @@ def _queue_cases(tenant: Tenant, fixture: Fixture) -> Mapping[str, Case]:
     contract = queue_service_pb2
     environment = tenant.environment_id
     service = tenant.service
+    lanes = [f"endpoint-{id_}" for id_ in fixture.endpoint_ids]
     return {
         "ListQueueJobs": Case(
             _same(contract.ListQueueJobsRequest(environment_id=environment, page_size=PAGE_SIZE)), service
         ),
         "GetQueueJob": Case(_same(contract.GetQueueJobRequest(queue_job_id=fixture.queue_job_id)), service),
+        "RetryQueueJob": Case(
+            _made(tenant.delayed_index, lambda id_: contract.RetryQueueJobRequest(queue_job_id=id_)), service
+        ),
+        # It says what it would do: doing it is what the registrations show.
+        "RetryQueueJobs": Case(
+            _same(
+                contract.RetryQueueJobsRequest(
+                    environment_id=environment,
+                    state=queue_job_pb2.QUEUE_JOB_STATE_COMPLETED,
+                    max_count=PAGE_SIZE,
+                    allow_repeat=True,
+                    validate_only=True,
+                )
+            ),
+            service,
+        ),
+        "CancelQueueJob": Case(
+            _made(tenant.delayed_index, lambda id_: contract.CancelQueueJobRequest(queue_job_id=id_)), service
+        ),
+        "PauseQueue": Case(
+            _in_turn([contract.PauseQueueRequest(queue=queue_pb2.QUEUE_DEFAULT, lane=lane) for lane in lanes]), service
+        ),
+        "ResumeQueue": Case(
+            _in_turn([contract.ResumeQueueRequest(queue=queue_pb2.QUEUE_DEFAULT, lane=lane) for lane in lanes]), service
+        ),
         "GetQueueStats": Case(_same(contract.GetQueueStatsRequest(environment_id=environment)), service),
         # Nothing is due in these lanes: what a batch of work takes is shown by the registrations.
         "RunQueueJobs": Case(
             _in_turn(
-                [
-                    worker_service_pb2.RunQueueJobsRequest(queue=queue_pb2.QUEUE_DEFAULT, lanes=[f"endpoint-{id_}"])
-                    for id_ in fixture.endpoint_ids
-                ]
+                [worker_service_pb2.RunQueueJobsRequest(queue=queue_pb2.QUEUE_DEFAULT, lanes=[lane]) for lane in lanes]
             ),
             tenant.worker,
         ),

@@ -2,8 +2,9 @@
 
 `python -m benchmarks.endpoint <port>` serves on loopback until SIGTERM. The path says what it offers:
 `/offers/<jobs>/<name>` the same jobs every time, `/changes/<jobs>/<name>` jobs with a new version at every call, whose
-ids begin with the name, because an endpoint takes over jobs that another one of its environment offered. It keeps when
-each INDEX_ENDPOINT reached it: `GET /arrivals/<name>`, in seconds since 1970.
+ids begin with the name, because an endpoint takes over jobs that another one of its environment offered. `/holds/…`
+gives no answer before `POST /release`, and then refuses. It keeps when each INDEX_ENDPOINT reached it:
+`GET /arrivals/<name>`, in seconds since 1970.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 import signal
 import sys
 import time
+from http import HTTPStatus
 from typing import Any, Final
 
 import uvloop
@@ -31,11 +33,13 @@ class BenchmarkEndpoint:
         self._arrivals: dict[str, list[float]] = {}
         self._answers: dict[int, bytes] = {}
         self._versions = itertools.count(1)
+        self._released = asyncio.Event()
 
     def application(self) -> web.Application:
         """Return the endpoint as an application."""
         application = web.Application()
         application.router.add_post("/{offer}/{jobs}/{name}", self._answer)
+        application.router.add_post("/release", self._release)
         application.router.add_get("/arrivals/{name}", self._show_arrivals)
         return application
 
@@ -46,12 +50,19 @@ class BenchmarkEndpoint:
             return _json(_PONG)
         name = request.match_info["name"]
         self._arrivals.setdefault(name, []).append(arrived)
+        if request.match_info["offer"] == "holds":
+            await self._released.wait()
+            return web.Response(status=HTTPStatus.NOT_FOUND)
         jobs = int(request.match_info["jobs"])
         if request.match_info["offer"] == "changes":
             return _json(_named(_offer(jobs, version=f"1.0.{next(self._versions)}"), name))
         if jobs not in self._answers:
             self._answers[jobs] = _offer(jobs, version="1.0.0")
         return _json(_named(self._answers[jobs], name))
+
+    async def _release(self, _request: web.Request) -> web.Response:
+        self._released.set()
+        return web.Response()
 
     async def _show_arrivals(self, request: web.Request) -> web.Response:
         return web.json_response(self._arrivals.get(request.match_info["name"], []))

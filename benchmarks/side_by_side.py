@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from benchmarks.sides.pair import Pair
 from benchmarks.sides.rivals import ArqAlone, PgQueuer, Procrastinate, is_installed
+from benchmarks.sides.river import River, RiverMissingError, river_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,30 +19,54 @@ if TYPE_CHECKING:
     from benchmarks.sides.side import Side
 
 _MANY: Final = 10_000
+# Of what takes more than ten seconds for many, fewer are enough to know its rate.
+_FEW: Final = 1000
+_PGQUEUER_BATCH: Final = 250
+_PGQUEUER_DEFAULT: Final = 10
+_NOT_INSTALLED: Final = "it is not installed, as `make bench` would do"
 _SETTINGS: Final = ("shared_buffers", "fsync", "synchronous_commit", "max_wal_size", "autovacuum")
 
 
-async def prepared_sides(place: Place, progress: Callable[[str], None]) -> tuple[Sequence[Side], Sequence[str]]:
-    """Return the pair and every other queue that this machine has, ready to start, and notes about them."""
+async def prepared_sides(
+    place: Place, *, quick: bool, progress: Callable[[str], None]
+) -> tuple[Sequence[Side], Sequence[str]]:
+    """Return the pair and every other queue that this machine has, ready to start, and notes about them.
+
+    A `quick` choice has each library at most once, and builds nothing.
+    """
     sides: list[Side] = [
         Pair(place, most_jobs=_MANY),
         ArqAlone(place, name="arq, poll 10 ms", poll_delay=0.01, redis_number=1, most_jobs=_MANY),
-        ArqAlone(place, name="arq, default poll", poll_delay=0.5, redis_number=2, most_jobs=1000),
+        ArqAlone(place, name="arq, default poll", poll_delay=0.5, redis_number=2, most_jobs=_FEW),
     ]
-    absent = []
+    absent: dict[str, str] = {}
     if is_installed("procrastinate"):
-        sides.append(Procrastinate(place, most_jobs=2000))
+        sides.append(Procrastinate(place, most_jobs=_FEW))
     else:
-        absent.append("procrastinate")
+        absent["procrastinate"] = _NOT_INSTALLED
     if is_installed("pgqueuer"):
-        sides.append(PgQueuer(place, most_jobs=_MANY))
+        sides.append(PgQueuer(place, name="pgqueuer", batch_size=_PGQUEUER_BATCH, most_jobs=_MANY))
+        sides.append(PgQueuer(place, name="pgqueuer, defaults", batch_size=_PGQUEUER_DEFAULT, most_jobs=_MANY))
     else:
-        absent.append("pgqueuer")
-    notes = [f"Left out, because it is not installed: {name}. `make bench` installs it." for name in absent]
+        absent["pgqueuer"] = _NOT_INSTALLED
+    try:
+        program = await river_program(may_build=not quick)
+    except RiverMissingError as error:
+        absent["River"] = str(error)
+    else:
+        sides += [
+            River(place, program, name=name, workers=workers, cooldown=cooldown, most_jobs=most_jobs)
+            for name, workers, cooldown, most_jobs in (
+                ("River, tuned", 500, "1ms", _MANY),
+                ("River, defaults", 100, "0s", _FEW),
+            )
+        ]
+    if quick:
+        sides = [side for side in sides if "default" not in side.name]
     for side in sides:
         progress(f"preparing {side.name}")
         await side.prepare()
-    return sides, [await _versions(place), *notes]
+    return sides, [await _versions(place), *(f"Left out: {name}, because {why}." for name, why in absent.items())]
 
 
 async def _versions(place: Place) -> str:

@@ -54,7 +54,11 @@ async def running_bench(on_step: Callable[[str], None]) -> AsyncIterator[Bench]:
         settings = StackSettings(
             directory=directory / "kongflow", variables={"KONGFLOW_LOG_LEVEL": "warning"}, on_step=on_step
         )
-        async with _customer(directory) as customer_url, running_stack(settings) as stack, stack.channel() as channel:
+        async with (
+            running_customer(directory) as customer_url,
+            running_stack(settings) as stack,
+            stack.channel() as channel,
+        ):
             database = await asyncpg.connect(stack.database_url)
             try:
                 yield Bench(stack, channel, database, customer_url)
@@ -72,7 +76,7 @@ def bench_directory() -> Iterator[Path]:
 
 
 @asynccontextmanager
-async def _customer(directory: Path) -> AsyncIterator[str]:
+async def running_customer(directory: Path) -> AsyncIterator[str]:
     """Run the customer's endpoint and give its address."""
     port = free_port()
     process = ServerProcess(

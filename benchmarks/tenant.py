@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from kongflow.v1 import (
@@ -120,6 +120,13 @@ class Tenant:
         """Ask for an index that runs now."""
         request = endpoint_service_pb2.IndexEndpointRequest(endpoint_id=endpoint_id, force=True)
         return await self.endpoints.IndexEndpoint(request, metadata=self.service)
+
+    async def delayed_index(self) -> str:
+        """Ask for an index of a new endpoint that is due tomorrow and return its queue job's id."""
+        request = endpoint_service_pb2.IndexEndpointRequest(endpoint_id=await self.stored_endpoint())
+        request.run_time.FromDatetime(datetime.now(UTC) + timedelta(days=1))
+        response = await self.endpoints.IndexEndpoint(request, metadata=self.service)
+        return response.queue_job_id
 
     async def finished(self, index_id: str) -> endpoint_index_pb2.EndpointIndex:
         """Watch an index until it is final and return it.

@@ -10,7 +10,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from benchmarks.sides.caller import Caller
-from benchmarks.sides.place import python
+from benchmarks.sides.place import database_name, python
 from benchmarks.sides.side import DatabaseSide
 from services.embedded.development import DevelopmentSetup
 from services.embedded.ports import LOOPBACK, free_port
@@ -48,7 +48,7 @@ class Pair(DatabaseSide):
         database: str | None = None,
         more_variables: Mapping[str, str] | None = None,
     ) -> None:
-        key = "".join(letter if letter.isalnum() else "_" for letter in name)
+        key = database_name(name)
         self.database = database or key
         super().__init__(place.database_url(self.database))
         self.name = name

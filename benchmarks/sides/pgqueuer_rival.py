@@ -1,4 +1,4 @@
-"""PgQueuer: `python -m benchmarks.sides.pgqueuer_rival install`, `call`, or `work`."""
+"""PgQueuer: `python -m benchmarks.sides.pgqueuer_rival install`, `call`, or `work` and a batch size."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _ENTRYPOINT: Final = "noop"
-# Its default is 10; its throughput is best from here on.
-_BATCH_SIZE: Final = 250
 
 
 class PgQueuerEnqueuer:
@@ -51,7 +49,7 @@ async def _call() -> None:
     await obey(PgQueuerEnqueuer(Queries(await _connected())))
 
 
-async def _work() -> None:
+async def _work(batch_size: int) -> None:
     starts = Starts(os.environ[STARTS_VARIABLE])
 
     async def noop(job: Job) -> None:
@@ -60,8 +58,15 @@ async def _work() -> None:
     manager = QueueManager(Queries(await _connected()))
     manager.entrypoint(_ENTRYPOINT)(noop)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, manager.shutdown.set)
-    await manager.run(batch_size=_BATCH_SIZE)
+    await manager.run(batch_size=batch_size)
+
+
+async def _main(purpose: str, *how: str) -> None:
+    if purpose == "work":
+        await _work(int(how[0]))
+    else:
+        await {"install": _install, "call": _call}[purpose]()
 
 
 if __name__ == "__main__":
-    uvloop.run({"install": _install, "call": _call, "work": _work}[sys.argv[1]]())
+    uvloop.run(_main(*sys.argv[1:]))

@@ -75,6 +75,11 @@ async def running_place(directory: Path) -> AsyncIterator[Place]:
         yield Place(postgres, redis, directory)
 
 
+def database_name(name: str) -> str:
+    """Return the name of a side as PostgreSQL can take it."""
+    return "".join(letter if letter.isalnum() else "_" for letter in name.lower())
+
+
 def python(module: str, *arguments: str) -> Sequence[str]:
     """Return the command that runs a module of ours."""
     return [sys.executable, "-m", module, *arguments]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from redis.asyncio import Redis
 
 from benchmarks.sides.caller import Caller
-from benchmarks.sides.place import python
+from benchmarks.sides.place import database_name, python
 from benchmarks.sides.side import DatabaseSide, Side
 from services.embedded.process import EmbeddedServerError
 
@@ -70,51 +70,54 @@ class PythonRival(DatabaseSide):
     """A library on PostgreSQL whose module here can `install`, `call` and `work`."""
 
     module: str
-    key: str
 
-    def __init__(self, place: Place, *, most_jobs: int) -> None:
-        super().__init__(place.database_url(self.key))
+    def __init__(self, place: Place, *, name: str, most_jobs: int, how: Sequence[str] = ()) -> None:
+        database = database_name(name)
+        super().__init__(place.database_url(database))
+        self.name = name
         self.most_jobs = most_jobs
-        self.starts = place.starts(self.key)
+        self.starts = place.starts(database)
         self._place = place
-        self._variables = place.variables(self.key, database=self.key, redis_number=0)
+        self._database = database
+        self._how = how
+        self._variables = place.variables(database, database=database, redis_number=0)
         self.caller = Caller(
-            python(self.module, "call"),
-            log=place.directory / f"{self.key}-caller.log",
-            environment=self._variables,
+            python(self.module, "call"), log=place.directory / f"{database}-caller.log", environment=self._variables
         )
 
     async def prepare(self) -> None:
         """Create the database and the library's own tables."""
-        await self._place.create_database(self.key)
-        log = f"{self.key}-install"
+        await self._place.create_database(self._database)
+        log = f"{self._database}-install"
         install = self._place.run(log, python(self.module, "install"), self._variables)
         if await install.ended():
             raise EmbeddedServerError(f"{self.name} was not installed: see {self._place.directory / log}.log.")
 
     async def start_workers(self) -> Sequence[ServerProcess]:
         """Start one worker."""
-        return [self._place.run(f"{self.key}-worker", python(self.module, "work"), self._variables)]
+        return [self._place.run(f"{self._database}-worker", python(self.module, "work", *self._how), self._variables)]
 
 
 class PgQueuer(PythonRival):
-    """PgQueuer with one queue manager."""
+    """PgQueuer with one queue manager that takes up to `batch_size` jobs at once."""
 
-    name = "pgqueuer"
-    key = "pgqueuer"
     module = "benchmarks.sides.pgqueuer_rival"
     is_busy = "SELECT EXISTS (SELECT FROM pgqueuer)"
     remove_all = "TRUNCATE pgqueuer, pgqueuer_log"
+
+    def __init__(self, place: Place, *, name: str, batch_size: int, most_jobs: int) -> None:
+        super().__init__(place, name=name, most_jobs=most_jobs, how=[str(batch_size)])
 
 
 class Procrastinate(PythonRival):
     """Procrastinate with one worker."""
 
-    name = "procrastinate"
-    key = "procrastinate"
     module = "benchmarks.sides.procrastinate_rival"
     is_busy = "SELECT EXISTS (SELECT FROM procrastinate_jobs WHERE status IN ('todo', 'doing'))"
     remove_all = "TRUNCATE procrastinate_jobs, procrastinate_events, procrastinate_periodic_defers"
+
+    def __init__(self, place: Place, *, most_jobs: int) -> None:
+        super().__init__(place, name="procrastinate", most_jobs=most_jobs)
 
 
 def is_installed(package: str) -> bool:

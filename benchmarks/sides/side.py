@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _LOOK_AGAIN_AFTER: Final = timedelta(milliseconds=10)
 _DONE_WITHIN: Final = timedelta(minutes=3)
 _STOP_WITHIN: Final = timedelta(seconds=10)
-_WARM_UP_JOBS: Final = 300
+_WARM_UP_JOBS: Final = 200
 _WARM_UP_LANES: Final = 20
 
 
