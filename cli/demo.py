@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cli.commands.endpoints import item_table, list_items
-from cli.commands.queue import queue_job_table, stats_table
 from cli.connection import PING_SECONDS, Target, connected
 from cli.demo_apps import running_app, sample_app, sdk_app
 from cli.demo_findings import SAMPLE_FINDINGS, SDK_FINDINGS, Finding, Findings, differences
 from cli.failures import REFUSED, CommandError
 from cli.output import console, enum_name, print_json, table
+from cli.queue_tables import queue_job_table, stats_table
 from cli.stack import run_until_stopped, showing_steps
 from cli.watching import follow_index, index_progress
 from services.embedded.up import Stack, StackSettings, running_stack

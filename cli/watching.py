@@ -1,4 +1,4 @@
-"""Following an index to its end, with a progress bar where someone looks."""
+"""Following an index to its end, with a progress bar where someone looks, and the queues for as long as wanted."""
 
 from __future__ import annotations
 
@@ -56,6 +56,44 @@ def follow_index(
             pause(_RESUME_AFTER_SECONDS)
         else:
             return index
+
+
+def follow_stats(
+    connection: Connection,
+    environment_id: str,
+    *,
+    show: Callable[[Any], None],
+    count: int = 0,
+    resume_tries: int = RESUME_TRIES,
+    pause: Callable[[float], None] = time.sleep,
+) -> None:
+    """Give `show` every state of the queues: `count` of them, or with 0 until somebody interrupts.
+
+    A server that goes away is asked again every second, `resume_tries` times; `pause` is given the seconds in between.
+
+    Raises:
+        CommandError: the server refused, or stayed away.
+    """
+    import grpc  # noqa: PLC0415 - see above
+    from kongflow.v1 import queue_service_pb2  # noqa: PLC0415
+
+    request = queue_service_pb2.WatchQueueStatsRequest(environment_id=environment_id)
+    shown = 0
+    tries_left = resume_tries
+    while True:
+        try:
+            for state in connection.stream("QueueService.WatchQueueStats", request):
+                show(state)
+                shown += 1
+                tries_left = resume_tries
+                if shown == count:
+                    return
+        except grpc.RpcError as error:
+            failed: Any = error
+            if failed.code() is not grpc.StatusCode.UNAVAILABLE or tries_left <= 0 or not shown:
+                raise command_error(error, server=connection.target.server) from error
+            tries_left -= 1
+            pause(_RESUME_AFTER_SECONDS)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from tests.support.command import ROOT, environment
         *(["tokens", name, "--help"] for name in ("create", "list", "revoke")),
         *(["endpoints", name, "--help"] for name in ("create", "list", "show", "ping", "index", "delete")),
         ["jobs", "list", "--help"],
-        *(["queue", name, "--help"] for name in ("stats", "jobs")),
+        *(["queue", name, "--help"] for name in ("stats", "jobs", "show", "retry", "cancel", "pause", "resume")),
     ],
     ids=" ".join,
 )

@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 import pytest
-from kongflow.v1 import endpoint_index_pb2, endpoint_service_pb2
+from kongflow.v1 import endpoint_index_pb2, endpoint_service_pb2, queue_service_pb2
 
 from cli.connection import Target
 from cli.failures import CommandError
-from cli.watching import follow_index
+from cli.watching import follow_index, follow_stats
 from tests.unit.cli.test_failures import FailedCall
 
 if TYPE_CHECKING:
@@ -76,3 +76,43 @@ def test_refusal_and_a_server_never_met_are_not_repeated(script: tuple[list[int]
     with pytest.raises(CommandError):
         follow(connection)
     assert len(connection.asked) == 1
+
+
+class StatsConnection:
+    """Answers each watch with so many states, then as the script says."""
+
+    def __init__(self, *scripts: tuple[int, FailedCall | None]) -> None:
+        self.target = Target(server="here:1", token="t", environment_id="")
+        self.asked: list[str] = []
+        self._scripts = list(scripts)
+
+    def stream(self, method: str, request: Any) -> Iterator[Any]:
+        assert method == "QueueService.WatchQueueStats"
+        self.asked.append(request.environment_id)
+        states, end = self._scripts.pop(0)
+        for _ in range(states):
+            yield queue_service_pb2.WatchQueueStatsResponse()
+        if end is not None:
+            raise end
+
+
+def follow_queues(connection: StatsConnection, **options: Any) -> int:
+    shown: list[Any] = []
+    follow_stats(cast("Connection", connection), "env", show=shown.append, **{"pause": lambda _: None, **options})
+    return len(shown)
+
+
+def test_queues_are_followed_for_so_many_states_across_servers() -> None:
+    connection = StatsConnection((2, AWAY), (0, AWAY), (5, None))
+    assert follow_queues(connection, count=4) == 4
+    assert connection.asked == ["env"] * 3
+
+
+@pytest.mark.parametrize("scripts", [[(0, AWAY)], [(3, REFUSED)], [(1, AWAY), (0, AWAY)]])
+def test_queues_are_no_longer_followed_when_the_server_refuses_or_stays_away(
+    scripts: list[tuple[int, FailedCall]],
+) -> None:
+    connection = StatsConnection(*scripts)
+    with pytest.raises(CommandError):
+        follow_queues(connection, resume_tries=1)
+    assert len(connection.asked) == len(scripts)

@@ -1,0 +1,37 @@
+"""Times as people type them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from cli.failures import USAGE, CommandError
+from cli.times import read_time
+
+NOW = datetime(2026, 5, 17, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("", None),
+        ("90s", NOW - timedelta(seconds=90)),
+        ("15m", NOW - timedelta(minutes=15)),
+        ("2h", NOW - timedelta(hours=2)),
+        ("7d", NOW - timedelta(days=7)),
+        ("2026-01-31", datetime(2026, 1, 31, tzinfo=UTC)),
+        ("2026-01-31T08:00:00", datetime(2026, 1, 31, 8, tzinfo=UTC)),
+        ("2026-01-31T08:00:00+02:00", datetime(2026, 1, 31, 6, tzinfo=UTC)),
+        ("2026-01-31T08:00:00Z", datetime(2026, 1, 31, 8, tzinfo=UTC)),
+    ],
+)
+def test_time_is_so_long_ago_or_a_date(text: str, moment: datetime | None) -> None:
+    assert read_time("--since", text, now=NOW) == moment
+
+
+@pytest.mark.parametrize("text", ["yesterday", "2w", "-2h", "2 h", "2026-13-01", "999999d", "\u0662h"])
+def test_anything_else_is_refused_by_the_options_name(text: str) -> None:
+    with pytest.raises(CommandError, match="--until must be a time") as refused:
+        read_time("--until", text, now=NOW)
+    assert refused.value.exit_code == USAGE
