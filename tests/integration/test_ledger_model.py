@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _HISTORIES = int(os.environ.get("KONGFLOW_LEDGER_HISTORIES", "0"))
 _PROFILE = settings(
-    max_examples=_HISTORIES or 200,
+    max_examples=_HISTORIES or 150,
     stateful_step_count=50 if _HISTORIES else 25,
     derandomize=not _HISTORIES,
     database=None,
@@ -139,6 +139,35 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(lane=LANES)
     def cancel_lane(self, lane: str) -> None:
         self.run(self.ledger.cancel_lane(lane))
+
+    @precondition(lambda self: self.ledger.model.jobs)
+    @rule(pick=PICKS, retries=st.sampled_from([True, True, False]))
+    def retry_or_cancel(self, pick: int, *, retries: bool) -> None:
+        names = sorted(self.ledger.model.jobs)
+        name = names[pick % len(names)]
+        self.run(self.ledger.retry(name) if retries else self.ledger.cancel(name))
+
+    @precondition(lambda self: self._short_lanes())
+    @rule(pick=PICKS)
+    def cancel_while_it_is_pulled(self, pick: int) -> None:
+        lanes = self._short_lanes()
+        self.run(self.ledger.cancel_while_it_is_pulled(*lanes[pick % len(lanes)]))
+
+    def _short_lanes(self) -> list[tuple[Queue, str]]:
+        """Return rung lanes of batches, of whose name no call runs and nothing waits in another queue."""
+        model = self.ledger.model
+        return sorted(
+            (
+                (queue, name)
+                for (queue, name), lane in model.lanes.items()
+                if queue is not Queue.EXECUTION
+                and (lane.state, lane.rings) == ("RUNG", 1)
+                and all(
+                    job.queue is queue for job in model.jobs.values() if job.lane == name and job.state not in FINAL
+                )
+            ),
+            key=str,
+        )
 
     @precondition(lambda self: self.ledger.model.in_state("SCHEDULED", "AVAILABLE"))
     @rule(pick=PICKS, lane=LANES)

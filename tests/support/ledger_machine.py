@@ -10,17 +10,25 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
+import pytest
+
+from services.endpoints.domain.errors import KongflowError, Reason
 from services.endpoints.domain.identifiers import new_uuid7
 from services.endpoints.domain.ledger_settings import LedgerSettings
 from services.endpoints.domain.queue_job import NewQueueJob, Queue
 from services.endpoints.domain.retry import Backoff
+from services.endpoints.domain.tenancy import Principal, PrincipalKind
 from services.endpoints.operations.finality import Finality
 from services.endpoints.operations.leases import LeaseKeeper
+from services.endpoints.operations.queue_jobs import QueueJobOperations
 from services.endpoints.operations.relay import Relay
 from services.endpoints.operations.rescue import Rescue
+from services.endpoints.operations.retries import Retries
 from services.endpoints.operations.run import QueueJobRunner, RunResult
+from services.endpoints.operations.watches import Watches
 from services.endpoints.telemetry.metrics import Metrics
 from tests.support import ledger_model
+from tests.support.eventually import eventually
 from tests.support.ledger_handlers import JOURNAL, CustomerCalls, ModelBatch, ServerKilledError
 from tests.support.ledger_model import LedgerModel, ModelCall, Outcome
 from tests.support.memory_queue import MemoryPublisher, MemoryWakeUps
@@ -44,6 +52,7 @@ _SETTINGS: Final = LedgerSettings(
     # Half of it is jitter, which is 0 here: 2, 4, 8 minutes.
     backoff=Backoff(base=4 * _MINUTE, cap=1_000 * _MINUTE),
 )
+_OPERATOR: Final = Principal(PrincipalKind.ADMIN, "admin")
 _CLEAR: Final = (
     "DELETE FROM queue_jobs; DELETE FROM queue_lanes; DELETE FROM queue_pauses;"
     " DELETE FROM model_effects; DELETE FROM model_finals"
@@ -94,6 +103,12 @@ class LedgerUnderTest:
         self.batch_handlers: dict[str, ModelBatch] = {"batch": self.batch}
         self.calling_handlers: dict[str, CustomerCalls] = {"call": self.call}
         self.finality = Finality(handlers={"batch": self.batch, "call": self.call, "newer": self.batch})
+        self.operators = QueueJobOperations(
+            store=self.store,
+            finality=self.finality,
+            retries=Retries(handlers={}),
+            watches=Watches(wake_ups=MemoryWakeUps()),
+        )
         self.servers = [self._new_server(), self._new_server()]
         self.relays = [
             Relay(store=self.store, publisher=self.publisher, wake_ups=MemoryWakeUps(), settings=_SETTINGS)
@@ -186,15 +201,11 @@ class LedgerUnderTest:
         self.model.now += minutes
 
     async def pause(self, queue: Queue, lane: str | None) -> None:
-        await self.connection.execute(
-            "INSERT INTO queue_pauses (queue, lane) VALUES ($1, $2) ON CONFLICT DO NOTHING", queue.value, lane
-        )
+        await self.operators.pause(_OPERATOR, queue, lane)
         self.model.pauses.add((queue, lane))
 
     async def resume(self, queue: Queue, lane: str | None) -> None:
-        await self.connection.execute(
-            "DELETE FROM queue_pauses WHERE queue = $1 AND lane IS NOT DISTINCT FROM $2", queue.value, lane
-        )
+        await self.operators.resume(_OPERATOR, queue, lane)
         self.model.pauses.discard((queue, lane))
 
     async def cancel_lane(self, lane: str) -> None:
@@ -203,6 +214,48 @@ class LedgerUnderTest:
 
         await self.store.transact(cancel)
         self.model.cancel_lane(lane)
+
+    async def cancel(self, name: str) -> None:
+        await self._asking(
+            self.operators.cancel(_OPERATOR, await self._id_of(name)), is_allowed=self.model.cancel(name)
+        )
+
+    async def retry(self, name: str) -> None:
+        asking = self.operators.retry(_OPERATOR, await self._id_of(name), allow_repeat=True)
+        await self._asking(asking, is_allowed=self.model.retry(name))
+
+    async def _asking(self, work: Awaitable[object], *, is_allowed: bool) -> None:
+        if is_allowed:
+            await work
+            return
+        with pytest.raises(KongflowError) as refused:
+            await work
+        assert refused.value.reason is Reason.WRONG_STATE
+
+    async def _id_of(self, name: str) -> UUID:
+        queue_job_id: UUID = await self.connection.fetchval(
+            "SELECT id FROM queue_jobs WHERE args ->> 'name' = $1", name
+        )
+        return queue_job_id
+
+    async def cancel_while_it_is_pulled(self, queue: Queue, lane: str) -> None:
+        """Cancel what waits in a lane after a call back chose it and before the call back has it locked."""
+        async with self.store.transaction() as tx:
+            final = await tx.ledger.cancel_lane(lane, message="Not wanted.")
+            await self.finality.settle(tx, final)
+            self.model.cancel_lane(lane)
+            self.model.run_batch(queue, [lane], left=(), died=False)
+            call_back = asyncio.create_task(self.servers[0].runner.run_queue_jobs(queue, [lane]))
+            await eventually(lambda: self._waits_or_is_done(call_back))
+        result = await call_back
+        assert result.is_nothing_due, result
+
+    async def _waits_or_is_done(self, task: asyncio.Task[RunResult]) -> bool:
+        waiting: bool = await self.connection.fetchval(
+            "SELECT EXISTS (SELECT FROM pg_stat_activity"
+            " WHERE wait_event_type = 'Lock' AND datname = current_database())"
+        )
+        return waiting or task.done()
 
     async def supersede(self, place: Place) -> None:
         await self.store.transact(lambda tx: tx.ledger.supersede_lane(*place))
@@ -364,7 +417,7 @@ class LedgerUnderTest:
             assert 0 <= (job.due - self.model.now) * 60 - row["due_in"] < 60, f"{job.name} is due in {row['due_in']} s"
             job.run_at = row["run_at"]
             assert row["attempt"] <= row["max_attempts"]
-            assert self.call.made[job.name] <= row["attempt"] + row["rescues"]
+            assert self.call.made[job.name] <= job.calls_before + row["attempt"] + row["rescues"]
         running = Counter((row["queue"], row["lane"]) for row in rows if row["state"] == "RUNNING")
         assert set(running.values()) <= {1}, "a lane runs two things at once"
 

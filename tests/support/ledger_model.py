@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 RING_ANSWERED_WITHIN: Final = 5
 LEASE: Final = 10
 LIMIT: Final = 4
-MAX_RESCUES: Final = 2
-MAX_UNENDED: Final = 3
+MAX_RESCUES: Final = 1
+MAX_UNENDED: Final = 2
 RETRY_AFTER: Final = 30
 UNKNOWN_KIND_DELAY: Final = 1
 
@@ -74,6 +74,7 @@ class ModelJob:
     cancel_requested: bool = False
     run_at: float = 0.0
     effects: int = 0
+    calls_before: int = 0
     finals: list[str] = field(default_factory=list)
 
     @property
@@ -151,13 +152,29 @@ class LedgerModel:
 
     def cancel_lane(self, lane: str) -> None:
         for job in self.jobs.values():
-            if job.lane != lane:
-                continue
-            if job.state == "RUNNING":
-                job.cancel_requested = True
-            elif job.state in WAITING:
-                job.cancel_requested = True
-                self._end(job, "CANCELLED")
+            if job.lane == lane and job.state not in FINAL:
+                self.cancel(job.name)
+
+    def cancel(self, name: str) -> bool:
+        """Cancel one queue job; tell whether that is allowed."""
+        job = self.jobs[name]
+        if job.state == "RUNNING":
+            job.cancel_requested = True
+        elif job.state in WAITING:
+            job.cancel_requested = True
+            self._end(job, "CANCELLED")
+        return job.state in {"RUNNING", "CANCELLED"}
+
+    def retry(self, name: str) -> bool:
+        """Let a queue job run again, a final one with a fresh set of attempts; tell whether that is allowed."""
+        job = self.jobs[name]
+        if job.state in {"AVAILABLE", "RUNNING"}:
+            return False
+        if job.state in FINAL:
+            job.calls_before += job.attempt + job.rescues
+            job.attempt = job.rescues = 0
+        job.state, job.due, job.cancel_requested = "AVAILABLE", self.now, False
+        return True
 
     def supersede(self, place: Place) -> None:
         """End what waits in a lane; who supersedes says what follows, so there is no `on_final`."""
