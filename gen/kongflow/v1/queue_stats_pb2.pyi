@@ -26,10 +26,11 @@ DESCRIPTOR: _descriptor.FileDescriptor
 class QueueStats(_message.Message):
     """The state of one queue in numbers.
 
-    Numbers are read anew for every answer and never from more than 10,000 queue jobs of a state, so that they cost the
-    same however long the ledger is. Where there are more, `is_capped` says so, and what is told of that state is told of
-    the 10,000 that fell due first or became final last. For callers who see several environments the 10,000 are shared
-    out evenly among these, 100 for each at the least.
+    Numbers are read anew for every answer and never from more than 10,000 queue jobs of a state, 2,000 of the COMPLETED
+    ones, so that they cost the same however long the ledger is. Where there are more, `is_capped` says so, and what is
+    told of that state is told of so many of them: of SCHEDULED ones those that fall due first, of final ones those that
+    became final last. With several environments in one answer these numbers are shared out evenly among them, 100 for
+    each at the least; an admin token that names no environment has them in full for everybody together.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -50,8 +51,8 @@ class QueueStats(_message.Message):
     unknown_kinds: _builtins.int
     """Queue jobs that wait because no server here knows their kind."""
     completed_per_second: _builtins.float
-    """Queue jobs that became COMPLETED, per second, over the last minute; where more than 10,000 did, over the shorter
-    time that the last 10,000 took.
+    """Queue jobs that became COMPLETED, per second, over the last minute; where more did than are counted, over the shorter
+    time that those took.
     """
     discarded_per_second: _builtins.float
     """Queue jobs that became DISCARDED, per second, over the same time."""
