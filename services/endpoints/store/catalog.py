@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from services.endpoints.domain.catalog_entries import (
     DynamicTrigger,
@@ -168,20 +168,26 @@ def _job_version(row: asyncpg.Record) -> JobVersion:
         is_active=row["state"] == "ACTIVE",
         endpoint_id=row["endpoint_id"],
         endpoint_slug=row["endpoint_slug"],
-        trigger_type=json.loads(row["trigger"])["type"],
+        trigger_type=row["trigger_type"],
         trigger_json=row["trigger"],
-        event_names=tuple(json.loads(row["event_specification"])["name"]),
+        event_names=tuple(row["event_names"]),
         event_specification_json=row["event_specification"],
         properties_json=row["properties"],
         start_position=row["start_position"],
         preprocess_runs=row["preprocess_runs"],
         concurrency_limit_json=row["concurrency_limit"],
         queue=queue,
-        integrations=tuple(JobIntegration(**one) for one in json.loads(row["integrations"])),
-        examples=tuple(EventExample(**one) for one in json.loads(row["examples"])),
+        integrations=tuple(JobIntegration(**one) for one in _objects(row["integrations"])),
+        examples=tuple(EventExample(**one) for one in _objects(row["examples"])),
         created_at=row["version_created_at"],
         updated_at=row["version_updated_at"],
     )
+
+
+def _objects(text: str) -> list[dict[str, Any]]:
+    """Return the objects of a JSON array, which most jobs leave empty."""
+    objects: list[dict[str, Any]] = [] if text == "[]" else json.loads(text)
+    return objects
 
 
 def _source(row: asyncpg.Record) -> Source:

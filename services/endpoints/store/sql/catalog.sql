@@ -284,7 +284,8 @@ WITH page AS MATERIALIZED (
 SELECT
     j.id, j.slug, j.title, j.internal, j.environment_id, j.created_at, j.updated_at, v.id AS version_id, v.version,
     v.state, v.endpoint_id, e.slug AS endpoint_slug, v.trigger::text AS trigger,
-    v.event_specification::text AS event_specification, v.properties::text AS properties, v.start_position,
+    v.trigger ->> 'type' AS trigger_type, v.event_specification::text AS event_specification,
+    ARRAY(SELECT jsonb_array_elements_text(v.event_specification -> 'name')) AS event_names, v.properties::text AS properties, v.start_position,
     v.preprocess_runs, v.concurrency_limit::text AS concurrency_limit, q.name AS queue_name,
     q.max_jobs AS queue_max_jobs, v.created_at AS version_created_at, v.updated_at AS version_updated_at,
     (
