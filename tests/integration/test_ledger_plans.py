@@ -160,7 +160,7 @@ async def test_relay_and_workers_read_little_more_than_they_take(ledger: Ledger)
             "waiting_environments": ENVIRONMENTS + 4,
             "ring": MOST_LANES,
             "lock_rung_lanes": 50,
-            "due_of_lanes": 2_500,
+            "due_of_lanes": 250,
             "lock_available": 200,
             "complete": 200,
             "fail": 10,
@@ -169,6 +169,20 @@ async def test_relay_and_workers_read_little_more_than_they_take(ledger: Ledger)
             "lock_running": 1,
             "release": 1,
         },
+    )
+
+
+@pytest.mark.parametrize("million", ["backlog"], indirect=True)
+async def test_batch_of_long_lanes_reads_no_more_than_its_share_of_each(ledger: Ledger) -> None:
+    await ledger.relay.run_once()
+    ledger.connection.plans.clear()
+
+    await ledger.runner.run_queue_jobs(Queue.DEFAULT, [f"tenant-{number}" for number in range(50)])
+
+    assert len(ledger.batch.done) == 200
+    expect_modest(
+        ledger,
+        {"lock_rung_lanes": 50, "due_of_lanes": 250, "lock_available": 200, "complete": 200, "close_lanes": 50},
     )
 
 
