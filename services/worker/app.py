@@ -9,12 +9,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 import structlog
-from arq.connections import ArqRedis
 
 from services.worker.client import WorkerClient
 from services.worker.consumer import PoppingWorker
 from services.worker.health import GrpcHealthServer, HealthServer
 from services.worker.metrics import WorkerMetrics
+from services.worker.redis_connection import CONNECT_TIMEOUT, open_redis
 from services.worker.supervisor import supervise
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from services.worker.settings import WorkerSettings
 
 POP_TIMEOUT: Final = timedelta(seconds=1)
-CONNECT_TIMEOUT: Final = timedelta(seconds=1)
-READ_TIMEOUT: Final = timedelta(seconds=5)
 # How far a call may outlast its own deadline before it is ended from outside.
 CALL_OVERRUN: Final = timedelta(seconds=5)
 
@@ -62,7 +60,7 @@ async def run(settings: WorkerSettings, stop: asyncio.Event | None = None) -> No
             stack.push_async_callback(grpc_health.close)
             log.info("grpc_health_listening", port=await grpc_health.start())
         for queue, concurrency in settings.worker_queues.items():
-            redis = _open_redis(settings.redis_url)
+            redis = open_redis(settings.redis_url)
             stack.push_async_callback(redis.aclose)
             workers[queue] = PoppingWorker(
                 queue=queue,
@@ -112,16 +110,6 @@ async def _pop_until(stopping: asyncio.Event, workers: dict[str, PoppingWorker])
     for end in ends:
         if isinstance(end, Exception):
             raise end
-
-
-def _open_redis(url: str) -> ArqRedis:
-    redis: ArqRedis = ArqRedis.from_url(
-        url,
-        socket_connect_timeout=CONNECT_TIMEOUT.total_seconds(),
-        socket_timeout=READ_TIMEOUT.total_seconds(),
-        socket_keepalive=True,
-    )
-    return redis
 
 
 def _stopped_by_signals() -> asyncio.Event:

@@ -58,7 +58,16 @@ def translated() -> Iterator[None]:
             "The database did not answer in time; try again.", retry_after=_RETRY_UNAVAILABLE_AFTER
         ) from error
     except _UNAVAILABLE as error:
-        raise DatabaseUnavailableError(
-            "The database cannot be reached or cannot serve right now; try again.",
-            retry_after=_RETRY_UNAVAILABLE_AFTER,
-        ) from error
+        raise _away() from error
+    except RuntimeError as error:
+        # What uvloop says of a transport that closed under a statement.
+        if "handler is closed" not in str(error):
+            raise
+        raise _away() from error
+
+
+def _away() -> DatabaseUnavailableError:
+    return DatabaseUnavailableError(
+        "The database cannot be reached or cannot serve right now; try again.",
+        retry_after=_RETRY_UNAVAILABLE_AFTER,
+    )

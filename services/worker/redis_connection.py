@@ -1,0 +1,50 @@
+"""Opens the worker's connections to Redis, with a deadline on everything they do."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, Final
+
+from arq.connections import ArqRedis
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ConnectionError  # noqa: A004 - the name that callers catch
+
+CONNECT_TIMEOUT: Final = timedelta(seconds=1)
+READ_TIMEOUT: Final = timedelta(seconds=5)
+
+
+class _UvloopConnection(AbstractConnection):
+    """Tells of a connection that closed under a command as redis-py does of every other loss."""
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:  # noqa: ANN401, FBT001, FBT002 - redis-py's signature
+        """Send a command.
+
+        Raises:
+            redis.exceptions.ConnectionError: the connection is closed.
+        """
+        try:
+            await super().send_packed_command(command, check_health)
+        except RuntimeError as error:
+            raise ConnectionError("The connection closed before a command was written.") from error
+
+
+def telling_of_closed_connections(kind: type[AbstractConnection]) -> type[AbstractConnection]:
+    """Return a connection class like `kind` that raises no RuntimeError.
+
+    uvloop refuses to write to a transport that has just closed with a RuntimeError, where asyncio says nothing and the
+    next read fails; redis-py lets it through, and whoever waits for Redis to come back would not see it.
+    """
+    return type(f"Uvloop{kind.__name__}", (_UvloopConnection, kind), {})
+
+
+def open_redis(url: str) -> ArqRedis:
+    """Return a client that connects when first used, and again after an outage; the caller closes it."""
+    redis: ArqRedis = ArqRedis.from_url(
+        url,
+        socket_connect_timeout=CONNECT_TIMEOUT.total_seconds(),
+        socket_timeout=READ_TIMEOUT.total_seconds(),
+        socket_keepalive=True,
+    )
+    pool = redis.connection_pool
+    pool.connection_class = telling_of_closed_connections(pool.connection_class)
+    return redis
