@@ -237,6 +237,27 @@ async def test_work_of_a_deleted_endpoint_is_not_retried(operator: Operator, end
     assert {refusal.reason for refusal in result.refusals} == {"WRONG_STATE"}
 
 
+async def test_work_whose_args_cannot_be_read_is_refused_and_holds_up_no_other(
+    operator: Operator, endpoint: FakeEndpoint
+) -> None:
+    created = await fetched(operator, endpoint)
+    for waiting in await operator.jobs(kind="registerJob"):
+        await operator.cancel(waiting.id)
+    broken, *_ = await operator.jobs(kind="registerJob")
+    await operator.connection.execute(
+        """UPDATE queue_jobs SET args = '{"job": 1}' WHERE id = $1 OR kind = 'indexEndpoint'""", broken.id
+    )
+
+    result = await operator.retry_all(state=QUEUE_JOB_STATE_CANCELLED)
+    assert (result.matched_count, result.retried_count, result.refused_count) == (3, 2, 1)
+    [refusal] = result.refusals
+    assert (refusal.queue_job_id, refusal.reason) == (broken.id, "WRONG_STATE")
+    assert "cannot be read" in refusal.message
+    index = await operator.job("indexEndpoint")
+    assert "cannot be read" in (await refused(operator.retry(index.id, allow_repeat=True))).message
+    assert (await operator.index(created.index_id)).pending_items == 2
+
+
 async def test_retry_by_filter_takes_the_oldest_so_many_and_says_whether_there_are_more(
     operator: Operator, endpoint: FakeEndpoint
 ) -> None:

@@ -27,7 +27,7 @@ class QueueStats(_message.Message):
     """The state of one queue in numbers.
 
     Numbers are read anew for every answer and never from more than 10,000 queue jobs of a state, 2,000 of the COMPLETED
-    ones, so that they cost the same however long the ledger is. Where there are more, `is_capped` says so, and what is
+    ones, so that they cost the same however long the ledger is. Where `is_capped` says that there may be more, what is
     told of that state is told of so many of them: of SCHEDULED ones those that fall due first, of final ones those that
     became final last. With several environments in one answer these numbers are shared out evenly among them, 100 for
     each at the least; an admin token that names no environment has them in full for everybody together.
@@ -111,7 +111,7 @@ class QueueStateCount(_message.Message):
     count: _builtins.int
     """How many."""
     is_capped: _builtins.bool
-    """True: there are more than were counted."""
+    """True: no more of the state were counted, so there may be more."""
     def __init__(
         self,
         *,

@@ -41,7 +41,7 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class StateSample:
-    """What was read of one state in one queue.
+    """What was read of one state in one queue; `is_capped` when no more of the state was read.
 
     `finished` of them became final within the last minute, the first of these `finished_within_seconds` ago.
     """
@@ -60,7 +60,7 @@ class StateSample:
 class QueueStats:
     """One queue at a glance; ages in seconds by the database's clock.
 
-    Of the states in `capped` there are more queue jobs than were counted.
+    Of the states in `capped` no more queue jobs were counted, so there may be more.
     """
 
     queue: Queue
@@ -83,18 +83,17 @@ def queue_stats(
     pauses: Sequence[QueuePause],
 ) -> list[QueueStats]:
     """Return every queue's numbers, empty queues included."""
-    capped = frozenset(sample.state for sample in samples if sample.is_capped)
     stats = []
     for queue in Queue:
         own = [sample for sample in samples if sample.queue is queue]
         stats.append(
             QueueStats(
                 queue=queue,
-                counts={sample.state: sample.count for sample in own},
+                counts={sample.state: sample.count for sample in own if sample.count},
                 oldest_available_seconds=max((sample.oldest_seconds or 0.0 for sample in own), default=0.0),
                 open_lanes=open_lanes.get(queue, 0),
                 unknown_kinds=sum(sample.unknown_kinds for sample in own),
-                capped=capped & {sample.state for sample in own},
+                capped=frozenset(sample.state for sample in own if sample.is_capped),
                 completed_per_second=rate(samples, queue, QueueJobState.COMPLETED),
                 discarded_per_second=rate(samples, queue, QueueJobState.DISCARDED),
                 pickup=latencies.get(queue),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from services.endpoints.domain.endpoint_index import IndexSource
@@ -18,6 +19,29 @@ if TYPE_CHECKING:
     from services.endpoints.domain.ports.store import Transaction
     from services.endpoints.operations.index_requests import IndexRequests
 
+_UNREADABLE: Final = "The args of the queue job cannot be read, so it would fail again."
+_INDEX_GONE: Final = "The endpoint index that the queue job belongs to is gone."
+_ENDPOINT_GONE: Final = "The endpoint that the queue job belongs to was deleted."
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetch:
+    """What a queue job fetches."""
+
+    queue_job: RetriedQueueJob
+    endpoint_id: UUID
+    index_id: UUID
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Registration:
+    """What a queue job registers."""
+
+    queue_job: RetriedQueueJob
+    endpoint_id: UUID
+    item: ItemKey
+
 
 class RetryIndex:
     """What a retried `indexEndpoint` does: its index waits again, with nothing found yet."""
@@ -28,36 +52,41 @@ class RetryIndex:
 
     async def hold(self, tx: Transaction, queue_jobs: Sequence[RetriedQueueJob]) -> None:
         """Let requests for these endpoints wait, so that none begins another index meanwhile."""
-        endpoints = [await tx.endpoints.get(endpoint_id) for endpoint_id in {_endpoint_id(each) for each in queue_jobs}]
+        endpoint_ids = {fetch.endpoint_id for fetch in map(_fetch, queue_jobs) if fetch is not None}
+        endpoints = [await tx.endpoints.get(endpoint_id) for endpoint_id in endpoint_ids]
         slugs = {(endpoint.environment_id, endpoint.slug) for endpoint in endpoints if endpoint is not None}
         for environment_id, slug in sorted(slugs):
             await self._requests.serialize(tx, environment_id, slug)
 
     async def refuse(self, tx: Transaction, queue_jobs: Sequence[RetriedQueueJob]) -> Mapping[UUID, KongflowError]:
         """Refuse those whose index is gone, and those that would be the second to wait for an endpoint and source."""
-        kept = set(await tx.indexes.lock(sorted({_index_id(queue_job) for queue_job in queue_jobs})))
+        # The newest first: of several that were given up, it is the one to try.
+        fetches = {each.id: _fetch(each) for each in sorted(queue_jobs, key=lambda each: each.id, reverse=True)}
+        kept = set(await tx.indexes.lock(sorted({fetch.index_id for fetch in fetches.values() if fetch is not None})))
         refusals: dict[UUID, KongflowError] = {}
         waiting: dict[tuple[UUID, str], UUID] = {}
-        # The newest first: of several that were given up, it is the one to try.
-        for queue_job in sorted(queue_jobs, key=lambda each: each.id, reverse=True):
-            if _index_id(queue_job) not in kept:
-                refusals[queue_job.id] = wrong_state(
-                    queue_job.id, queue_job.state, "The endpoint index that the queue job belongs to is gone."
-                )
+        for queue_job in queue_jobs:
+            fetch = fetches[queue_job.id]
+            if fetch is None or fetch.index_id not in kept:
+                message = _UNREADABLE if fetch is None else _INDEX_GONE
+                refusals[queue_job.id] = wrong_state(queue_job.id, queue_job.state, message)
+        for queue_job_id, fetch in fetches.items():
+            if fetch is None or queue_job_id in refusals:
                 continue
-            key = (_endpoint_id(queue_job), _source(queue_job))
+            key = (fetch.endpoint_id, fetch.source)
             other = waiting.get(key) or await self._requests.waiting(tx, *key)
-            if other is not None and other != queue_job.id:
-                refusals[queue_job.id] = _waits_already(queue_job, other)
+            if other is not None and other != queue_job_id:
+                refusals[queue_job_id] = _waits_already(queue_job_id, other)
             else:
-                waiting[key] = queue_job.id
+                waiting[key] = queue_job_id
         return refusals
 
     async def on_retry(self, tx: Transaction, queue_jobs: Sequence[RetriedQueueJob]) -> None:
         """Make the indexes wait again; requests join them. What only waited for its next attempt stays as it is."""
-        for queue_job in queue_jobs:
-            await self._requests.wait_again(tx, _endpoint_id(queue_job), _source(queue_job), queue_job_id=queue_job.id)
-        await tx.indexes.fetch_again([_index_id(each) for each in queue_jobs if each.state.is_final])
+        fetches = [fetch for fetch in map(_fetch, queue_jobs) if fetch is not None]
+        for fetch in fetches:
+            await self._requests.wait_again(tx, fetch.endpoint_id, fetch.source, queue_job_id=fetch.queue_job.id)
+        await tx.indexes.fetch_again([fetch.index_id for fetch in fetches if fetch.queue_job.state.is_final])
 
 
 class RetryRegistration:
@@ -68,42 +97,46 @@ class RetryRegistration:
 
     async def refuse(self, tx: Transaction, queue_jobs: Sequence[RetriedQueueJob]) -> Mapping[UUID, KongflowError]:
         """Refuse those whose endpoint is gone."""
-        endpoint_ids = {UUID(queue_job.args["endpointId"]) for queue_job in queue_jobs}
-        gone = {each for each in sorted(endpoint_ids) if await tx.endpoints.get(each) is None}
-        return {
-            queue_job.id: wrong_state(
-                queue_job.id, queue_job.state, "The endpoint that the queue job belongs to was deleted."
-            )
-            for queue_job in queue_jobs
-            if UUID(queue_job.args["endpointId"]) in gone
-        }
+        registrations = {queue_job.id: _registration(queue_job) for queue_job in queue_jobs}
+        endpoint_ids = {each.endpoint_id for each in registrations.values() if each is not None}
+        gone = {endpoint_id for endpoint_id in endpoint_ids if await tx.endpoints.get(endpoint_id) is None}
+        refusals: dict[UUID, KongflowError] = {}
+        for queue_job in queue_jobs:
+            registration = registrations[queue_job.id]
+            if registration is None or registration.endpoint_id in gone:
+                message = _UNREADABLE if registration is None else _ENDPOINT_GONE
+                refusals[queue_job.id] = wrong_state(queue_job.id, queue_job.state, message)
+        return refusals
 
     async def on_retry(self, tx: Transaction, queue_jobs: Sequence[RetriedQueueJob]) -> None:
         """Open the items and indexes again, as far as they are kept."""
-        await tx.indexes.register_again(
-            [
-                ItemKey(_index_id(queue_job), *registered_item(queue_job.kind, queue_job.args))
-                for queue_job in queue_jobs
-                if queue_job.state.is_final
-            ]
-        )
+        registrations = [_registration(queue_job) for queue_job in queue_jobs if queue_job.state.is_final]
+        await tx.indexes.register_again([each.item for each in registrations if each is not None])
 
 
-def _endpoint_id(queue_job: RetriedQueueJob) -> UUID:
-    return UUID(queue_job.args["id"])
+def _fetch(queue_job: RetriedQueueJob) -> _Fetch | None:
+    """Return what a queue job fetches; None when its args do not say."""
+    args = queue_job.args
+    try:
+        source = str(args.get("source", IndexSource.MANUAL.value))
+        return _Fetch(queue_job, UUID(args["id"]), UUID(args["indexId"]), source)
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return None
 
 
-def _index_id(queue_job: RetriedQueueJob) -> UUID:
-    return UUID(queue_job.args["indexId"])
+def _registration(queue_job: RetriedQueueJob) -> _Registration | None:
+    """Return what a queue job registers; None when its args do not say."""
+    args = queue_job.args
+    try:
+        item = ItemKey(UUID(args["indexId"]), *registered_item(queue_job.kind, args))
+        return _Registration(queue_job, UUID(args["endpointId"]), item)
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return None
 
 
-def _source(queue_job: RetriedQueueJob) -> str:
-    return str(queue_job.args.get("source", IndexSource.MANUAL.value))
-
-
-def _waits_already(queue_job: RetriedQueueJob, other: UUID) -> KongflowError:
+def _waits_already(queue_job_id: UUID, other: UUID) -> KongflowError:
     return KongflowError(
         f"Another index of this endpoint and source waits already, as queue job {other}.",
         reason=Reason.ALREADY_EXISTS,
-        metadata={"resource": "queue job", "queue_job_id": str(other), "refused_queue_job_id": str(queue_job.id)},
+        metadata={"resource": "queue job", "queue_job_id": str(other), "refused_queue_job_id": str(queue_job_id)},
     )

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from services.endpoints.domain.ports.store import Store, Transaction
     from services.endpoints.domain.queue_job import Queue, QueueJobRecord
     from services.endpoints.domain.queue_stats import QueuePause, QueueStats
-    from services.endpoints.domain.tenancy import Principal
+    from services.endpoints.domain.tenancy import Environment, Principal
     from services.endpoints.operations.finality import Finality
     from services.endpoints.operations.retries import Retried, Retries
     from services.endpoints.operations.watches import Watches
@@ -58,6 +58,14 @@ class RetriedMany:
     has_more: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """What was counted, and the environment that it was counted of, if it is there; callers share it."""
+
+    environment: Environment | None
+    stats: list[QueueStats]
+
+
 class QueueJobOperations:
     """What operators do with queue jobs; each sees and touches only those of their own environments."""
 
@@ -67,7 +75,7 @@ class QueueJobOperations:
         self._finality = finality
         self._retries = retries
         self._watches = watches
-        self._stats: SharedReads[Seen, list[QueueStats]] = SharedReads()
+        self._stats: SharedReads[Seen, _Counted] = SharedReads()
 
     async def list_queue_jobs(
         self, principal: Principal, wanted: QueueJobFilter, page: PageRequest
@@ -195,13 +203,16 @@ class QueueJobOperations:
         Raises:
             NotFoundError: `environment_id` is not there for this principal.
         """
-        async with self._store.reading() as tx:
-            visible = await self._visible(tx, principal, QueueJobFilter(environment_id=environment_id))
-        return await self._read_stats(Seen(visible.environment_id, visible.organization_id))
+        wanted = environment_id or principal.environment_id
+        if wanted is None:
+            return (await self._counted(Seen(organization_id=principal.organization_id))).stats
+        counted = await self._counted(Seen(environment_id=wanted))
+        require_environment(principal, counted.environment, name=wanted)
+        return counted.stats
 
     async def stats_of_all(self) -> list[QueueStats]:
         """Return each queue's numbers, of everybody and of upkeep."""
-        return await self._read_stats(Seen())
+        return (await self._counted(Seen())).stats
 
     async def watch_stats(
         self, principal: Principal, environment_id: UUID | None
@@ -224,12 +235,13 @@ class QueueJobOperations:
             )
         )
 
-    async def _read_stats(self, seen: Seen) -> list[QueueStats]:
-        async def read() -> list[QueueStats]:
+    async def _counted(self, seen: Seen) -> _Counted:
+        async def count() -> _Counted:
             async with self._store.reading() as tx:
-                return await tx.queue_control.stats(seen, known_kinds=sorted(KINDS))
+                environment = await tx.tenancy.get_environment(seen.environment_id) if seen.environment_id else None
+                return _Counted(environment, await tx.queue_control.stats(seen, known_kinds=sorted(KINDS)))
 
-        return await self._stats.read(seen, read)
+        return await self._stats.read(seen, count)
 
     async def _owned(self, tx: Transaction, principal: Principal, queue_job_id: UUID) -> QueueJobRecord:
         queue_job = await tx.queue_control.get(queue_job_id)

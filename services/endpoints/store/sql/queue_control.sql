@@ -144,90 +144,91 @@ GROUP BY queue
 
 -- name: sample_of_all
 -- Counts everybody's queue jobs by queue and state, no more than $2 of a state and $3 of the completed ones.
-WITH sample AS MATERIALIZED (
+WITH counted AS (
     SELECT
-        wanted.queue, 'AVAILABLE' AS state, due.kind, due.run_at, due.started_at, due.finalized_at,
-        row_number() OVER (PARTITION BY wanted.queue) > $2::bigint AS is_beyond
+        wanted.queue, 'AVAILABLE' AS state, due.queue_jobs, due.queue_jobs >= $2::bigint AS is_capped, due.oldest,
+        due.unknown_kinds, 0::bigint AS finished, NULL::timestamptz AS finished_from
     FROM unnest(ARRAY['default', 'execution', 'events', 'maintenance']) AS wanted (queue)
     CROSS JOIN LATERAL (
-        SELECT kind, run_at, started_at, finalized_at FROM queue_jobs
-        WHERE queue = wanted.queue AND state = 'AVAILABLE'
-        LIMIT $2::bigint + 1
+        SELECT
+            count(*) AS queue_jobs, min(run_at) AS oldest,
+            count(*) FILTER (WHERE kind <> ALL($1::text[])) AS unknown_kinds
+        FROM (
+            SELECT run_at, kind FROM queue_jobs WHERE queue = wanted.queue AND state = 'AVAILABLE' LIMIT $2::bigint
+        ) AS first
     ) AS due
     UNION ALL
-    SELECT queue, 'SCHEDULED', kind, run_at, started_at, finalized_at, row_number() OVER () > $2::bigint
+    SELECT
+        queue, 'SCHEDULED', count(*), sum(count(*)) OVER () >= $2::bigint, NULL,
+        count(*) FILTER (WHERE kind <> ALL($1::text[])), 0, NULL
     FROM (
-        SELECT queue, kind, run_at, started_at, finalized_at FROM queue_jobs
-        WHERE state = 'SCHEDULED'
-        ORDER BY run_at
-        LIMIT $2::bigint + 1
+        SELECT queue, kind FROM queue_jobs WHERE state = 'SCHEDULED' ORDER BY run_at LIMIT $2::bigint
     ) AS next
+    GROUP BY queue
     UNION ALL
-    SELECT queue, 'RUNNING', kind, run_at, started_at, finalized_at, row_number() OVER () > $2::bigint
-    FROM (
-        SELECT queue, kind, run_at, started_at, finalized_at FROM queue_jobs
-        WHERE state = 'RUNNING'
-        LIMIT $2::bigint + 1
-    ) AS called
+    SELECT queue, 'RUNNING', count(*), sum(count(*)) OVER () >= $2::bigint, NULL, 0, 0, NULL
+    FROM (SELECT queue FROM queue_jobs WHERE state = 'RUNNING' LIMIT $2::bigint) AS called
+    GROUP BY queue
     UNION ALL
-    SELECT queue, 'COMPLETED', kind, run_at, started_at, finalized_at, row_number() OVER () > $3::bigint
+    SELECT
+        queue, 'COMPLETED', count(*), sum(count(*)) OVER () >= $3::bigint, NULL, 0,
+        count(*) FILTER (WHERE finalized_at > statement_timestamp() - interval '1 minute'),
+        min(finalized_at) FILTER (WHERE finalized_at > statement_timestamp() - interval '1 minute')
     FROM (
-        SELECT queue, kind, run_at, started_at, finalized_at FROM queue_jobs
+        SELECT queue, finalized_at FROM queue_jobs
         WHERE state = 'COMPLETED' AND finalized_at IS NOT NULL
         ORDER BY finalized_at DESC
-        LIMIT $3::bigint + 1
+        LIMIT $3::bigint
     ) AS last
+    GROUP BY queue
     UNION ALL
-    SELECT queue, 'DISCARDED', kind, run_at, started_at, finalized_at, row_number() OVER () > $2::bigint
+    SELECT
+        queue, 'DISCARDED', count(*), sum(count(*)) OVER () >= $2::bigint, NULL, 0,
+        count(*) FILTER (WHERE finalized_at > statement_timestamp() - interval '1 minute'),
+        min(finalized_at) FILTER (WHERE finalized_at > statement_timestamp() - interval '1 minute')
     FROM (
-        SELECT queue, kind, run_at, started_at, finalized_at FROM queue_jobs
+        SELECT queue, finalized_at FROM queue_jobs
         WHERE state = 'DISCARDED' AND finalized_at IS NOT NULL
         ORDER BY finalized_at DESC
-        LIMIT $2::bigint + 1
+        LIMIT $2::bigint
     ) AS last
+    GROUP BY queue
     UNION ALL
-    SELECT queue, 'CANCELLED', kind, run_at, started_at, finalized_at, row_number() OVER () > $2::bigint
+    SELECT queue, 'CANCELLED', count(*), sum(count(*)) OVER () >= $2::bigint, NULL, 0, 0, NULL
     FROM (
-        SELECT queue, kind, run_at, started_at, finalized_at FROM queue_jobs
+        SELECT queue FROM queue_jobs
         WHERE state = 'CANCELLED' AND finalized_at IS NOT NULL
         ORDER BY finalized_at DESC
-        LIMIT $2::bigint + 1
+        LIMIT $2::bigint
     ) AS last
+    GROUP BY queue
 ),
 latency AS (
     SELECT
         queue,
         count(*) AS measured,
         percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY started_at - run_at) AS percentiles
-    FROM sample
-    WHERE NOT is_beyond
-        AND state IN ('COMPLETED', 'DISCARDED')
-        AND finalized_at > statement_timestamp() - interval '1 minute'
-        AND started_at >= run_at
+    FROM (
+        (
+            SELECT queue, started_at, run_at FROM queue_jobs
+            WHERE state = 'COMPLETED' AND finalized_at > statement_timestamp() - interval '1 minute'
+            ORDER BY finalized_at DESC
+            LIMIT $3::bigint
+        )
+        UNION ALL
+        (
+            SELECT queue, started_at, run_at FROM queue_jobs
+            WHERE state = 'DISCARDED' AND finalized_at > statement_timestamp() - interval '1 minute'
+            ORDER BY finalized_at DESC
+            LIMIT $3::bigint
+        )
+    ) AS ended
+    WHERE started_at >= run_at
     GROUP BY queue
-),
-counted AS (
-    SELECT
-        queue,
-        state,
-        count(*) FILTER (WHERE NOT is_beyond) AS queue_jobs,
-        bool_or(is_beyond) AS is_capped,
-        extract(epoch FROM statement_timestamp() - min(run_at) FILTER (WHERE state = 'AVAILABLE'))::float8
-            AS oldest_seconds,
-        count(*) FILTER (WHERE state IN ('SCHEDULED', 'AVAILABLE') AND kind <> ALL($1::text[])) AS unknown_kinds,
-        count(*) FILTER (
-            WHERE NOT is_beyond AND finalized_at > statement_timestamp() - interval '1 minute'
-        ) AS finished,
-        extract(
-            epoch FROM statement_timestamp() - min(finalized_at) FILTER (
-                WHERE NOT is_beyond AND finalized_at > statement_timestamp() - interval '1 minute'
-            )
-        )::float8 AS finished_within_seconds
-    FROM sample
-    GROUP BY queue, state
 )
 SELECT
-    queue, state, queue_jobs, is_capped, oldest_seconds, unknown_kinds, finished, finished_within_seconds,
+    queue, state, queue_jobs, is_capped, extract(epoch FROM statement_timestamp() - oldest)::float8 AS oldest_seconds,
+    unknown_kinds, finished, extract(epoch FROM statement_timestamp() - finished_from)::float8 AS finished_within_seconds,
     latency.measured, latency.percentiles
 FROM counted
 LEFT JOIN latency USING (queue)
@@ -238,76 +239,85 @@ WITH environment AS MATERIALIZED (
     SELECT id FROM runtime_environments
     WHERE ($4::uuid IS NULL OR id = $4) AND ($5::uuid IS NULL OR organization_id = $5)
 ),
-share AS (
+share AS MATERIALIZED (
     SELECT
         greatest($2::bigint / greatest(count(*), 1), 100) AS of_a_state,
         greatest($3::bigint / greatest(count(*), 1), 100) AS of_completed
     FROM environment
 ),
-sample AS MATERIALIZED (
+counted AS (
     SELECT
-        waiting.queue, wanted.state, waiting.kind, waiting.run_at, waiting.started_at, waiting.finalized_at,
-        row_number() OVER (PARTITION BY environment.id, wanted.state) > share.of_a_state AS is_beyond
+        waiting.queue, wanted.state, waiting.queue_jobs, waiting.is_capped, waiting.oldest, waiting.unknown_kinds,
+        0::bigint AS finished, NULL::timestamptz AS finished_from
     FROM environment
     CROSS JOIN share
     CROSS JOIN unnest(ARRAY['SCHEDULED', 'AVAILABLE', 'RUNNING']) AS wanted (state)
     CROSS JOIN LATERAL (
-        SELECT queue, kind, run_at, started_at, finalized_at FROM queue_jobs
-        WHERE queue_jobs.environment_id = environment.id AND queue_jobs.state = wanted.state
-        ORDER BY queue_jobs.id
-        LIMIT share.of_a_state + 1
+        SELECT
+            queue, count(*) AS queue_jobs, sum(count(*)) OVER () >= share.of_a_state AS is_capped,
+            min(run_at) FILTER (WHERE wanted.state = 'AVAILABLE') AS oldest,
+            count(*) FILTER (WHERE wanted.state <> 'RUNNING' AND kind <> ALL($1::text[])) AS unknown_kinds
+        FROM (
+            SELECT queue, run_at, kind FROM queue_jobs
+            WHERE queue_jobs.environment_id = environment.id AND queue_jobs.state = wanted.state
+            ORDER BY queue_jobs.id
+            LIMIT share.of_a_state
+        ) AS first
+        GROUP BY queue
     ) AS waiting
     UNION ALL
     SELECT
-        last.queue, wanted.state, last.kind, last.run_at, last.started_at, last.finalized_at,
-        row_number() OVER (PARTITION BY environment.id, wanted.state) > wanted.counted AS is_beyond
+        ended.queue, wanted.state, ended.queue_jobs, ended.is_capped, NULL, 0, ended.finished, ended.finished_from
     FROM environment
     CROSS JOIN LATERAL (
-        SELECT 'COMPLETED' AS state, of_completed AS counted FROM share
+        SELECT 'COMPLETED' AS state, of_completed AS most FROM share
         UNION ALL
-        SELECT ended.state, share.of_a_state FROM share CROSS JOIN unnest(ARRAY['DISCARDED', 'CANCELLED']) AS ended (state)
+        SELECT 'DISCARDED', of_a_state FROM share
+        UNION ALL
+        SELECT 'CANCELLED', of_a_state FROM share
     ) AS wanted
     CROSS JOIN LATERAL (
-        SELECT queue, kind, run_at, started_at, finalized_at FROM queue_jobs
-        WHERE queue_jobs.environment_id = environment.id AND queue_jobs.state = wanted.state
-        ORDER BY queue_jobs.id DESC
-        LIMIT wanted.counted + 1
-    ) AS last
+        SELECT
+            queue, count(*) AS queue_jobs, sum(count(*)) OVER () >= wanted.most AS is_capped,
+            count(*) FILTER (WHERE finalized_at > statement_timestamp() - interval '1 minute') AS finished,
+            min(finalized_at) FILTER (WHERE finalized_at > statement_timestamp() - interval '1 minute') AS finished_from
+        FROM (
+            SELECT queue, finalized_at FROM queue_jobs
+            WHERE queue_jobs.environment_id = environment.id AND queue_jobs.state = wanted.state
+            ORDER BY queue_jobs.id DESC
+            LIMIT wanted.most
+        ) AS last
+        GROUP BY queue
+    ) AS ended
 ),
 latency AS (
     SELECT
-        queue,
+        last.queue,
         count(*) AS measured,
-        percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY started_at - run_at) AS percentiles
-    FROM sample
-    WHERE NOT is_beyond
-        AND state IN ('COMPLETED', 'DISCARDED')
-        AND finalized_at > statement_timestamp() - interval '1 minute'
-        AND started_at >= run_at
-    GROUP BY queue
+        percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY last.started_at - last.run_at) AS percentiles
+    FROM environment
+    CROSS JOIN share
+    CROSS JOIN unnest(ARRAY['COMPLETED', 'DISCARDED']) AS wanted (state)
+    CROSS JOIN LATERAL (
+        SELECT queue, started_at, run_at, finalized_at FROM queue_jobs
+        WHERE queue_jobs.environment_id = environment.id AND queue_jobs.state = wanted.state
+        ORDER BY queue_jobs.id DESC
+        LIMIT share.of_completed
+    ) AS last
+    WHERE last.finalized_at > statement_timestamp() - interval '1 minute' AND last.started_at >= last.run_at
+    GROUP BY last.queue
 ),
-counted AS (
+together AS (
     SELECT
-        queue,
-        state,
-        count(*) FILTER (WHERE NOT is_beyond) AS queue_jobs,
-        bool_or(is_beyond) AS is_capped,
-        extract(epoch FROM statement_timestamp() - min(run_at) FILTER (WHERE state = 'AVAILABLE'))::float8
-            AS oldest_seconds,
-        count(*) FILTER (WHERE state IN ('SCHEDULED', 'AVAILABLE') AND kind <> ALL($1::text[])) AS unknown_kinds,
-        count(*) FILTER (
-            WHERE NOT is_beyond AND finalized_at > statement_timestamp() - interval '1 minute'
-        ) AS finished,
-        extract(
-            epoch FROM statement_timestamp() - min(finalized_at) FILTER (
-                WHERE NOT is_beyond AND finalized_at > statement_timestamp() - interval '1 minute'
-            )
-        )::float8 AS finished_within_seconds
-    FROM sample
+        queue, state, sum(queue_jobs)::bigint AS queue_jobs, bool_or(is_capped) AS is_capped, min(oldest) AS oldest,
+        sum(unknown_kinds)::bigint AS unknown_kinds, sum(finished)::bigint AS finished,
+        min(finished_from) AS finished_from
+    FROM counted
     GROUP BY queue, state
 )
 SELECT
-    queue, state, queue_jobs, is_capped, oldest_seconds, unknown_kinds, finished, finished_within_seconds,
+    queue, state, queue_jobs, is_capped, extract(epoch FROM statement_timestamp() - oldest)::float8 AS oldest_seconds,
+    unknown_kinds, finished, extract(epoch FROM statement_timestamp() - finished_from)::float8 AS finished_within_seconds,
     latency.measured, latency.percentiles
-FROM counted
+FROM together
 LEFT JOIN latency USING (queue)
