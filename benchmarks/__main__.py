@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 # Narrower, the tables lose their figures.
 _WIDTH: Final = 100
 _SIDE_BY_SIDE: Final = ("throughput", "pickup", "idle", "growth", "workers")
-_BY_ITSELF: Final = ("pickup", "registrations", "calls")
-SECTIONS: Final = tuple(dict.fromkeys((*_SIDE_BY_SIDE, *_BY_ITSELF)))
+_BY_ITSELF: Final = ("handlers", "registrations", "calls")
+SECTIONS: Final = (*_SIDE_BY_SIDE, *_BY_ITSELF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +103,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and return 0; a missed target is a figure, not a failure. 1: a process did not start."""
     parser = _parser()
     options = parser.parse_args(arguments)
+    for section in options.sections:
+        if section not in SECTIONS:
+            parser.error(f"there is no section {section!r}; there are {', '.join(SECTIONS)}")
     if options.chart is not None and not is_installed("matplotlib"):
         parser.error("--chart needs matplotlib, which `make bench` installs")
     console = Console()
@@ -186,8 +189,8 @@ async def _measure_by_itself(
         await tenant.finished((await tenant.create_endpoint(10)).index_id)
         floor, own_answer = await measure_floor(tenant, reached, times=extent.floor)
         keep(floor)
-        if "pickup" in sections:
-            progress("pickup")
+        if "handlers" in sections:
+            progress("handlers")
             keep(await measure_pickup(tenant, reached, times=extent.pickups))
         if "registrations" in sections:
             keep(

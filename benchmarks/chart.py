@@ -23,6 +23,7 @@ _OURS: Final = "#1b6ca8"
 _THEIRS: Final = ("#e07b39", "#f0b48a", "#7a9e7e", "#8d6a9f", "#bfa6cc", "#c0504d", "#dfa3a1", "#888888")
 _SHADES: Final = ("#1b6ca8", "#6fa8d6", "#b9d6ec")
 _NEEDED_FOR_GROWTH: Final = 0.9
+_LEAST_MILLISECONDS: Final = 0.5
 
 
 def draw(path: Path, tables: Sequence[Table]) -> None:
@@ -58,22 +59,25 @@ def _draw_rates(axes: Any, cases: Sequence[tuple[str, Table]], column: str, titl
         axes.bar_label(bars, [f"{value:,.0f}" for value in values], rotation=90, fontsize=7, padding=2)
     axes.set_title(title)
     axes.set_xticks(range(len(cases)), [name for name, _ in cases])
+    axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.margins(y=0.15)
     axes.legend(fontsize=8)
 
 
 def _draw_pickup(axes: Any, table: Table) -> None:  # noqa: ANN401 - as above
-    columns = ("p99 ms", "p95 ms", "p50 ms")
+    columns = ("p50 ms", "p95 ms", "p99 ms")
     height = _BAR / len(columns)
     for number, column in enumerate(columns):
         places = [row - _BAR / 2 + (number + 0.5) * height for row in range(len(table.rows))]
-        values = [max(row.values[column], 0.1) for row in table.rows]
-        bars = axes.barh(places, values, height, label=column, color=_SHADES[len(columns) - 1 - number])
+        values = [max(row.values[column], _LEAST_MILLISECONDS) for row in table.rows]
+        bars = axes.barh(places, values, height, label=column, color=_SHADES[number])
         axes.bar_label(bars, [f"{value:.1f}" for value in values], fontsize=7, padding=2)
     axes.set_title(table.title)
     axes.set_yticks(range(len(table.rows)), [row.name for row in table.rows], fontsize=8)
     axes.invert_yaxis()
     axes.set_xscale("log")
+    axes.set_xlim(left=_LEAST_MILLISECONDS)
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("milliseconds from commit to handler, logarithmic")
     axes.margins(x=0.1)
     axes.legend(fontsize=8)
@@ -87,7 +91,8 @@ def _draw_ratios(axes: Any, tables: Sequence[Table]) -> None:  # noqa: ANN401 - 
     axes.bar_label(bars, [f"{ratio:.2f}" for ratio in ratios.values()], fontsize=8, padding=2)
     axes.axvline(1, color="#888888", linewidth=1)
     axes.axvline(_NEEDED_FOR_GROWTH, color="#c0504d", linewidth=1, linestyle="--")
-    axes.set_title("Enqueue and drain, compared with one worker on an empty ledger")
+    axes.set_title("Times one worker on an empty ledger")
     axes.set_yticks(range(len(ratios)), list(ratios), fontsize=8)
+    axes.set_xlabel("enqueue and drain; dashed: what growth may cost at most")
     axes.invert_yaxis()
     axes.margins(x=0.1)

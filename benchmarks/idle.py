@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import statistics
-from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
 from benchmarks.figures import Row, Table
@@ -24,23 +22,22 @@ class Idle:
     """Watches how much processor time a side takes while nothing is asked of it."""
 
     def __init__(self, *, watched: timedelta) -> None:
-        """Watch for so long in every round."""
+        """Watch for so long, in a side's first round only."""
         self._watched = watched
-        self._shares: dict[str, list[float]] = defaultdict(list)
+        self._shares: dict[str, float] = {}
 
     async def take(self, side: Side) -> None:
         """Measure a side, which has started and has nothing to do."""
+        if side.name in self._shares:
+            return
         before, since = side.processor_seconds(), side.clock()
         await asyncio.sleep(self._watched.total_seconds())
         used, passed = side.processor_seconds() - before, side.clock() - since
-        self._shares[side.name].append(100 * used / passed)
+        self._shares[side.name] = 100 * used / passed
 
     def tables(self) -> Sequence[Table]:
         """Return the share of a core that each side's workers took."""
-        rows = [
-            Row(name, {SHARE: statistics.median(shares)}, _MOST if name == PAIR else {})
-            for name, shares in self._shares.items()
-        ]
+        rows = [Row(name, {SHARE: share}, _MOST if name == PAIR else {}) for name, share in self._shares.items()]
         notes = (
             "Processor time of the pair's server and worker, or of the side's worker; PostgreSQL and Redis aside.",
         )

@@ -40,8 +40,8 @@ async def measure_pickup(tenant: Tenant, reached: Customer, *, times: int) -> Ta
     registrations = await tenant.bench.database.fetch(_STARTED, created.endpoint.id, "registerJob", known)
     reaches = [there - here for there, here in zip(arrived, answered, strict=True)]
     return Table(
-        "pickup",
-        "Pickup on an idle system",
+        "handlers",
+        "Pickup of the product's own handlers on an idle system",
         _COLUMNS,
         [
             _row("indexEndpoint: written → handler starts", [row["seconds"] for row in indexes], _MOST),

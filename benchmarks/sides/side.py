@@ -107,8 +107,7 @@ class Side(ABC):
                 await asyncio.sleep(_LOOK_AGAIN_AFTER.total_seconds())
         return time.time()
 
-    @staticmethod
-    def clock() -> float:
+    def clock(self) -> float:
         """Return the machine's clock, in seconds since 1970."""
         return time.time()
 

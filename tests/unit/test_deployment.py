@@ -99,12 +99,12 @@ def test_lock_pins_what_the_project_asks_for(lock: str, extras: tuple[str, ...])
     assert asked_for(*extras) <= pins(lock).keys()
 
 
-@pytest.mark.parametrize(("smaller", "larger"), [("service", "run"), ("run", "dev")])
+@pytest.mark.parametrize(("smaller", "larger"), [("service", "run"), ("run", "dev"), ("run", "bench")])
 def test_locks_agree(smaller: str, larger: str) -> None:
     assert pins(smaller).items() <= pins(larger).items()
 
 
-@pytest.mark.parametrize("lock", ["build", "service", "run", "dev"])
+@pytest.mark.parametrize("lock", ["build", "service", "run", "dev", "bench"])
 def test_locks_name_no_address(lock: str) -> None:
     text = (ROOT / "requirements" / f"{lock}.txt").read_text()
     assert pins(lock)
