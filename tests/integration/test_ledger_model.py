@@ -308,7 +308,7 @@ def ledger_and_loop(database_url: str) -> Iterator[tuple[asyncio.Runner, LedgerU
             runner.run(store.close())
 
 
-@pytest.mark.timeout(120 if not _HISTORIES else 24 * 3600)
+@pytest.mark.timeout(300 if not _HISTORIES else 24 * 3600)
 @pytest.mark.parametrize("machine", [LedgerMachine, CallingMachine])
 def test_every_history_goes_as_the_model_says_and_ends_with_nothing_lost(
     machine: type[LedgerMachine], ledger_and_loop: tuple[asyncio.Runner, LedgerUnderTest]

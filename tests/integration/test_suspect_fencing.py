@@ -1,0 +1,75 @@
+"""A server that freezes between the steps of a suspect lane and wakes late."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import pytest
+
+from services.endpoints.domain.ports.store import Pool
+from services.endpoints.domain.queue_job import Queue
+from services.endpoints.operations.run import QueueJobRunner
+from services.endpoints.telemetry.metrics import Metrics
+from tests.support.ledger import queue_job
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from services.endpoints.domain.ports.store import Store, Transaction
+    from services.endpoints.store.postgres import PostgresStore
+    from tests.support.ledger import World
+
+_Result = TypeVar("_Result")
+
+
+class FreezingStore:
+    """Does so many transactions, then waits to be woken before the next one."""
+
+    def __init__(self, store: PostgresStore, *, after: int) -> None:
+        self.frozen = asyncio.Event()
+        self.woken = asyncio.Event()
+        self._store = store
+        self._left = after
+
+    async def transact(self, work: Callable[[Transaction], Awaitable[_Result]], pool: Pool = Pool.CALLERS) -> _Result:
+        if self._left == 0:
+            self.frozen.set()
+            await self.woken.wait()
+        self._left -= 1
+        return await self._store.transact(work, pool)
+
+
+# The lanes are locked, the suspect one is taken, the first queue job is begun, and it is run.
+@pytest.mark.parametrize("after", [2, 3, 4])
+async def test_server_that_wakes_late_writes_nothing_to_a_lane_that_another_has_done(world: World, after: int) -> None:
+    await world.enqueue(queue_job("a"), queue_job("b"))
+    await world.relay.run_once()
+    await world.connection.execute("UPDATE queue_lanes SET suspect = true, rings = 3")
+    store = FreezingStore(world.store, after=after)
+    late = asyncio.create_task(_runner_on(store, world).run_queue_jobs(Queue.DEFAULT, ["lane-a"]))
+    await store.frozen.wait()
+
+    await world.let_leases_run_out()
+    assert await world.rescue.run_once() == 1
+    await world.runner.run_queue_jobs(Queue.DEFAULT, ["lane-a"])
+    store.woken.set()
+    result = await late
+
+    assert result.completed == after - 3 if after > 3 else result.is_nothing_due
+    assert sorted(world.batch.done) == ["a", "b"]
+    assert await world.states() == {"a": "COMPLETED", "b": "COMPLETED"}
+    assert await world.lanes() == {}
+
+
+def _runner_on(store: FreezingStore, world: World) -> QueueJobRunner:
+    return QueueJobRunner(
+        store=cast("Store", store),
+        batch_handlers={"batch": world.batch},
+        calling_handlers={},
+        finality=world.finality,
+        leases=world.leases,
+        settings=world.settings,
+        observer=Metrics(),
+        jitter=lambda: 0.0,
+    )
