@@ -50,6 +50,7 @@ from services.endpoints.operations.run import QueueJobRunner
 from services.endpoints.operations.tenancy import TenancyOperations
 from services.endpoints.operations.watches import Watches
 from services.endpoints.queue.connection import open_redis
+from services.endpoints.queue.eviction import EvictionCheck
 from services.endpoints.queue.publisher import ArqPublisher
 from services.endpoints.queue.wake_ups import RedisWakeUps
 from services.endpoints.rpc.server import RpcServer, RpcServices
@@ -214,6 +215,7 @@ async def run(
         redis = open_redis(settings.redis_url)
         stack.push_async_callback(redis.aclose)
         wake_ups = RedisWakeUps(redis=redis)
+        eviction = EvictionCheck(redis=redis)
         store = PostgresStore(
             database_url=settings.database_url, on_ledger_change=wake_ups.notify, pools=_pools(settings)
         )
@@ -252,12 +254,15 @@ async def run(
             observer=metrics,
             address=str(settings.grpc_address),
         )
-        listening = await _listen(stack, settings, store=store, operations=operations, metrics=metrics, rpc=rpc)
+        listening = await _listen(
+            stack, settings, store=store, eviction=eviction, operations=operations, metrics=metrics, rpc=rpc
+        )
         if on_listening is not None:
             on_listening(listening)
         work = [
             asyncio.create_task(_work_when_ready(store, rpc, operations)),
             asyncio.create_task(wake_ups.run()),
+            asyncio.create_task(eviction.run()),
         ]
         stop_wait = asyncio.create_task(stopping.wait())
         done, _ = await asyncio.wait([*work, stop_wait], return_when=asyncio.FIRST_COMPLETED)
@@ -278,6 +283,7 @@ async def _listen(
     settings: EndpointsSettings,
     *,
     store: Store,
+    eviction: EvictionCheck,
     operations: Operations,
     metrics: Metrics,
     rpc: RpcServer,
@@ -288,7 +294,7 @@ async def _listen(
                 await tx.ledger.now()
         except KongflowError as error:
             return error.message
-        return None
+        return eviction.finding
 
     async def render() -> bytes:
         with suppress(KongflowError):

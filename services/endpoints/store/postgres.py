@@ -23,6 +23,7 @@ from services.endpoints.store.indexes import PostgresIndexes
 from services.endpoints.store.ledger import PostgresLedger
 from services.endpoints.store.queue_control import PostgresQueueControl
 from services.endpoints.store.requests import PostgresRequests
+from services.endpoints.store.schema import require_schema
 from services.endpoints.store.tenancy import PostgresTenancy
 
 if TYPE_CHECKING:
@@ -162,10 +163,10 @@ class PostgresStore:
         self._pools: dict[Pool, asyncpg.Pool[asyncpg.Record]] = {}
 
     async def open(self) -> None:
-        """Connect one connection per pool, so that a wrong address shows at once.
+        """Connect one connection per pool, so that a wrong address or an old schema shows at once.
 
         Raises:
-            DatabaseUnavailableError: PostgreSQL cannot be reached; nothing stays open.
+            DatabaseUnavailableError: PostgreSQL cannot be reached or lacks the schema; nothing stays open.
         """
         try:
             for pool, settings in self._settings.items():
@@ -178,6 +179,9 @@ class PostgresStore:
                         server_settings=settings.server_settings(f"kongflow {pool.value}"),
                         reset=_keep_as_it_is,
                     )
+            async with self.reading(Pool.RELAY) as tx:
+                with translated():
+                    await require_schema(tx.connection)
         except DatabaseUnavailableError:
             await self.close()
             raise

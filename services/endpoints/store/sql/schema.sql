@@ -1,0 +1,3 @@
+-- name: revision
+-- Reads which migration was applied last.
+SELECT version_num FROM alembic_version
