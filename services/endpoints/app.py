@@ -175,7 +175,13 @@ def build_operations(
             store=store, index_requests=index_requests, watches=watches, hook_delay=settings.hook_delay
         ),
         catalog=CatalogOperations(store=store),
-        queue_jobs=QueueJobOperations(store=store, finality=finality, retries=retries, watches=watches),
+        queue_jobs=QueueJobOperations(
+            store=store,
+            finality=finality,
+            retries=retries,
+            watches=watches,
+            known_kinds=frozenset({*batch_handlers, *calling_handlers}),
+        ),
         watches=watches,
         page_tokens=PageTokens(key=derive_key(pepper, purpose="page tokens")),
         runner=QueueJobRunner(

@@ -189,6 +189,18 @@ async def test_index_that_would_be_the_second_to_wait_is_refused_and_names_the_f
     assert joined.index_id == created.index_id
 
 
+async def test_retry_and_request_at_once_leave_one_index_waiting(operator: Operator, endpoint: FakeEndpoint) -> None:
+    await operator.create(endpoint)
+    for _ in range(10):
+        given_up = await operator.job("indexEndpoint")
+        await operator.cancel(given_up.id)
+        await asyncio.gather(operator.retry(given_up.id), operator.create(endpoint), return_exceptions=True)
+        assert len(await operator.jobs(kind="indexEndpoint", state=QUEUE_JOB_STATE_AVAILABLE)) == 1
+        [waiting] = await operator.jobs(state=QUEUE_JOB_STATE_AVAILABLE)
+        assert state_name(await operator.index((await operator.create(endpoint)).index_id)) == "PENDING"
+        assert [each.id for each in await operator.jobs(state=QUEUE_JOB_STATE_AVAILABLE)] == [waiting.id]
+
+
 async def test_waiting_for_a_backoff_is_cut_short_and_keeps_its_attempts(
     operator: Operator, stage: Stage, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:

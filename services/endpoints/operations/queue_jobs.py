@@ -69,12 +69,21 @@ class _Counted:
 class QueueJobOperations:
     """What operators do with queue jobs; each sees and touches only those of their own environments."""
 
-    def __init__(self, *, store: Store, finality: Finality, retries: Retries, watches: Watches) -> None:
-        """Hold the ports."""
+    def __init__(
+        self,
+        *,
+        store: Store,
+        finality: Finality,
+        retries: Retries,
+        watches: Watches,
+        known_kinds: frozenset[str] = frozenset(KINDS),
+    ) -> None:
+        """Hold the ports; queue jobs of other kinds than `known_kinds` are shown as unknown."""
         self._store = store
         self._finality = finality
         self._retries = retries
         self._watches = watches
+        self._known_kinds = sorted(known_kinds)
         self._stats: SharedReads[Seen, _Counted] = SharedReads()
 
     async def list_queue_jobs(
@@ -239,7 +248,7 @@ class QueueJobOperations:
         async def count() -> _Counted:
             async with self._store.reading() as tx:
                 environment = await tx.tenancy.get_environment(seen.environment_id) if seen.environment_id else None
-                return _Counted(environment, await tx.queue_control.stats(seen, known_kinds=sorted(KINDS)))
+                return _Counted(environment, await tx.queue_control.stats(seen, known_kinds=self._known_kinds))
 
         return await self._stats.read(seen, count)
 
