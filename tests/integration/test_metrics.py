@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import aiohttp
 
 from services.endpoints.domain.queue_job import Queue, QueueJobState
-from services.endpoints.domain.queue_stats import QueueStats
+from services.endpoints.domain.queue_stats import Latency, QueuePause, QueueStats
 from services.endpoints.telemetry.metrics import Metrics
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.pair import running_pair
@@ -31,6 +33,24 @@ def test_state_that_no_queue_job_is_in_any_more_shows_zero() -> None:
         for state in QueueJobState
     }
     assert shown == {state.value: 7 if state is QueueJobState.COMPLETED else 0 for state in QueueJobState}
+
+
+def test_pauses_lanes_and_waits_are_shown_and_a_wait_that_is_over_is_not() -> None:
+    metrics = Metrics()
+    busy = replace(
+        stats_of({}),
+        open_lanes=3,
+        pauses=(QueuePause(Queue.DEFAULT, None, datetime(2026, 1, 1, tzinfo=UTC)),),
+        pickup=Latency(timedelta(), timedelta(milliseconds=5), timedelta(milliseconds=9), measured=7),
+    )
+    metrics.show_queues([busy])
+    default = {"queue": "default"}
+    assert metrics.registry.get_sample_value("kongflow_open_lanes", default) == 3
+    assert metrics.registry.get_sample_value("kongflow_pauses", default) == 1
+    assert metrics.registry.get_sample_value("kongflow_pickup_seconds", {**default, "quantile": "0.95"}) == 0.005
+    metrics.show_queues([stats_of({})])
+    assert metrics.registry.get_sample_value("kongflow_pauses", default) == 0
+    assert metrics.registry.get_sample_value("kongflow_pickup_seconds", {**default, "quantile": "0.95"}) is None
 
 
 async def test_waiting_queue_jobs_of_known_kinds_are_not_counted_as_unknown(database_url: str, redis_url: str) -> None:

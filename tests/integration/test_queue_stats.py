@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+from kongflow.v1.endpoint_service_pb2 import IndexEndpointRequest, WatchEndpointIndexRequest
 from kongflow.v1.queue_job_pb2 import QueueJobState
 from kongflow.v1.queue_pb2 import QUEUE_DEFAULT, QUEUE_EXECUTION
 from kongflow.v1.queue_service_pb2 import (
@@ -17,6 +18,7 @@ from kongflow.v1.queue_service_pb2 import (
     WatchQueueStatsRequest,
 )
 
+from tests.support.eventually import eventually
 from tests.support.operator import Operator
 from tests.support.rpc import refusal_of, refused
 
@@ -178,9 +180,24 @@ async def test_watches_of_a_tenant_are_limited_and_one_that_was_left_makes_room(
     refusal = refusal_of(one_too_many.value)
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUOTA_EXCEEDED")
     assert "google.rpc.RetryInfo" in refusal.details
+    endpoint = await stage.store_endpoint()
+    asked = await stage.writer.endpoints.IndexEndpoint(IndexEndpointRequest(endpoint_id=endpoint.id))
+    of_an_index = stage.reader.endpoints.WatchEndpointIndex(WatchEndpointIndexRequest(index_id=asked.index.id))
+    with pytest.raises(grpc.aio.AioRpcError) as one_of_another_kind:
+        await anext(aiter(of_an_index))
+    assert refusal_of(one_of_another_kind.value).reason == "QUOTA_EXCEEDED"
     theirs = stage.service.caller(stage.theirs.service_token)
     other = theirs.queue.WatchQueueStats(WatchQueueStatsRequest())
     await anext(aiter(other))
+    watches.pop().cancel()
+
+    async def has_room() -> bool:
+        try:
+            return bool((await anext(aiter(watch()))).queues)
+        except grpc.aio.AioRpcError:
+            return False
+
+    assert await eventually(has_room)
     for each in (*watches, other):
         each.cancel()
 

@@ -46,6 +46,18 @@ class Metrics:
         self._unknown_kinds = Gauge(
             "kongflow_unknown_kinds", "Waiting queue jobs of unknown kinds.", ["queue"], registry=self.registry
         )
+        self._open_lanes = Gauge(
+            "kongflow_open_lanes", "Lanes that are rung or running.", ["queue"], registry=self.registry
+        )
+        self._pauses = Gauge(
+            "kongflow_pauses", "Pauses of a queue and of its lanes.", ["queue"], registry=self.registry
+        )
+        self._pickup = Gauge(
+            "kongflow_pickup_seconds",
+            "From due to begun, of what ended in the last minute; absent when nothing did.",
+            ["queue", "quantile"],
+            registry=self.registry,
+        )
 
     def observe_call(self, method: str, *, code: str, duration: timedelta) -> None:
         """Count a gRPC call."""
@@ -67,6 +79,17 @@ class Metrics:
                 self._queue_jobs.labels(stats.queue.value, state.value).set(stats.counts.get(state, 0))
             self._oldest.labels(stats.queue.value).set(stats.oldest_available_seconds)
             self._unknown_kinds.labels(stats.queue.value).set(stats.unknown_kinds)
+            self._open_lanes.labels(stats.queue.value).set(stats.open_lanes)
+            self._pauses.labels(stats.queue.value).set(len(stats.pauses))
+        self._pickup.clear()
+        for stats in queues:
+            if stats.pickup is not None:
+                for quantile, latency in (
+                    ("0.5", stats.pickup.p50),
+                    ("0.95", stats.pickup.p95),
+                    ("0.99", stats.pickup.p99),
+                ):
+                    self._pickup.labels(stats.queue.value, quantile).set(latency.total_seconds())
 
     def render(self) -> bytes:
         """Return the registry in the text format."""
