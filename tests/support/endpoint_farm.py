@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Self
 from aiohttp import web
 
 from tests.support.fake_endpoint import EMPTY_INDEX, VERSION_HEADERS, event_job, reply
+from tests.support.offers import source
 from tests.support.passing import lasting
 
 if TYPE_CHECKING:
@@ -52,6 +53,11 @@ class FarmEndpoint:
         for job in jobs:
             job["event"]["title"] = f"{MARKER} {_REVISION}"
         self._template = json.dumps({**EMPTY_INDEX, "jobs": jobs})
+
+    def add_source(self, key: str) -> None:
+        """Offer a source, too."""
+        offer = json.loads(self._template)
+        self._template = json.dumps({**offer, "sources": [*offer["sources"], source(key)]})
 
     def index_calls(self) -> list[FarmCall]:
         """Return the calls that asked what there is."""

@@ -64,7 +64,7 @@ AUDIT: Final = (
     END $$
     """,
     """
-    CREATE TRIGGER audit_obstacle BEFORE UPDATE ON queue_jobs
+    CREATE TRIGGER audit_obstacle BEFORE INSERT OR UPDATE ON queue_jobs
     FOR EACH STATEMENT EXECUTE FUNCTION audit_obstacle()
     """,
 )

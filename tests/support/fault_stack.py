@@ -139,6 +139,7 @@ class FaultStack:
             if not process.is_running:
                 await process.kill()
                 await process.launch()
+            process.thaw()
         for process in (*self.servers, *self.workers):
             await process.ready()
 

@@ -51,14 +51,18 @@ LOST: Final[Mapping[str, str]] = {
     "I1: an endpoint does not have what its newest index offered": """
         SELECT newest.endpoint_id, newest.sequence, job_versions.index_sequence, count(*)
         FROM (
-            SELECT DISTINCT ON (endpoint_id) endpoint_id, sequence, data
+            SELECT DISTINCT ON (endpoint_id) id, endpoint_id, sequence, data
             FROM endpoint_indexes
-            WHERE state = 'SUCCEEDED'
+            WHERE state IN ('SUCCEEDED', 'PARTIALLY_SUCCEEDED')
             ORDER BY endpoint_id, sequence DESC
         ) AS newest
         JOIN job_versions ON job_versions.endpoint_id = newest.endpoint_id
-        WHERE job_versions.index_sequence <> newest.sequence
+        JOIN jobs ON jobs.id = job_versions.job_id
+        JOIN endpoint_index_items AS items ON items.index_id = newest.id AND items.key = jobs.slug
+        WHERE items.state IN ('REGISTERED', 'CHANGED') AND (
+            job_versions.index_sequence <> newest.sequence
             OR job_versions.event_specification ->> 'title' <> newest.data -> 'jobs' -> 0 -> 'event' ->> 'title'
+        )
         GROUP BY 1, 2, 3
     """,
 }
@@ -121,9 +125,9 @@ class Findings:
 async def check(stack: FaultStack, load: IndexLoad) -> Findings:
     """Check all invariants of a stack that has come to rest."""
     findings = Findings()
-    findings.lost += [*await _broken(stack, LOST), *await _answers_without_rows(stack, load)]
-    findings.doubled += [*await _broken(stack, DOUBLED), *load.doubled_answers]
-    findings.other += [*await _broken(stack, LIMITS), *load.mistakes]
+    findings.lost += [*await broken(stack, LOST), *await _answers_without_rows(stack, load)]
+    findings.doubled += [*await broken(stack, DOUBLED), *load.doubled_answers]
+    findings.other += [*await broken(stack, LIMITS), *load.mistakes]
     await _count_calls(stack, load, findings)
     findings.other += [
         *_told_secrets(stack),
@@ -143,13 +147,14 @@ async def check(stack: FaultStack, load: IndexLoad) -> Findings:
     return findings
 
 
-async def _broken(stack: FaultStack, rules: Mapping[str, str]) -> list[str]:
-    broken = []
+async def broken(stack: FaultStack, rules: Mapping[str, str]) -> list[str]:
+    """Name the rules that do not hold, each with its first breaches."""
+    breaches = []
     for rule, query in rules.items():
         rows = await stack.postgres.fetch(query)
         if rows:
-            broken.append(f"{rule} ({len(rows)} times): {[dict(row) for row in rows[:3]]}")
-    return broken
+            breaches.append(f"{rule} ({len(rows)} times): {[dict(row) for row in rows[:3]]}")
+    return breaches
 
 
 async def _answers_without_rows(stack: FaultStack, load: IndexLoad) -> list[str]:

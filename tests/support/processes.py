@@ -92,6 +92,11 @@ class ServiceProcess:
         async with aiohttp.ClientSession() as http:
             await eventually(lambda: self._is_ready(http), within=within)
 
+    async def not_ready_text(self) -> str:
+        """Return why it is not ready; empty when it is."""
+        async with aiohttp.ClientSession() as http, http.get(self._ready_url) as answer:
+            return "" if answer.status == 200 else await answer.text()
+
     async def ended(self, *, within: timedelta) -> int | None:
         """Return its exit status once it has ended by itself, or None when it has not within that time."""
         assert self._process is not None
