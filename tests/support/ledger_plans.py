@@ -145,7 +145,7 @@ class Plan:
     @property
     def rows_read(self) -> float:
         """Count the rows that scans of `queue_jobs` and its indexes handed on or threw away."""
-        return sum(
+        rows: float = sum(
             node["Actual Loops"]
             * (
                 node["Actual Rows"]
@@ -156,6 +156,7 @@ class Plan:
             if "Scan" in node["Node Type"]
             and (node.get("Relation Name") or node.get("Index Name", "")).startswith("queue_jobs")
         )
+        return rows
 
     @property
     def pages(self) -> int:
