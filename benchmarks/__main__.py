@@ -158,11 +158,11 @@ async def _measure_side_by_side(
                 "throughput": Throughput(most_jobs=extent.noops, notes=notes),
             }
             taken = [measurement for section, measurement in by_section.items() if section in sections]
-            await take_turns(sides, taken, rounds=extent.rounds if taken else 0, progress=progress)
             if "pickup" in sections:
                 busy = BusyPair(place, calls=extent.in_flight)
                 await busy.prepare()
                 await take_turns([busy], [by_section["pickup"]], rounds=1, progress=progress)
+            await take_turns(sides, taken, rounds=extent.rounds if taken else 0, progress=progress)
             for measurement in taken:
                 for table in measurement.tables():
                     keep(table)

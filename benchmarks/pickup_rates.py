@@ -38,7 +38,10 @@ class PickupRates:
 
     def tables(self) -> Sequence[Table]:
         """Return the latencies of every side."""
-        rows = [_row(name, seconds) for name, seconds in self._seconds.items()]
+        ours_first = sorted(
+            self._seconds, key=lambda name: (not name.startswith(PAIR), name if name.startswith(PAIR) else "")
+        )
+        rows = [_row(name, self._seconds[name]) for name in ours_first]
         notes = (
             f"{PER_SECOND} single jobs a second. From the answer to the caller's commit until the handler starts.",
         )

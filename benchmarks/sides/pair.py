@@ -55,6 +55,7 @@ class Pair(DatabaseSide):
         self.most_jobs = most_jobs
         self.starts = place.starts(key)
         self.grpc_target = ""
+        self.admin_token = ""
         self.development: Development | None = None
         self._key = key
         self._place = place
@@ -78,6 +79,7 @@ class Pair(DatabaseSide):
         directory = self._place.directory / self.database
         directory.mkdir(exist_ok=True)
         secrets = read_or_create_secrets(directory, {})
+        self.admin_token = secrets.admin_token
         self.grpc_target = f"{LOOPBACK}:{free_port()}"
         common = {
             **self._variables,
