@@ -18,6 +18,8 @@ from benchmarks.calls import measure_calls
 from benchmarks.floor import customer, measure_floor
 from benchmarks.growth import Variants
 from benchmarks.idle import Idle
+from benchmarks.isolation import Extent as IsolationExtent
+from benchmarks.isolation import Isolation
 from benchmarks.methods import unary_methods
 from benchmarks.pickup import measure_pickup
 from benchmarks.pickup_rates import PickupRates
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
 # Narrower, the tables lose their figures.
 _WIDTH: Final = 100
 _SIDE_BY_SIDE: Final = ("throughput", "pickup", "idle", "growth", "workers")
-_BY_ITSELF: Final = ("handlers", "registrations", "calls")
+_BY_ITSELF: Final = ("handlers", "registrations", "isolation", "calls")
 SECTIONS: Final = (*_SIDE_BY_SIDE, *_BY_ITSELF)
 
 
@@ -63,6 +65,7 @@ class Extent:
     watched: timedelta
     finished: int
     workers: Sequence[int]
+    isolation: IsolationExtent
 
 
 FULL: Final = Extent(
@@ -80,6 +83,14 @@ FULL: Final = Extent(
     watched=timedelta(seconds=10),
     finished=1_000_000,
     workers=(2, 4),
+    isolation=IsolationExtent(
+        black_holes=20,
+        hung=200,
+        registrations=10_000,
+        lanes=200,
+        registrations_per_lane=1_000,
+        watched=timedelta(seconds=10),
+    ),
 )
 QUICK: Final = Extent(
     alone=3,
@@ -96,6 +107,14 @@ QUICK: Final = Extent(
     watched=timedelta(milliseconds=300),
     finished=2000,
     workers=(2,),
+    isolation=IsolationExtent(
+        black_holes=2,
+        hung=5,
+        registrations=100,
+        lanes=5,
+        registrations_per_lane=10,
+        watched=timedelta(seconds=1),
+    ),
 )
 
 
@@ -198,6 +217,8 @@ async def _measure_by_itself(
                     tenant, reached, sizes=extent.sizes, times=extent.registrations, progress=progress
                 )
             )
+        if "isolation" in sections:
+            keep(await Isolation(tenant, reached, extent=extent.isolation).measure(progress))
         if "calls" in sections:
             for table in await measure_calls(
                 tenant,

@@ -3,7 +3,7 @@
 `python -m benchmarks.endpoint <port>` serves on loopback until SIGTERM. The path says what it offers:
 `/offers/<jobs>/<name>` the same jobs every time, `/changes/<jobs>/<name>` jobs with a new version at every call, whose
 ids begin with the name, because an endpoint takes over jobs that another one of its environment offered. `/holds/…`
-gives no answer before `POST /release`, and then refuses. It keeps when each INDEX_ENDPOINT reached it:
+gives no answer before the next `POST /release`, and then refuses. It keeps when each INDEX_ENDPOINT reached it:
 `GET /arrivals/<name>`, in seconds since 1970.
 """
 
@@ -62,6 +62,7 @@ class BenchmarkEndpoint:
 
     async def _release(self, _request: web.Request) -> web.Response:
         self._released.set()
+        self._released = asyncio.Event()
         return web.Response()
 
     async def _show_arrivals(self, request: web.Request) -> web.Response:

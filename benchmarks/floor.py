@@ -43,6 +43,11 @@ class Customer:
             seconds.append(time.perf_counter() - started)
         return Latencies(seconds)
 
+    async def release(self, customer_url: str) -> None:
+        """Let every held call end."""
+        async with self._session.post(f"{customer_url}/release") as response:
+            response.raise_for_status()
+
     async def arrivals(self, customer_url: str, name: str) -> list[float]:
         """Return when each INDEX_ENDPOINT for the endpoint of this name arrived, in seconds since 1970."""
         async with self._session.get(f"{customer_url}/arrivals/{name}") as response:

@@ -20,6 +20,7 @@ from services.endpoints.domain.endpoint_index import ItemKind
 from services.endpoints.domain.identifiers import new_uuid7
 from services.endpoints.store.errors import translated
 from services.endpoints.store.latest_version import follow_latest_versions
+from services.endpoints.store.plans import plan_for_rows
 from services.endpoints.store.queries import load
 from services.endpoints.store.registration import Registrations
 
@@ -46,12 +47,14 @@ class PostgresCatalog:
 
     async def register(self, batch: Sequence[ItemRegistration]) -> list[RegistrationOutcome]:
         """Carry out registrations of any kinds and endpoints."""
+        await plan_for_rows(self._connection, len(batch))
         return await Registrations(self._connection, new_id=self._new_id).register(batch)
 
     async def renumber_unchanged(
         self, endpoint_id: UUID, *, sequence: int, items: Sequence[OfferedItem]
     ) -> set[tuple[ItemKind, str]]:
         """Give `sequence` to every stored item that is enabled and has the offered content."""
+        await plan_for_rows(self._connection, len(items))
         with translated():
             job_slugs = [item.key for item in items if item.kind is ItemKind.JOB]
             await self._connection.execute(_SQL["lock_offered_jobs"], endpoint_id, job_slugs)

@@ -7,7 +7,6 @@ import random
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
@@ -21,6 +20,7 @@ from services.endpoints.store.endpoints import PostgresEndpoints
 from services.endpoints.store.errors import translated
 from services.endpoints.store.indexes import PostgresIndexes
 from services.endpoints.store.ledger import PostgresLedger
+from services.endpoints.store.plans import Plans
 from services.endpoints.store.queue_control import PostgresQueueControl
 from services.endpoints.store.requests import PostgresRequests
 from services.endpoints.store.schema import require_schema
@@ -36,23 +36,8 @@ _Result = TypeVar("_Result")
 _ATTEMPTS: Final = 3
 _ACQUIRE_WITHIN: Final = timedelta(seconds=5)
 _CLOSE_WITHIN: Final = timedelta(seconds=2)
-
-
-class Plans(Enum):
-    """How PostgreSQL plans the statements of a pool."""
-
-    # Statements that have one good plan, by indexes and from row to row, whatever the tables held when they were first
-    # planned: left to its statistics, PostgreSQL keeps what was right for an empty table, or plans at every execution,
-    # which takes longer than most of these statements.
-    KEPT = {  # noqa: RUF012 - a member's value
-        "plan_cache_mode": "force_generic_plan",
-        "enable_seqscan": "off",
-        "enable_bitmapscan": "off",
-        "enable_hashjoin": "off",
-        "enable_mergejoin": "off",
-    }
-    # Lists with optional filters: a plan for all of them at once uses no index.
-    EACH_TIME = {"plan_cache_mode": "force_custom_plan"}  # noqa: RUF012 - a member's value
+# Tables grow: a plan that was made for small ones is made anew before long.
+_PLANS_KEPT_FOR: Final = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +163,7 @@ class PostgresStore:
                         timeout=_ACQUIRE_WITHIN.total_seconds(),
                         server_settings=settings.server_settings(f"kongflow {pool.value}"),
                         reset=_keep_as_it_is,
+                        max_cached_statement_lifetime=int(_PLANS_KEPT_FOR.total_seconds()),
                     )
             async with self.reading(Pool.RELAY) as tx:
                 with translated():

@@ -222,7 +222,9 @@ FROM (
     FROM unnest($2::uuid[]) AS t (job_id)
     JOIN jobs j ON j.id = t.job_id
     CROSS JOIN LATERAL (
-        SELECT o.id FROM job_versions o WHERE o.job_id = t.job_id AND o.endpoint_id = $1 AND o.state = 'ACTIVE' OFFSET 0
+        SELECT o.id FROM job_versions o
+        WHERE o.job_id = t.job_id AND o.endpoint_id IS NOT DISTINCT FROM $1 AND o.state = 'ACTIVE'
+        OFFSET 0
     ) AS o
 ) AS held
 WHERE v.id = held.id AND v.state = 'ACTIVE' AND v.index_sequence <= coalesce($3, v.index_sequence)

@@ -62,7 +62,8 @@ SELECT
     (
         SELECT max(o.index_sequence)
         FROM job_versions o
-        WHERE o.job_id = j.id AND o.environment_id = w.environment_id AND o.endpoint_id = w.endpoint_id
+        WHERE o.job_id = j.id AND o.environment_id = w.environment_id
+            AND o.endpoint_id IS NOT DISTINCT FROM w.endpoint_id -- not by the index of endpoints, which have many jobs
     ) AS newest_sequence
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::uuid[])
     WITH ORDINALITY AS w (project_id, slug, version, environment_id, endpoint_id, position)
@@ -91,7 +92,8 @@ WITH wanted AS MATERIALIZED (
     UPDATE job_versions v SET state = 'DISABLED', index_sequence = w.index_sequence, updated_at = now()
     FROM wanted w
     WHERE
-        v.job_id = w.job_id AND v.environment_id = w.environment_id AND v.endpoint_id = w.endpoint_id
+        v.job_id = w.job_id AND v.environment_id = w.environment_id
+        AND v.endpoint_id IS NOT DISTINCT FROM w.endpoint_id -- not by the index of endpoints, which have many jobs
         AND v.version <> w.version AND v.state = 'ACTIVE'
 )
 INSERT INTO job_versions (
