@@ -252,6 +252,37 @@ async def test_lists_by_environment_and_state_read_one_page_of_each(ledger: Ledg
     expect_modest(ledger, {"list_of_environments": of_each_environment, "get": 1})
 
 
+async def test_what_is_not_due_is_not_read(ledger: Ledger) -> None:
+    raw = ledger.connection.connection
+    await ledger.relay.run_once()
+    await raw.execute(_MAKE_DUE, 5)
+    ledger.connection.plans.clear()
+
+    async with ledger.store.reading(Pool.RELAY) as tx:
+        assert await tx.ledger.promote_due(limit=2_000) >= 5
+        assert await tx.ledger.overdue_lanes(limit=1_000) == []
+    async with ledger.store.reading(Pool.CALL_BACKS) as tx:
+        assert await tx.ledger.delete_old(Retention(completed=timedelta(days=9))) == 0
+    expect_modest(ledger, {"promote_due": 100})
+    (overdue,) = [plan for plan in ledger.connection.plans if plan.block == "overdue_lanes"]
+    assert sum(node.get("Rows Removed by Filter", 0) for node in overdue.nodes) == 0
+
+
+async def test_lists_do_not_depend_on_statistics(ledger: Ledger) -> None:
+    async with ledger.store.reading() as tx:
+        for state in (None, *QueueJobState):
+            for wanted in (
+                QueueJobFilter(environment_id=environment(7), state=state),
+                QueueJobFilter(environment_id=environment(8), state=state),
+                QueueJobFilter(organization_id=UUID(int=7), state=state),
+            ):
+                await tx.queue_control.list_queue_jobs(wanted, limit=100, before=None)
+                if state is not None:
+                    await tx.queue_control.matching(wanted, limit=100)
+    of_each_environment = 100 * ENVIRONMENTS // ORGANIZATIONS * len(QueueJobState)
+    expect_modest(ledger, {"list_of_environments": of_each_environment, "matching_of_environments": 1_000})
+
+
 def expect_modest(ledger: Ledger, most: dict[str, int]) -> None:
     """Check that nothing read the whole table, nor much more than the rows named for each block."""
     for plan in ledger.connection.plans:

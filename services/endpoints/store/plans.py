@@ -26,7 +26,11 @@ class Plans(Enum):
         "enable_mergejoin": "off",
     }
     # Lists with optional filters: a plan for all of them at once uses no index.
-    EACH_TIME = {"plan_cache_mode": _CUSTOM}  # noqa: RUF012 - a member's value
+    EACH_TIME = {  # noqa: RUF012 - a member's value
+        "plan_cache_mode": _CUSTOM,
+        "enable_seqscan": "off",
+        "enable_bitmapscan": "off",
+    }
 
 
 _FOR_MANY_ROWS: Final = ";".join(

@@ -53,7 +53,11 @@ class PostgresQueueControl:
 
     async def matching(self, wanted: QueueJobFilter, *, limit: int) -> list[UUID]:
         """Read the ids of matching queue jobs, oldest first."""
-        rows = await self._fetch("matching", *_properties(wanted), limit, wanted.environment_id, wanted.organization_id)
+        seen = (wanted.environment_id, wanted.organization_id)
+        if seen == (None, None):
+            rows = await self._fetch("matching_of_all", *_properties(wanted), limit)
+        else:
+            rows = await self._fetch("matching_of_environments", *_properties(wanted), limit, *seen)
         return [row["id"] for row in rows]
 
     async def read(self, queue_job_ids: Sequence[UUID]) -> list[RetriedQueueJob]:

@@ -19,7 +19,7 @@ FROM unnest(
 -- Makes due queue jobs AVAILABLE, oldest first, leaving those that another relay is promoting.
 WITH due AS (
     SELECT id FROM queue_jobs
-    WHERE state = 'SCHEDULED' AND run_at <= clock_timestamp()
+    WHERE state = 'SCHEDULED' AND run_at <= (SELECT clock_timestamp())
     ORDER BY run_at
     LIMIT $1
     FOR UPDATE SKIP LOCKED
@@ -129,12 +129,18 @@ ORDER BY chosen.place, chosen.environment_id
 
 -- name: overdue_lanes
 -- Locks lanes whose lease ran out and that nobody else is rescuing.
-SELECT queue, lane, state = 'RUNNING' AS running
-FROM queue_lanes
-WHERE lease_until < clock_timestamp()
-ORDER BY queue, lane
-LIMIT $1
-FOR UPDATE SKIP LOCKED
+WITH overdue AS MATERIALIZED (
+    SELECT queue, lane FROM queue_lanes
+    WHERE lease_until < (SELECT clock_timestamp())
+    ORDER BY lease_until
+    LIMIT $1
+)
+SELECT queue_lanes.queue, queue_lanes.lane, queue_lanes.state = 'RUNNING' AS running
+FROM overdue
+JOIN queue_lanes ON queue_lanes.queue = overdue.queue AND queue_lanes.lane = overdue.lane
+WHERE queue_lanes.lease_until < clock_timestamp()
+ORDER BY queue_lanes.queue, queue_lanes.lane
+FOR UPDATE OF queue_lanes SKIP LOCKED
 
 -- name: lock_abandoned
 -- Locks the RUNNING queue jobs of dead owners' lanes, by id.
@@ -279,7 +285,7 @@ UPDATE queue_jobs SET rescues = rescues - 1 WHERE id = $1 AND (state = 'AVAILABL
 UPDATE queue_jobs SET
     state = 'COMPLETED',
     attempt = CASE WHEN state = 'RUNNING' THEN attempt ELSE attempt + 1 END,
-    started_at = coalesce(started_at, clock_timestamp()),
+    started_at = CASE WHEN state = 'RUNNING' THEN started_at ELSE clock_timestamp() END,
     finalized_at = clock_timestamp()
 WHERE id = ANY($1::uuid[]) AND (state IN ('AVAILABLE', 'RUNNING')) IS NOT FALSE
 RETURNING id
@@ -292,7 +298,7 @@ UPDATE queue_jobs SET
         + CASE WHEN queue_jobs.state = 'RUNNING' THEN 0 ELSE 1 END
         - CASE WHEN failed.counts_attempt OR failed.retry_in IS NULL THEN 0 ELSE 1 END,
     run_at = coalesce(clock_timestamp() + failed.retry_in, queue_jobs.run_at),
-    started_at = coalesce(queue_jobs.started_at, clock_timestamp()),
+    started_at = CASE WHEN queue_jobs.state = 'RUNNING' THEN queue_jobs.started_at ELSE clock_timestamp() END,
     finalized_at = CASE WHEN failed.retry_in IS NULL THEN clock_timestamp() END,
     errors = queue_jobs.errors || jsonb_build_object(
         'time', clock_timestamp(),
@@ -406,21 +412,21 @@ DELETE FROM queue_jobs
 WHERE id IN (
     (
         SELECT id FROM queue_jobs
-        WHERE state = 'COMPLETED' AND finalized_at < clock_timestamp() - $1::interval
+        WHERE state = 'COMPLETED' AND finalized_at < (SELECT clock_timestamp()) - $1::interval
         ORDER BY finalized_at
         LIMIT $4
     )
     UNION ALL
     (
         SELECT id FROM queue_jobs
-        WHERE state = 'CANCELLED' AND finalized_at < clock_timestamp() - $2::interval
+        WHERE state = 'CANCELLED' AND finalized_at < (SELECT clock_timestamp()) - $2::interval
         ORDER BY finalized_at
         LIMIT $4
     )
     UNION ALL
     (
         SELECT id FROM queue_jobs
-        WHERE state = 'DISCARDED' AND finalized_at < clock_timestamp() - $3::interval
+        WHERE state = 'DISCARDED' AND finalized_at < (SELECT clock_timestamp()) - $3::interval
         ORDER BY finalized_at
         LIMIT $4
     )
@@ -432,5 +438,5 @@ RETURNING id
 -- Deletes unique keys that have run out.
 DELETE FROM queue_uniques
 WHERE (key, value) IN (
-    SELECT key, value FROM queue_uniques WHERE expires_at < clock_timestamp() ORDER BY expires_at LIMIT $1
+    SELECT key, value FROM queue_uniques WHERE expires_at < (SELECT clock_timestamp()) ORDER BY expires_at LIMIT $1
 )

@@ -62,8 +62,8 @@ FROM queue_jobs
 WHERE id IN (SELECT chosen.id FROM chosen)
 ORDER BY id DESC
 
--- name: matching
--- Reads which queue jobs of a state match, oldest first.
+-- name: matching_of_all
+-- Reads which of everybody's queue jobs of a state match, oldest first.
 SELECT id
 FROM queue_jobs
 WHERE state = $2::text
@@ -72,9 +72,31 @@ WHERE state = $2::text
     AND ($4::text IS NULL OR lane = $4)
     AND ($5::timestamptz IS NULL OR created_at >= $5)
     AND ($6::timestamptz IS NULL OR created_at < $6)
-    AND ($8::uuid IS NULL OR environment_id = $8)
-    AND ($9::uuid IS NULL OR environment_id IN (SELECT id FROM runtime_environments WHERE organization_id = $9))
 ORDER BY id
+LIMIT $7
+
+-- name: matching_of_environments
+-- Reads which queue jobs of one environment or of an organization's match, oldest first, as their index has them.
+WITH environment AS (
+    SELECT id FROM runtime_environments
+    WHERE ($8::uuid IS NULL OR id = $8) AND ($9::uuid IS NULL OR organization_id = $9)
+)
+SELECT found.id
+FROM environment
+CROSS JOIN LATERAL (
+    SELECT queue_jobs.id
+    FROM queue_jobs
+    WHERE queue_jobs.environment_id = environment.id
+        AND state = $2::text
+        AND ($1::text IS NULL OR queue = $1)
+        AND ($3::text IS NULL OR kind = $3)
+        AND ($4::text IS NULL OR lane = $4)
+        AND ($5::timestamptz IS NULL OR created_at >= $5)
+        AND ($6::timestamptz IS NULL OR created_at < $6)
+    ORDER BY queue_jobs.id
+    LIMIT $7
+) AS found
+ORDER BY found.id
 LIMIT $7
 
 -- name: read
