@@ -138,8 +138,9 @@ class World:
         )
         self.runner = self.new_runner()
 
-    def new_relay(self, **changed: int) -> Relay:
-        settings = replace(self.settings, **changed)
+    def new_relay(self, *, max_calls_per_environment: int | None = None) -> Relay:
+        most = max_calls_per_environment or self.settings.max_calls_per_environment
+        settings = replace(self.settings, max_calls_per_environment=most)
         return Relay(store=self.store, publisher=self.publisher, wake_ups=MemoryWakeUps(), settings=settings)
 
     def new_runner(self) -> QueueJobRunner:
