@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
 from procrastinate import App, PsycopgConnector
@@ -22,13 +22,14 @@ _CONCURRENCY: Final = 20
 class ProcrastinateEnqueuer:
     """Batches in one statement. Lanes are arguments: its locks would serialise, which costs it more than it has."""
 
-    def __init__(self, task: Task[..., None, ...]) -> None:
+    def __init__(self, task: Task[Any, Any, Any]) -> None:
         self._task = task
 
     async def enqueue(self, lanes: Sequence[str]) -> None:
         """Enqueue one unnumbered job for each of `lanes`."""
         for batch in batches(lanes):
-            await self._task.batch_defer_async(*({"number": UNNUMBERED, "lane": lane} for lane in batch))
+            jobs: list[dict[str, Any]] = [{"number": UNNUMBERED, "lane": lane} for lane in batch]
+            await self._task.batch_defer_async(*jobs)
 
     async def enqueue_one(self, number: int) -> None:
         """Enqueue one numbered job."""
@@ -46,7 +47,7 @@ async def _main(purpose: str) -> None:
         async def noop(number: int, lane: str) -> None:  # noqa: ARG001 - the lane travels, as everywhere
             starts.note(number)
 
-        task = app.task(noop, name="noop")
+        task = app.task(name="noop")(noop)
         if purpose == "call":
             await obey(ProcrastinateEnqueuer(task))
         else:
