@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property
@@ -36,6 +36,8 @@ _Result = TypeVar("_Result")
 _ATTEMPTS: Final = 3
 _ACQUIRE_WITHIN: Final = timedelta(seconds=5)
 _CLOSE_WITHIN: Final = timedelta(seconds=2)
+# How long after its own timeout a statement may stay unanswered: then nobody is there who could answer.
+_SILENCE: Final = timedelta(seconds=2)
 # Tables grow: a plan that was made for small ones is made anew before long.
 _PLANS_KEPT_FOR: Final = timedelta(seconds=10)
 
@@ -161,6 +163,7 @@ class PostgresStore:
                         min_size=1,
                         max_size=settings.max_size,
                         timeout=_ACQUIRE_WITHIN.total_seconds(),
+                        command_timeout=(settings.statement_timeout + _SILENCE).total_seconds(),
                         server_settings=settings.server_settings(f"kongflow {pool.value}"),
                         reset=_keep_as_it_is,
                         max_cached_statement_lifetime=int(_PLANS_KEPT_FOR.total_seconds()),
@@ -203,7 +206,8 @@ class PostgresStore:
             # The pool lends a proxy that behaves as the connection it stands for.
             yield PostgresTransaction(cast("_Connection", lent))
         finally:
-            await self._pools[pool].release(lent)
+            with suppress(TimeoutError):
+                await self._pools[pool].release(lent, timeout=_SILENCE.total_seconds())
 
     async def transact(
         self, work: Callable[[PostgresTransaction], Awaitable[_Result]], pool: Pool = Pool.CALLERS
@@ -229,8 +233,12 @@ async def _begun(connection: _Connection) -> AsyncIterator[None]:
         yield
     except BaseException:
         if not _is_lost(connection):
-            with translated():
-                await transaction.rollback()
+            try:
+                with translated():
+                    async with asyncio.timeout(_SILENCE.total_seconds()):
+                        await transaction.rollback()
+            except DatabaseUnavailableError:
+                connection.terminate()
         raise
     with translated():
         await transaction.commit()
