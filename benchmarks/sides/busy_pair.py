@@ -111,6 +111,9 @@ class BusyPair(Pair):
 
     async def _all_in_flight(self) -> None:
         connection = await self.connected()
-        async with asyncio.timeout(_IN_FLIGHT_WITHIN.total_seconds()):
-            while await connection.fetchval(_IN_FLIGHT) < self._calls:  # noqa: ASYNC110 - another process takes them up
-                await asyncio.sleep(_LOOK_AGAIN_AFTER.total_seconds())
+        try:
+            async with asyncio.timeout(_IN_FLIGHT_WITHIN.total_seconds()):
+                while await connection.fetchval(_IN_FLIGHT) < self._calls:  # noqa: ASYNC110 - a server takes them up
+                    await asyncio.sleep(_LOOK_AGAIN_AFTER.total_seconds())
+        except TimeoutError as error:
+            raise EmbeddedServerError(f"{self._calls} calls were never in flight at once.") from error

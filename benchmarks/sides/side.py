@@ -96,16 +96,21 @@ class Side(ABC):
         """Wait until nothing is left to do and return when that was seen, in seconds since 1970.
 
         Raises:
-            EmbeddedServerError: a worker ended.
-            TimeoutError: three minutes were not enough.
+            EmbeddedServerError: a worker ended, or three minutes were not enough.
         """
-        async with asyncio.timeout(_DONE_WITHIN.total_seconds()):
-            while not await self.is_done():
-                for process in self._processes:
-                    if process.has_ended:
-                        raise EmbeddedServerError(f"A worker of {self.name} ended.")
-                await asyncio.sleep(_LOOK_AGAIN_AFTER.total_seconds())
+        try:
+            async with asyncio.timeout(_DONE_WITHIN.total_seconds()):
+                while not await self.is_done():
+                    self._require_workers()
+                    await asyncio.sleep(_LOOK_AGAIN_AFTER.total_seconds())
+        except TimeoutError as error:
+            raise EmbeddedServerError(f"{self.name} was not done within {_DONE_WITHIN}.") from error
         return time.time()
+
+    def _require_workers(self) -> None:
+        for process in self._processes:
+            if process.has_ended:
+                raise EmbeddedServerError(f"A worker of {self.name} ended.")
 
     def clock(self) -> float:
         """Return the machine's clock, in seconds since 1970."""
