@@ -31,11 +31,13 @@ class Scene:
     endpoint_id: str
     farm: FarmEndpoint
 
-    async def ask(self, *, server: int = 0, request_id: str = "", timeout: timedelta = PATIENCE) -> Any:
-        """Ask one server for an index."""
+    async def ask(self, *, server: int = 0, request_id: str = "", run_in: timedelta | None = None) -> Any:
+        """Ask one server for an index, now or `run_in` after now."""
         client = self.stack.pairs[server].client(self.tenant.api_key)
         request = endpoint_service_pb2.IndexEndpointRequest(endpoint_id=self.endpoint_id, request_id=request_id)
-        return await client.call(client.endpoints.IndexEndpoint, request, timeout=timeout.total_seconds())
+        if run_in is not None:
+            request.run_time.FromDatetime(await self.stack.postgres.value("SELECT clock_timestamp()") + run_in)
+        return await client.call(client.endpoints.IndexEndpoint, request, timeout=PATIENCE.total_seconds())
 
     async def refused(self, *, server: int = 0, request_id: str = "") -> grpc.aio.AioRpcError:
         """Ask, and return the error that answered."""

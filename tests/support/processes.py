@@ -51,7 +51,7 @@ class ServiceProcess:
         program: Sequence[str] | None = None,
     ) -> None:
         self._module = module
-        self._program = tuple(program or ("-m", module))
+        self.program = tuple(program or ("-m", module))
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("KONGFLOW_")},
             "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "gen"))),
@@ -81,7 +81,7 @@ class ServiceProcess:
         tied = (sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), str(int(signal.SIGKILL)), "", "")
         with self._log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
-                *(*tied, sys.executable, *self._program),
+                *(*tied, sys.executable, *self.program),
                 env={**self._environment, **({"KONGFLOW_CRASH_AT": crash_at} if crash_at else {})},
                 stdout=output,
                 stderr=output,
