@@ -98,9 +98,10 @@ class Scene:
         return timedelta(seconds=time.monotonic() - began)
 
 
-async def new_scene(stack: FaultStack, *, jobs: int = 20) -> Scene:
-    """Register an endpoint of a new tenant and wait until it is indexed."""
-    tenant = await stack.new_tenant()
+async def new_scene(stack: FaultStack, *, jobs: int = 20, tenant: Tenant | None = None, settled: bool = True) -> Scene:
+    """Register an endpoint, of a new tenant when none is given, and wait until it is indexed if that is wanted."""
+    tenant = tenant or await stack.new_tenant()
     endpoint_id, farm = await stack.new_endpoint(tenant, f"endpoint-{uuid.uuid4().hex[:8]}", jobs=jobs)
-    await stack.settle()
+    if settled:
+        await stack.settle()
     return Scene(stack, tenant, endpoint_id, farm)
