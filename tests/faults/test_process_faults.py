@@ -15,6 +15,7 @@ from kongflow.v1 import queue_service_pb2
 from tests.support.eventually import eventually
 from tests.support.fault_injection import CRASH_STATUS
 from tests.support.fault_scene import PATIENCE, new_scene
+from tests.support.passing import lasting
 
 if TYPE_CHECKING:
     from tests.support.fault_scene import Scene
@@ -155,6 +156,15 @@ async def test_server_killed_between_commit_and_ring_rings_when_a_server_is_back
         "SELECT id FROM queue_jobs WHERE finalized_at IS NULL AND kind = 'indexEndpoint'"
     )
     assert await scene.is_done(str(queue_job_id)) <= RUNG_AGAIN
+
+
+@pytest.mark.whole
+async def test_idle_worker_keeps_its_connections(scene: Scene) -> None:
+    """A server hangs up on a third ping that came too early; the worker pings every few seconds."""
+    before = scene.stack.logs().count("too_many_pings")
+    await lasting(timedelta(seconds=30))
+
+    assert scene.stack.logs().count("too_many_pings") == before
 
 
 @pytest.mark.whole
