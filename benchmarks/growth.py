@@ -27,7 +27,8 @@ INSERT INTO queue_jobs
     (id, environment_id, kind, args, queue, lane, priority, state, run_at, attempt, max_attempts,
      created_at, started_at, finalized_at)
 SELECT
-    gen_random_uuid(), gen_random_uuid(), 'noop', '{"number": -1}', 'default', 'used-' || number % $3, 2, 'COMPLETED',
+    gen_random_uuid(), md5((number % 1000)::text)::uuid, 'noop', '{"number": -1}', 'default', 'used-' || number % $3, 2,
+    'COMPLETED',
     now(), 1, 3, now(), now(), now() - number % 3600 * interval '1 second'
 FROM generate_series($1::bigint, $2::bigint) AS number
 """
@@ -35,7 +36,8 @@ _DELAYED: Final = """
 INSERT INTO queue_jobs
     (id, environment_id, kind, args, queue, lane, priority, state, run_at, attempt, max_attempts)
 SELECT
-    gen_random_uuid(), gen_random_uuid(), 'noop', '{"number": -1}', 'default', 'delayed-' || number, 2, 'SCHEDULED',
+    gen_random_uuid(), md5((number % 1000)::text)::uuid, 'noop', '{"number": -1}', 'default', 'delayed-' || number, 2,
+    'SCHEDULED',
     now() + interval '1 day' + number * interval '1 millisecond', 0, 3
 FROM generate_series(1, $1::bigint) AS number
 """
@@ -56,7 +58,7 @@ class GrownPair(Pair):
         """Return what the ledger holds already, in words."""
         return (
             f"grown: {self._finished:,} finished queue jobs, {int(self._finished * _DELAYED_SHARE):,} delayed ones and "
-            f"{self._finished // _LANES_SHARE:,} lanes that were used."
+            f"{self._finished // _LANES_SHARE:,} lanes that were used, in 1,000 environments."
         )
 
     async def prepare(self) -> None:
