@@ -91,6 +91,7 @@ async def test_silent_redis_holds_up_nobody_who_asks(scene: Scene) -> None:
     scene.stack.redis_of_servers.black_hole()
     assert await slowest_answer(scene) <= PROMPT
     asked = await scene.ask()
+    assert (await scene.queue_job(asked.queue_job_id))["state"] == "AVAILABLE"
     scene.stack.redis_of_servers.heal()
 
     assert await scene.is_done(asked.queue_job_id) <= PATIENCE
