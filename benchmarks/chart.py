@@ -61,7 +61,7 @@ def _draw_rates(axes: Any, cases: Sequence[tuple[str, Table]], column: str, titl
     axes.set_xticks(range(len(cases)), [name for name, _ in cases])
     axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.margins(y=0.15)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.06), ncols=4)
 
 
 def _draw_pickup(axes: Any, table: Table) -> None:  # noqa: ANN401 - as above
