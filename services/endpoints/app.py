@@ -363,6 +363,7 @@ def _pools(settings: EndpointsSettings) -> Mapping[Pool, PoolSettings]:
     sizes = {
         Pool.CALLERS: settings.callers_pool_size,
         Pool.READERS: settings.readers_pool_size,
+        Pool.CALLS: settings.calls_pool_size,
         Pool.CALL_BACKS: settings.call_backs_pool_size,
         Pool.RELAY: settings.relay_pool_size,
     }

@@ -75,8 +75,11 @@ class EndpointsSettings(BaseSettings):
     readers_pool_size: int = Field(default=12, ge=1, le=200)
     """Connections to PostgreSQL for what callers read."""
 
-    call_backs_pool_size: int = Field(default=6, ge=1, le=200)
-    """Connections to PostgreSQL for workers' call backs; fewer than callers have, so that it cannot crowd them out."""
+    calls_pool_size: int = Field(default=4, ge=1, le=200)
+    """Connections to PostgreSQL for what comes before and after the call of a customer."""
+
+    call_backs_pool_size: int = Field(default=3, ge=1, le=200)
+    """Connections to PostgreSQL for batches of work; few, so that a backlog cannot crowd out callers and calls."""
 
     relay_pool_size: int = Field(default=5, ge=1, le=50)
     """Connections to PostgreSQL for ringing, rescue and leases."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -13,6 +15,7 @@ from services.endpoints.crash_points import crash_point
 from services.endpoints.domain.attempt import AttemptFailedError, RetryPolicy, unknown_kind
 from services.endpoints.domain.catalog import CALLING_QUEUES
 from services.endpoints.domain.errors import ConflictError, DatabaseUnavailableError, KongflowError
+from services.endpoints.domain.pace import Pace
 from services.endpoints.domain.ports.ledger import Failure, FinalQueueJob
 from services.endpoints.domain.ports.store import Pool
 from services.endpoints.domain.queue_job import Queue, QueueJob, QueueJobState
@@ -113,6 +116,7 @@ class QueueJobRunner:
         self._policy = RetryPolicy(settings.backoff)
         self._observer = observer
         self._jitter = jitter
+        self._pace = Pace(settings.max_queue_jobs_per_call, settings.batch_takes)
         self._begun: set[asyncio.Task[RunResult]] = set()
 
     async def run_queue_jobs(self, queue: Queue, lanes: Sequence[str]) -> RunResult:
@@ -168,6 +172,7 @@ class QueueJobRunner:
             return replace(way, isolating=True)
 
     async def _run_batch(self, tx: Transaction, queue: Queue, lanes: Sequence[str], way: _Way) -> _Batch | _Way:
+        begun = time.monotonic()
         rung = await tx.ledger.lock_rung_lanes(queue, lanes)
         repeated = [lane.name for lane in rung if lane.rings > 1 and not lane.suspect]
         if repeated:
@@ -177,10 +182,12 @@ class QueueJobRunner:
         names = [lane.name for lane in rung if lane.name not in suspects]
         if not names:
             return _Batch(_NOTHING, suspects)
-        queue_jobs = await tx.ledger.pull(queue, names, limit=self._settings.max_queue_jobs_per_call)
+        queue_jobs = await tx.ledger.pull(queue, names, limit=self._pace.size(queue))
         completed, failures = await self._attempt_all(tx, queue_jobs, isolating=way.isolating)
         await self._close(tx, completed, failures, isolating=way.isolating)
         await tx.ledger.close_lanes(queue, names)
+        took = timedelta(seconds=time.monotonic() - begun)
+        self._pace.learn(queue, queue_jobs=len(queue_jobs), took=took)
         return _Batch(RunResult(len(completed), len(failures)), suspects)
 
     async def _attempt_all(
@@ -299,10 +306,10 @@ class QueueJobRunner:
 
     async def _call_lane(self, queue: Queue, lane: str) -> RunResult:
         try:
-            call = await self._store.transact(lambda tx: self._begin_call(tx, queue, lane), Pool.CALL_BACKS)
+            call = await self._store.transact(lambda tx: self._begin_call(tx, queue, lane), Pool.CALLS)
         except _BeginFailedError as error:
             failed = error
-            return await self._store.transact(lambda tx: self._fail_begin(tx, failed), Pool.CALL_BACKS)
+            return await self._store.transact(lambda tx: self._fail_begin(tx, failed), Pool.CALLS)
         if isinstance(call, RunResult):
             return call
         self._leases.hold(call.claim)
@@ -359,14 +366,14 @@ class QueueJobRunner:
             return await self._end_call(call, self._failure(call.queue_job, error))
         crash_point("after_endpoint_answered")
         try:
-            return await self._store.transact(lambda tx: self._finish_call(tx, call, answer), Pool.CALL_BACKS)
+            return await self._store.transact(lambda tx: self._finish_call(tx, call, answer), Pool.CALLS)
         except (ConflictError, DatabaseUnavailableError, _FencedError):
             raise
         except Exception as error:  # noqa: BLE001 - stored as the attempt's failure
             return await self._end_call(call, self._failure(call.queue_job, error))
 
     async def _end_call(self, call: _Call, failure: Failure) -> RunResult:
-        return await self._store.transact(lambda tx: self._fail_call(tx, call, failure), Pool.CALL_BACKS)
+        return await self._store.transact(lambda tx: self._fail_call(tx, call, failure), Pool.CALLS)
 
     async def _finish_call(self, tx: Transaction, call: _Call, answer: Any) -> RunResult:  # noqa: ANN401 - the handler's own type
         if await self._is_cancelled(tx, call):

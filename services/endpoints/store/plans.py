@@ -24,6 +24,7 @@ class Plans(Enum):
         "enable_bitmapscan": "off",
         "enable_hashjoin": "off",
         "enable_mergejoin": "off",
+        "enable_incremental_sort": "off",
     }
     # Lists with optional filters: a plan for all of them at once uses no index.
     EACH_TIME = {  # noqa: RUF012 - a member's value

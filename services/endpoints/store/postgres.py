@@ -76,7 +76,9 @@ DEFAULT_POOLS: Final[Mapping[Pool, PoolSettings]] = {
         12, statement_timeout=timedelta(seconds=5), lock_timeout=timedelta(seconds=2), plans=Plans.EACH_TIME
     ),
     # Few of them, because PostgreSQL shares its time evenly: what waits in the ledger can wait, a caller cannot.
-    Pool.CALL_BACKS: PoolSettings(6, statement_timeout=timedelta(seconds=20), lock_timeout=timedelta(seconds=5)),
+    # What comes before and after a customer's call is short, and waits for no batch.
+    Pool.CALLS: PoolSettings(4, statement_timeout=timedelta(seconds=20), lock_timeout=timedelta(seconds=5)),
+    Pool.CALL_BACKS: PoolSettings(3, statement_timeout=timedelta(seconds=20), lock_timeout=timedelta(seconds=5)),
     Pool.RELAY: PoolSettings(5, statement_timeout=timedelta(seconds=5), lock_timeout=timedelta(seconds=1)),
 }
 

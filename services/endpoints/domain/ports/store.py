@@ -25,6 +25,7 @@ class Pool(Enum):
 
     CALLERS = "callers"
     READERS = "readers"
+    CALLS = "calls"
     CALL_BACKS = "call backs"
     RELAY = "relay"
 

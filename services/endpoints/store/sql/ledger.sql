@@ -1,5 +1,6 @@
--- Statements by id guard their expected state with IS NOT FALSE: as a plain comparison it would allow a partial index,
--- and PostgreSQL would rather read all of a small one than look up an id, which grows with the backlog.
+-- An index of what waits is given to a statement that says whose it is: `priority > 0` the relay's, `seq > 0` the lanes'.
+-- Every row fulfils both; see the migration 0003. Skip scans compare whole rows, because equal columns would allow the
+-- index of an environment's queue jobs, and then every step reads all of them.
 
 -- name: enqueue
 -- Inserts queue jobs; what is due already is AVAILABLE from the start.
@@ -19,18 +20,18 @@ FROM unnest(
 -- Makes due queue jobs AVAILABLE, oldest first, leaving those that another relay is promoting.
 WITH due AS (
     SELECT id FROM queue_jobs
-    WHERE state = 'SCHEDULED' AND run_at <= (SELECT clock_timestamp())
+    WHERE state = 'SCHEDULED' AND priority > 0 AND run_at <= (SELECT clock_timestamp())
     ORDER BY run_at
     LIMIT $1
     FOR UPDATE SKIP LOCKED
 )
 UPDATE queue_jobs SET state = 'AVAILABLE'
 FROM due
-WHERE queue_jobs.id = due.id AND (queue_jobs.state = 'SCHEDULED') IS NOT FALSE
+WHERE queue_jobs.id = due.id AND queue_jobs.state = 'SCHEDULED'
 
 -- name: next_due_in
 -- Says how long until the next SCHEDULED queue job falls due.
-SELECT run_at - clock_timestamp() FROM queue_jobs WHERE state = 'SCHEDULED' ORDER BY run_at LIMIT 1
+SELECT run_at - clock_timestamp() FROM queue_jobs WHERE state = 'SCHEDULED' AND priority > 0 ORDER BY run_at LIMIT 1
 
 -- name: waiting_environments
 -- Walks the environments that have work due in each queue $1, from the one after $2 on, with what they hold open.
@@ -43,8 +44,9 @@ CROSS JOIN LATERAL (
     WITH RECURSIVE step AS (
         (
             SELECT environment_id FROM queue_jobs
-            WHERE queue = turn.queue AND state = 'AVAILABLE' AND environment_id >= turn.after
-            ORDER BY environment_id
+            WHERE state = 'AVAILABLE' AND priority > 0
+                AND (queue, environment_id) >= (turn.queue, turn.after) AND queue <= turn.queue
+            ORDER BY queue, environment_id
             LIMIT 1
         )
         UNION ALL
@@ -52,8 +54,9 @@ CROSS JOIN LATERAL (
         FROM step
         CROSS JOIN LATERAL (
             SELECT queue_jobs.environment_id FROM queue_jobs
-            WHERE queue = turn.queue AND state = 'AVAILABLE' AND queue_jobs.environment_id > step.environment_id
-            ORDER BY queue_jobs.environment_id
+            WHERE state = 'AVAILABLE' AND priority > 0
+                AND (queue, queue_jobs.environment_id) > (turn.queue, step.environment_id) AND queue <= turn.queue
+            ORDER BY queue, queue_jobs.environment_id
             LIMIT 1
         ) AS following
     )
@@ -83,10 +86,12 @@ WITH idle AS (
                 WITH RECURSIVE step AS (
                     (
                         SELECT priority, lane FROM queue_jobs
-                        WHERE queue = $1 AND state = 'AVAILABLE' AND environment_id = turn.environment_id
-                            AND (priority, lane) > (range.from_priority, range.from_lane)
-                            AND (priority, lane) <= (range.to_priority, range.to_lane)
-                        ORDER BY priority, lane
+                        WHERE state = 'AVAILABLE' AND priority > 0
+                            AND (queue, environment_id, priority, lane)
+                            > ($1, turn.environment_id, range.from_priority, range.from_lane)
+                            AND (queue, environment_id, priority, lane)
+                            <= ($1, turn.environment_id, range.to_priority, range.to_lane)
+                        ORDER BY queue, environment_id, priority, lane
                         LIMIT 1
                     )
                     UNION ALL
@@ -94,17 +99,21 @@ WITH idle AS (
                     FROM step
                     CROSS JOIN LATERAL (
                         SELECT queue_jobs.priority, queue_jobs.lane FROM queue_jobs
-                        WHERE queue = $1 AND state = 'AVAILABLE' AND environment_id = turn.environment_id
-                            AND (queue_jobs.priority, queue_jobs.lane) > (step.priority, step.lane)
-                            AND (queue_jobs.priority, queue_jobs.lane) <= (range.to_priority, range.to_lane)
-                        ORDER BY queue_jobs.priority, queue_jobs.lane
+                        WHERE state = 'AVAILABLE' AND queue_jobs.priority > 0
+                            AND (queue, environment_id, queue_jobs.priority, queue_jobs.lane)
+                            > ($1, turn.environment_id, step.priority, step.lane)
+                            AND (queue, environment_id, queue_jobs.priority, queue_jobs.lane)
+                            <= ($1, turn.environment_id, range.to_priority, range.to_lane)
+                        ORDER BY queue, environment_id, queue_jobs.priority, queue_jobs.lane
                         LIMIT 1
                     ) AS following
                 )
                 SELECT priority, lane FROM step
             ) AS step
             WHERE (range.from_priority, range.from_lane) < (range.to_priority, range.to_lane)
-                AND NOT EXISTS (SELECT FROM queue_lanes AS open WHERE open.queue = $1 AND open.lane = step.lane)
+                AND NOT EXISTS (
+                    SELECT FROM queue_lanes AS open WHERE open.queue = $1 AND open.lane = step.lane OFFSET 0
+                )
                 AND NOT EXISTS (
                     SELECT FROM queue_pauses AS pause
                     WHERE pause.queue = $1 AND (pause.lane IS NULL OR pause.lane = step.lane)
@@ -147,7 +156,7 @@ FOR UPDATE OF queue_lanes SKIP LOCKED
 SELECT queue_jobs.id
 FROM queue_jobs
 JOIN unnest($1::text[], $2::text[]) AS overdue (queue, lane) USING (queue, lane)
-WHERE queue_jobs.state = 'RUNNING'
+WHERE queue_jobs.state = 'RUNNING' AND queue_jobs.seq > 0
 ORDER BY queue_jobs.id
 FOR UPDATE OF queue_jobs
 
@@ -166,7 +175,7 @@ UPDATE queue_jobs SET
         'message', 'The process that ran it stopped renewing its lease.'
     ),
     finalized_at = CASE WHEN cancel_requested_at IS NOT NULL OR rescues >= $2 THEN clock_timestamp() END
-WHERE id = ANY($1::uuid[]) AND (state = 'RUNNING') IS NOT FALSE
+WHERE id = ANY($1::uuid[]) AND state = 'RUNNING'
 RETURNING id, kind, args::text AS args, environment_id, state
 
 -- name: ring_again
@@ -202,7 +211,7 @@ CROSS JOIN LATERAL (
     FROM (
         SELECT id, priority, run_at, seq
         FROM queue_jobs
-        WHERE queue = $1 AND lane = wanted.lane AND state = 'AVAILABLE'
+        WHERE lane = wanted.lane AND queue = $1 AND state = 'AVAILABLE' AND seq > 0
         ORDER BY priority, run_at, seq
         LIMIT $4
     ) AS due
@@ -219,7 +228,7 @@ LIMIT $3
 SELECT
     id, environment_id, kind, args::text AS args, queue, lane, priority, attempt, max_attempts, rescues, run_at, seq
 FROM queue_jobs
-WHERE id = ANY($1::uuid[]) AND (state = 'AVAILABLE') IS NOT FALSE
+WHERE id = ANY($1::uuid[]) AND state = 'AVAILABLE'
 ORDER BY id
 FOR UPDATE
 
@@ -231,7 +240,7 @@ DELETE FROM queue_lanes WHERE queue = $1 AND lane = ANY($2::text[]) AND state = 
 -- Begins an attempt of a queue job in a locked lane, with a claim that is never used twice.
 WITH begun AS (
     UPDATE queue_jobs SET state = 'RUNNING', attempt = attempt + 1, started_at = clock_timestamp()
-    WHERE id = $4 AND (state = 'AVAILABLE') IS NOT FALSE
+    WHERE id = $4 AND state = 'AVAILABLE'
 )
 UPDATE queue_lanes SET state = 'RUNNING', claim = nextval('queue_claims'), lease_until = clock_timestamp() + $3::interval
 WHERE queue = $1 AND lane = $2 AND state = 'RUNG'
@@ -267,18 +276,18 @@ DELETE FROM queue_lanes WHERE claim = $1 AND state = 'RUNNING' RETURNING claim
 SELECT
     id, state, run_at, cancel_requested_at IS NOT NULL AS cancel_requested, started_at IS NOT NULL AS has_begun
 FROM queue_jobs
-WHERE id = $1 AND (state = 'RUNNING') IS NOT FALSE AND attempt = $2
+WHERE id = $1 AND state = 'RUNNING' AND attempt = $2
 FOR UPDATE
 
 -- name: begin_alone
 -- Counts an attempt of a suspect lane as begun and not ended.
 UPDATE queue_jobs SET rescues = rescues + 1, started_at = clock_timestamp()
-WHERE id = $1 AND (state = 'AVAILABLE') IS NOT FALSE
+WHERE id = $1 AND state = 'AVAILABLE'
 RETURNING rescues
 
 -- name: end_alone
 -- Takes back that an attempt of a suspect lane began.
-UPDATE queue_jobs SET rescues = rescues - 1 WHERE id = $1 AND (state = 'AVAILABLE') IS NOT FALSE
+UPDATE queue_jobs SET rescues = rescues - 1 WHERE id = $1 AND state = 'AVAILABLE'
 
 -- name: complete
 -- Ends queue jobs that did what they were for.
@@ -287,7 +296,7 @@ UPDATE queue_jobs SET
     attempt = CASE WHEN state = 'RUNNING' THEN attempt ELSE attempt + 1 END,
     started_at = CASE WHEN state = 'RUNNING' THEN started_at ELSE clock_timestamp() END,
     finalized_at = clock_timestamp()
-WHERE id = ANY($1::uuid[]) AND (state IN ('AVAILABLE', 'RUNNING')) IS NOT FALSE
+WHERE id = ANY($1::uuid[]) AND state IN ('AVAILABLE', 'RUNNING')
 RETURNING id
 
 -- name: fail
@@ -307,7 +316,7 @@ UPDATE queue_jobs SET
     )
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::interval[], $5::boolean[])
     AS failed (id, reason, message, retry_in, counts_attempt)
-WHERE queue_jobs.id = failed.id AND (queue_jobs.state IN ('AVAILABLE', 'RUNNING')) IS NOT FALSE
+WHERE queue_jobs.id = failed.id AND queue_jobs.state IN ('AVAILABLE', 'RUNNING')
 RETURNING
     queue_jobs.id, queue_jobs.kind, queue_jobs.args::text AS args, queue_jobs.environment_id, queue_jobs.state,
     failed.reason, failed.message
@@ -320,52 +329,48 @@ UPDATE queue_jobs SET
     errors = errors || jsonb_build_object(
         'time', clock_timestamp(), 'attempt', attempt, 'reason', 'CANCELLED', 'message', $2::text
     )
-WHERE id = ANY($1::uuid[]) AND (state IN ('SCHEDULED', 'AVAILABLE', 'RUNNING')) IS NOT FALSE
+WHERE id = ANY($1::uuid[]) AND state IN ('SCHEDULED', 'AVAILABLE', 'RUNNING')
 RETURNING id, kind, args::text AS args, environment_id, state
 
 -- name: lock_running_everywhere
 -- Locks what runs in a lane key, by id; an attempt that is ending is waited for, and what it enqueued is seen next.
-SELECT id FROM queue_jobs
-WHERE queue IN ('default', 'execution', 'events', 'maintenance') AND lane = $1 AND state = 'RUNNING'
-ORDER BY id
-FOR UPDATE
+SELECT id FROM queue_jobs WHERE lane = $1 AND state = 'RUNNING' AND seq > 0 ORDER BY id FOR UPDATE
 
 -- name: lock_waiting_everywhere
 -- Locks what waits in a lane key, by id.
 SELECT queue_jobs.id
 FROM (
-    SELECT id FROM queue_jobs
-    WHERE queue IN ('default', 'execution', 'events', 'maintenance') AND lane = $1 AND state = 'AVAILABLE'
+    SELECT id FROM queue_jobs WHERE lane = $1 AND state = 'AVAILABLE' AND seq > 0
     UNION ALL
-    SELECT id FROM queue_jobs WHERE lane = $1 AND state = 'SCHEDULED'
+    SELECT id FROM queue_jobs WHERE lane = $1 AND state = 'SCHEDULED' AND seq > 0
 ) AS waiting
 JOIN queue_jobs ON queue_jobs.id = waiting.id
-WHERE (queue_jobs.state IN ('SCHEDULED', 'AVAILABLE')) IS NOT FALSE
+WHERE queue_jobs.state IN ('SCHEDULED', 'AVAILABLE')
 ORDER BY queue_jobs.id
 FOR UPDATE OF queue_jobs
 
 -- name: request_cancel
 -- Asks running queue jobs to end without effect.
 UPDATE queue_jobs SET cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp())
-WHERE id = ANY($1::uuid[]) AND (state = 'RUNNING') IS NOT FALSE
+WHERE id = ANY($1::uuid[]) AND state = 'RUNNING'
 
 -- name: lock_waiting_of_lane
 -- Locks the waiting queue jobs of one lane, by id: those of some kinds, or all.
 SELECT queue_jobs.id
 FROM (
-    SELECT id FROM queue_jobs WHERE queue = $1 AND lane = $2 AND state = 'AVAILABLE'
+    SELECT id FROM queue_jobs WHERE queue = $1 AND lane = $2 AND state = 'AVAILABLE' AND seq > 0
     UNION ALL
-    SELECT id FROM queue_jobs WHERE queue = $1 AND lane = $2 AND state = 'SCHEDULED'
+    SELECT id FROM queue_jobs WHERE queue = $1 AND lane = $2 AND state = 'SCHEDULED' AND seq > 0
 ) AS waiting
 JOIN queue_jobs ON queue_jobs.id = waiting.id
-WHERE (queue_jobs.state IN ('SCHEDULED', 'AVAILABLE')) IS NOT FALSE AND ($3::text[] IS NULL OR queue_jobs.kind = ANY($3))
+WHERE queue_jobs.state IN ('SCHEDULED', 'AVAILABLE') AND ($3::text[] IS NULL OR queue_jobs.kind = ANY($3))
 ORDER BY queue_jobs.id
 FOR UPDATE OF queue_jobs
 
 -- name: supersede
 -- Ends waiting queue jobs that newer ones replace.
 UPDATE queue_jobs SET state = 'COMPLETED', finalized_at = clock_timestamp()
-WHERE id = ANY($1::uuid[]) AND (state IN ('SCHEDULED', 'AVAILABLE')) IS NOT FALSE
+WHERE id = ANY($1::uuid[]) AND state IN ('SCHEDULED', 'AVAILABLE')
 
 -- name: serialize
 -- Waits for every other transaction that named this key.
@@ -400,7 +405,7 @@ UPDATE queue_jobs SET
     priority = least(priority, $4::smallint),
     run_at = $2::timestamptz,
     state = CASE WHEN $2::timestamptz > clock_timestamp() THEN 'SCHEDULED' ELSE 'AVAILABLE' END
-WHERE id = $1 AND (state IN ('SCHEDULED', 'AVAILABLE')) IS NOT FALSE
+WHERE id = $1 AND state IN ('SCHEDULED', 'AVAILABLE')
 
 -- name: now
 -- Reads the clock that decides.

@@ -176,7 +176,9 @@ WITH counted AS (
             count(*) AS queue_jobs, min(run_at) AS oldest,
             count(*) FILTER (WHERE kind <> ALL($1::text[])) AS unknown_kinds
         FROM (
-            SELECT run_at, kind FROM queue_jobs WHERE queue = wanted.queue AND state = 'AVAILABLE' LIMIT $2::bigint
+            SELECT run_at, kind FROM queue_jobs
+            WHERE queue = wanted.queue AND state = 'AVAILABLE' AND priority > 0
+            LIMIT $2::bigint
         ) AS first
     ) AS due
     UNION ALL
@@ -184,12 +186,15 @@ WITH counted AS (
         queue, 'SCHEDULED', count(*), sum(count(*)) OVER () >= $2::bigint, NULL,
         count(*) FILTER (WHERE kind <> ALL($1::text[])), 0, NULL
     FROM (
-        SELECT queue, kind FROM queue_jobs WHERE state = 'SCHEDULED' ORDER BY run_at LIMIT $2::bigint
+        SELECT queue, kind FROM queue_jobs
+        WHERE state = 'SCHEDULED' AND priority > 0
+        ORDER BY run_at
+        LIMIT $2::bigint
     ) AS next
     GROUP BY queue
     UNION ALL
     SELECT queue, 'RUNNING', count(*), sum(count(*)) OVER () >= $2::bigint, NULL, 0, 0, NULL
-    FROM (SELECT queue FROM queue_jobs WHERE state = 'RUNNING' LIMIT $2::bigint) AS called
+    FROM (SELECT queue FROM queue_jobs WHERE state = 'RUNNING' AND seq > 0 LIMIT $2::bigint) AS called
     GROUP BY queue
     UNION ALL
     SELECT

@@ -1,2 +1,10 @@
-CREATE INDEX queue_jobs_waiting_lane ON queue_jobs (lane) WHERE state IN ('SCHEDULED', 'AVAILABLE', 'RUNNING');
+DROP INDEX queue_jobs_running_lane;
 DROP INDEX queue_jobs_scheduled_lane;
+DROP INDEX queue_jobs_pull;
+DROP INDEX queue_jobs_due;
+DROP INDEX queue_jobs_ring;
+CREATE INDEX queue_jobs_ring ON queue_jobs (queue, environment_id, priority, lane) WHERE state = 'AVAILABLE';
+CREATE INDEX queue_jobs_pull ON queue_jobs (queue, lane, priority, run_at, seq) WHERE state = 'AVAILABLE';
+CREATE INDEX queue_jobs_due ON queue_jobs (run_at) WHERE state = 'SCHEDULED';
+CREATE INDEX queue_jobs_running_lane ON queue_jobs (queue, lane) WHERE state = 'RUNNING';
+CREATE INDEX queue_jobs_waiting_lane ON queue_jobs (lane) WHERE state IN ('SCHEDULED', 'AVAILABLE', 'RUNNING');

@@ -1,4 +1,4 @@
-"""One index entry less for each queue job that is due at once."""
+"""Indexes of what waits: one entry less, and each for one purpose."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Replace the index of what waits by one of what waits for its time."""
+    """Replace them."""
     run_script(__file__, "0003_up.sql")
 
 
 def downgrade() -> None:
-    """Bring the index of all that waits back."""
+    """Bring the former ones back."""
     run_script(__file__, "0003_down.sql")

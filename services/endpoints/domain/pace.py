@@ -1,0 +1,40 @@
+"""How many queue jobs go into one transaction, so that it stays short whatever they do and whoever else is at work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from services.endpoints.domain.queue_job import Queue
+
+_FEWEST: Final = 20
+
+
+@dataclass(slots=True)
+class Pace:
+    """Learns from full batches, queue by queue: half-way to the size that would have taken `aim`; at first `most`.
+
+    Smaller batches say nothing, because most of their time goes into what any batch takes.
+    """
+
+    most: int
+    aim: timedelta
+    _sizes: dict[Queue, int] = field(default_factory=dict)
+
+    def size(self, queue: Queue) -> int:
+        """Return how many queue jobs the next batch may hold, at least 20 unless `most` is less."""
+        return self._sizes.get(queue, self.most)
+
+    def learn(self, queue: Queue, *, queue_jobs: int, took: timedelta) -> None:
+        """Note how long a batch took.
+
+        With an aim of 75 ms a batch of 200 that took 150 ms is followed by one of 150, and if that takes 112.5 ms by
+        one of 125, until 100 take the 75 ms aimed at.
+        """
+        size = self.size(queue)
+        if queue_jobs >= size and took:
+            fitting = size * (self.aim / took)
+            self._sizes[queue] = max(min(_FEWEST, self.most), min(self.most, round((size + fitting) / 2)))
