@@ -207,9 +207,18 @@ class PostgresStore:
         try:
             # The pool lends a proxy that behaves as the connection it stands for.
             yield PostgresTransaction(cast("_Connection", lent))
+        except DatabaseUnavailableError as error:
+            if isinstance(error.__cause__, TimeoutError):
+                await self._distrust_connections()
+            raise
         finally:
             with suppress(TimeoutError):
                 await self._pools[pool].release(lent, timeout=_SILENCE.total_seconds())
+
+    async def _distrust_connections(self) -> None:
+        """Replace every connection before its next use: where one was lost without a word, the others were, too."""
+        for pool in self._pools.values():
+            await pool.expire_connections()
 
     async def transact(
         self, work: Callable[[PostgresTransaction], Awaitable[_Result]], pool: Pool = Pool.CALLERS
