@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
+from tests.support.eventually import eventually
 from tests.support.fault_scene import new_scene
 
 if TYPE_CHECKING:
@@ -42,45 +43,56 @@ async def scene(stack: FaultStack) -> Scene:
     return await new_scene(stack, jobs=2)
 
 
-async def answers_while(scene: Scene, herd: asyncio.Task[None]) -> list[float]:
-    """Ask for another tenant's indexes until the herd has passed; return how long each answer took, in seconds."""
+async def p99_while(scene: Scene, herd: asyncio.Task[None]) -> timedelta:
+    """Ask for another tenant's indexes until the herd has passed, and return how long all but one in a hundred took."""
     seconds = []
     while not herd.done():
-        began = time.monotonic()
-        await scene.ask()
-        seconds.append(time.monotonic() - began)
+        seconds.append(await seconds_of_one_answer(scene))
     await herd
-    return seconds
+    assert len(seconds) >= 20
+    return p99(seconds)
+
+
+async def has_passed(scene: Scene) -> bool:
+    """Tell whether nothing of the herd's tenant is left to do."""
+    left = "SELECT count(*) FROM queue_jobs WHERE environment_id = $1::text::uuid AND finalized_at IS NULL"
+    return not await scene.stack.postgres.value(left, scene.tenant.environment_id)
+
+
+async def p99_without(scene: Scene) -> timedelta:
+    """Return the same without a herd: what this machine has to do besides is not the herd's doing."""
+    return p99([await seconds_of_one_answer(scene) for _ in range(100)])
+
+
+async def seconds_of_one_answer(scene: Scene) -> float:
+    began = time.monotonic()
+    await scene.ask()
+    return time.monotonic() - began
+
+
+def p99(seconds: list[float]) -> timedelta:
+    return timedelta(seconds=statistics.quantiles(seconds, n=100)[98])
 
 
 async def test_ten_thousand_queue_jobs_that_fall_due_at_once_delay_no_caller(scene: Scene) -> None:
     other = await new_scene(scene.stack, jobs=2)
+    usual = await p99_without(other)
     await scene.stack.postgres.fetch(_HERD, 10_000, f"endpoint-{scene.endpoint_id}")
 
     async def passes() -> None:
-        await scene.stack.settle(within=timedelta(seconds=120))
+        await eventually(lambda: has_passed(scene), within=timedelta(seconds=120))
 
-    seconds = await answers_while(other, asyncio.create_task(passes()))
-
-    assert_prompt(seconds)
+    assert await p99_while(other, asyncio.create_task(passes())) <= usual + ANSWERED_WITHIN
 
 
 async def test_hundreds_of_endpoints_that_are_indexed_at_once_delay_no_caller(scene: Scene) -> None:
     herd = [await new_scene(scene.stack, jobs=2, tenant=scene.tenant, settled=False) for _ in range(300)]
     await scene.stack.settle()
     other = await new_scene(scene.stack, jobs=2)
+    usual = await p99_without(other)
+    await asyncio.gather(*(each.ask(run_in=timedelta(seconds=5)) for each in herd))
 
     async def passes() -> None:
-        await asyncio.gather(*(each.ask(server=number % 2) for number, each in enumerate(herd)))
-        await scene.stack.settle(within=timedelta(seconds=120))
+        await eventually(lambda: has_passed(scene), within=timedelta(seconds=120))
 
-    seconds = await answers_while(other, asyncio.create_task(passes()))
-
-    assert_prompt(seconds)
-
-
-def assert_prompt(seconds: list[float]) -> None:
-    assert len(seconds) >= 20
-    p99 = statistics.quantiles(seconds, n=100)[98]
-    print(f"{len(seconds)} answers, p99 {p99 * 1000:.0f} ms")
-    assert p99 <= ANSWERED_WITHIN.total_seconds(), p99
+    assert await p99_while(other, asyncio.create_task(passes())) <= usual + ANSWERED_WITHIN

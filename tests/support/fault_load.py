@@ -29,6 +29,8 @@ AGAIN: Final = frozenset(
         grpc.StatusCode.ABORTED,
         grpc.StatusCode.DEADLINE_EXCEEDED,
         grpc.StatusCode.RESOURCE_EXHAUSTED,
+        # The library's own word when a server stops before it has answered.
+        grpc.StatusCode.CANCELLED,
     }
 )
 _PATIENCE: Final = timedelta(seconds=4)

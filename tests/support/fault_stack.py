@@ -45,6 +45,7 @@ class Postgres:
     def __init__(self, directory: Path) -> None:
         self._server = EmbeddedPostgres(directory, port=free_ports(1)[0], settings=POSTGRES_SETTINGS)
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+        self._turn = asyncio.Lock()
 
     @property
     def url(self) -> str:
@@ -70,9 +71,10 @@ class Postgres:
 
     async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
         """Run a statement on the tests' own connection, past every proxy."""
-        if self._connection is None or self._connection.is_closed():
-            self._connection = await asyncpg.connect(self.url)
-        return await self._connection.fetch(query, *arguments)
+        async with self._turn:
+            if self._connection is None or self._connection.is_closed():
+                self._connection = await asyncpg.connect(self.url)
+            return await self._connection.fetch(query, *arguments)
 
     async def value(self, query: str, *arguments: Any) -> Any:
         """Return the first column of the first row, None when there is none."""
