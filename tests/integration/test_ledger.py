@@ -199,15 +199,42 @@ async def test_priority_then_age_decides_within_a_lane(world: World) -> None:
     assert world.batch.done == ["first", "second", "third", "late"]
 
 
-async def test_one_call_shares_its_batch_among_its_lanes_and_passes_the_unused_share_on(world: World) -> None:
+async def test_one_batch_is_shared_among_its_lanes_and_the_unused_share_passed_on(world: World) -> None:
     await world.enqueue(*(queue_job(f"a{number}", lane="busy") for number in range(300)), queue_job("b", lane="calm"))
     await world.relay.run_once()
 
     result = await world.runner.run_queue_jobs(Queue.DEFAULT, ["busy", "calm"])
 
+    assert result.completed == 301
+    assert world.batch.batches == [200, 101]
+    assert "b" in world.batch.done[:200]
+    assert await world.lanes() == {}
+
+
+async def test_call_that_took_its_time_leaves_the_rest_to_the_next_ring(world: World) -> None:
+    await world.enqueue(*(queue_job(f"a{number}", lane="busy") for number in range(300)))
+    await world.relay.run_once()
+
+    result = await world.new_runner(call_takes=timedelta()).run_queue_jobs(Queue.DEFAULT, ["busy"])
+
     assert result.completed == 200
-    assert "b" in world.batch.done
-    assert (await world.work_off()).completed == 101
+    assert await world.lanes() == {}
+    assert (await world.work_off()).completed == 100
+
+
+async def test_call_that_goes_on_keeps_its_lanes_from_being_rung_again(world: World) -> None:
+    leases: list[datetime] = []
+
+    async def before(_queue_job: QueueJob) -> None:
+        leases.append(await world.connection.fetchval("SELECT lease_until FROM queue_lanes"))
+
+    world.batch.before = before
+    await world.enqueue(*(queue_job(f"a{number}", lane="busy") for number in range(201)))
+    await world.relay.run_once()
+
+    assert (await world.runner.run_queue_jobs(Queue.DEFAULT, ["busy"])).completed == 201
+    assert len(set(leases[:200])) == 1
+    assert leases[-1] > leases[0]
 
 
 async def test_delayed_work_is_run_when_due_and_not_before(world: World) -> None:

@@ -21,7 +21,7 @@ from tests.support.memory_queue import MemoryPublisher, MemoryWakeUps
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     import asyncpg
 
@@ -143,14 +143,15 @@ class World:
         settings = replace(self.settings, max_calls_per_environment=most)
         return Relay(store=self.store, publisher=self.publisher, wake_ups=MemoryWakeUps(), settings=settings)
 
-    def new_runner(self) -> QueueJobRunner:
+    def new_runner(self, *, call_takes: timedelta | None = None) -> QueueJobRunner:
+        takes = self.settings.call_takes if call_takes is None else call_takes
         return QueueJobRunner(
             store=self.store,
             batch_handlers={"batch": self.batch},
             calling_handlers={"call": self.call},
             finality=self.finality,
             leases=self.leases,
-            settings=self.settings,
+            settings=replace(self.settings, call_takes=takes),
             observer=Metrics(),
             jitter=lambda: 0.0,
         )

@@ -46,7 +46,9 @@ _MINUTE: Final = timedelta(minutes=1)
 _SETTINGS: Final = LedgerSettings(
     ring_answered_within=ledger_model.RING_ANSWERED_WITHIN * _MINUTE,
     lease=ledger_model.LEASE * _MINUTE,
+    # One batch a call, which the model can follow.
     max_queue_jobs_per_call=ledger_model.LIMIT,
+    call_takes=timedelta(),
     max_rescues=ledger_model.MAX_RESCUES,
     max_unended_attempts=ledger_model.MAX_UNENDED,
     # Half of it is jitter, which is 0 here: 2, 4, 8 minutes.

@@ -19,6 +19,7 @@ class LedgerSettings:
     safety_poll: timedelta = timedelta(seconds=1)
     max_queue_jobs_per_call: int = 200
     batch_takes: timedelta = timedelta(milliseconds=75)
+    call_takes: timedelta = timedelta(milliseconds=250)
     max_lanes_per_message: int = 50
     max_waiting_messages: int = 64
     max_calls_per_environment: int = 25

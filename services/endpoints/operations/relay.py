@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -31,6 +32,14 @@ _log = structlog.get_logger(__name__)
 _ENVIRONMENTS_AT_ONCE: Final = 500
 
 
+@dataclass(frozen=True, slots=True)
+class _Promoted:
+    """How soon the next queue job falls due, and whether some were made AVAILABLE."""
+
+    next_due_in: timedelta
+    has_more_waiting: bool
+
+
 class Relay:
     """Promotes what is due, opens idle lanes that have work, and publishes their names."""
 
@@ -50,15 +59,17 @@ class Relay:
             KongflowError: the database refused or was away.
             QueueUnavailableError: Redis is away; what was rung is rung again later.
         """
-        next_due_in, room = await asyncio.gather(
-            self._promote(), self._publisher.room([queue.value for queue in Queue])
+        promoted, room, waiting = await asyncio.gather(
+            self._promote(), self._publisher.room([queue.value for queue in Queue]), self._waiting(list(Queue))
         )
         rooms = {queue: room[queue.value] for queue in Queue if room[queue.value]}
+        if promoted.has_more_waiting:
+            waiting = await self._waiting(list(Queue))
         while rooms:
-            waiting = await self._waiting(list(rooms))
             left = await asyncio.gather(*(self._ring(queue, waiting[queue], rooms[queue]) for queue in rooms))
-            rooms = {queue: room for queue, room in zip(rooms, left, strict=True) if room}
-        return min(max(next_due_in, timedelta()), self._settings.safety_poll)
+            if rooms := {queue: room for queue, room in zip(rooms, left, strict=True) if room}:
+                waiting = await self._waiting(list(rooms))
+        return min(max(promoted.next_due_in, timedelta()), self._settings.safety_poll)
 
     async def run(self) -> None:
         """Ring whenever something changed, at the latest after the safety poll, until cancelled."""
@@ -75,15 +86,14 @@ class Relay:
         finally:
             wake_up.close()
 
-    async def _promote(self) -> timedelta:
+    async def _promote(self) -> _Promoted:
         async with self._store.reading(Pool.RELAY) as tx:
             next_due_in = await tx.ledger.next_due_in()
-            if next_due_in is None:
-                return self._settings.safety_poll
-            if next_due_in <= timedelta():
+            is_due = next_due_in is not None and next_due_in <= timedelta()
+            if is_due:
                 await tx.ledger.promote_due(limit=self._settings.max_promoted_at_once)
-                return await tx.ledger.next_due_in() or self._settings.safety_poll
-            return next_due_in
+                next_due_in = await tx.ledger.next_due_in()
+        return _Promoted(next_due_in or self._settings.safety_poll, has_more_waiting=is_due)
 
     async def _waiting(self, queues: Sequence[Queue]) -> Mapping[Queue, Sequence[WaitingEnvironment]]:
         """Read who waits, each queue from where the last look ended."""

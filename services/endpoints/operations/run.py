@@ -82,10 +82,11 @@ class _Way:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """What one transaction did, and the suspect lanes it left to be run on their own."""
+    """What one transaction did, the suspect lanes it left to be run on their own, and the lanes it left open."""
 
     result: RunResult
     suspects: Sequence[str]
+    unfinished: Sequence[str] = ()
 
 
 _NOTHING: Final = RunResult()
@@ -149,20 +150,25 @@ class QueueJobRunner:
     # Database only: everything in one transaction.
 
     async def _run_lanes(self, queue: Queue, lanes: Sequence[str]) -> RunResult:
-        way = _Way()
-        while True:
-            batch = await self._run_once(queue, lanes, way)
+        way, result, suspects = _Way(), _NOTHING, set[str]()
+        end = time.monotonic() + self._settings.call_takes.total_seconds()
+        while lanes:
+            batch = await self._run_once(queue, lanes, way, end=end)
             if isinstance(batch, _Way):
                 way = batch
                 continue
-            result = batch.result
-            for lane in batch.suspects:
-                result += await self._run_suspect(queue, lane)
-            return result
+            result += batch.result
+            suspects.update(batch.suspects)
+            lanes = batch.unfinished
+        for lane in sorted(suspects):
+            result += await self._run_suspect(queue, lane)
+        return result
 
-    async def _run_once(self, queue: Queue, lanes: Sequence[str], way: _Way) -> _Batch | _Way:
+    async def _run_once(self, queue: Queue, lanes: Sequence[str], way: _Way, *, end: float) -> _Batch | _Way:
         try:
-            return await self._store.transact(lambda tx: self._run_batch(tx, queue, lanes, way), Pool.CALL_BACKS)
+            return await self._store.transact(
+                lambda tx: self._run_batch(tx, queue, lanes, way, end=end), Pool.CALL_BACKS
+            )
         except (ConflictError, DatabaseUnavailableError):
             raise
         except Exception as error:
@@ -171,7 +177,9 @@ class QueueJobRunner:
             _log.info("batch_is_halved", queue=queue.value, error=type(error).__name__)
             return replace(way, isolating=True)
 
-    async def _run_batch(self, tx: Transaction, queue: Queue, lanes: Sequence[str], way: _Way) -> _Batch | _Way:
+    async def _run_batch(
+        self, tx: Transaction, queue: Queue, lanes: Sequence[str], way: _Way, *, end: float
+    ) -> _Batch | _Way:
         begun = time.monotonic()
         rung = await tx.ledger.lock_rung_lanes(queue, lanes)
         repeated = [lane.name for lane in rung if lane.rings > 1 and not lane.suspect]
@@ -182,13 +190,18 @@ class QueueJobRunner:
         names = [lane.name for lane in rung if lane.name not in suspects]
         if not names:
             return _Batch(_NOTHING, suspects)
-        queue_jobs = await tx.ledger.pull(queue, names, limit=self._pace.size(queue))
+        size = self._pace.size(queue)
+        queue_jobs = await tx.ledger.pull(queue, names, limit=size)
         completed, failures = await self._attempt_all(tx, queue_jobs, isolating=way.isolating)
         await self._close(tx, completed, failures, isolating=way.isolating)
+        now = time.monotonic()
+        self._pace.learn(queue, queue_jobs=len(queue_jobs), took=timedelta(seconds=now - begun))
+        result = RunResult(len(completed), len(failures))
+        if len(queue_jobs) == size and now < end:
+            await tx.ledger.keep_lanes(queue, names, answer_within=self._settings.ring_answered_within)
+            return _Batch(result, suspects, unfinished=names)
         await tx.ledger.close_lanes(queue, names)
-        took = timedelta(seconds=time.monotonic() - begun)
-        self._pace.learn(queue, queue_jobs=len(queue_jobs), took=took)
-        return _Batch(RunResult(len(completed), len(failures)), suspects)
+        return _Batch(result, suspects)
 
     async def _attempt_all(
         self, tx: Transaction, queue_jobs: Sequence[QueueJob], *, isolating: bool

@@ -158,6 +158,10 @@ class PostgresLedger:
         rows.sort(key=lambda row: (row["priority"], row["run_at"], row["seq"]))
         return [_queue_job(row) for row in rows]
 
+    async def keep_lanes(self, queue: Queue, lanes: Sequence[str], *, answer_within: timedelta) -> None:
+        """Keep locked RUNG lanes open."""
+        await self._execute("keep_lanes", queue.value, lanes, answer_within)
+
     async def close_lanes(self, queue: Queue, lanes: Sequence[str]) -> None:
         """Make lanes idle; a relay looks again, because work may have come in meanwhile."""
         self._changed()

@@ -151,6 +151,10 @@ class Ledger(Protocol):
         """Lock up to `limit` due queue jobs of locked lanes, shared out fairly, by (priority, run_at, seq)."""
         ...
 
+    async def keep_lanes(self, queue: Queue, lanes: Sequence[str], *, answer_within: timedelta) -> None:
+        """Keep locked RUNG lanes open for the next batch of the same call back."""
+        ...
+
     async def close_lanes(self, queue: Queue, lanes: Sequence[str]) -> None:
         """Delete the rows of RUNG lanes that this transaction has locked."""
         ...

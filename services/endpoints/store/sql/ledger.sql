@@ -232,6 +232,11 @@ WHERE id = ANY($1::uuid[]) AND state = 'AVAILABLE'
 ORDER BY id
 FOR UPDATE
 
+-- name: keep_lanes
+-- Gives lanes the time of another ring, because the call back that has them goes on.
+UPDATE queue_lanes SET lease_until = clock_timestamp() + $3::interval
+WHERE queue = $1 AND lane = ANY($2::text[]) AND state = 'RUNG'
+
 -- name: close_lanes
 -- Makes lanes idle again.
 DELETE FROM queue_lanes WHERE queue = $1 AND lane = ANY($2::text[]) AND state = 'RUNG'
