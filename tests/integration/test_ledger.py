@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from services.endpoints.domain.attempt import AttemptFailedError
+from services.endpoints.domain.attempt import AttemptFailedError, SnoozedError
 from services.endpoints.domain.errors import ConflictError
 from services.endpoints.domain.ports.store import Pool
 from services.endpoints.domain.queue_job import Priority, Queue, QueueJobState
@@ -310,6 +310,22 @@ async def test_unknown_kind_waits_without_counting_an_attempt(world: World) -> N
         assert (row["state"], row["attempt"]) == ("SCHEDULED", 0)
         assert row["due_in"] > timedelta(seconds=50)
         assert json.loads(row["errors"])[0]["reason"] == "UNKNOWN_KIND"
+    assert await world.lanes() == {}
+
+
+async def test_snooze_waits_without_counting_an_attempt_and_leaves_its_batch_alone(world: World) -> None:
+    snooze = SnoozedError("Not before the window opens.", reason="TOO_EARLY", delay=timedelta(minutes=7))
+    world.batch.fails = lambda queue_job: snooze if queue_job.args["name"] == "a" else None
+    world.call.answers = lambda _queue_job: snooze
+    await world.enqueue(queue_job("a"), queue_job("b"), queue_job("c", kind="call", lane="lane-c", max_attempts=1))
+    await world.work_off()
+
+    for name in ("a", "c"):
+        row = await world.row(name)
+        assert (row["state"], row["attempt"]) == ("SCHEDULED", 0)
+        assert timedelta(minutes=6) < row["due_in"] <= timedelta(minutes=7)
+        assert json.loads(row["errors"])[0]["reason"] == "TOO_EARLY"
+    assert (await world.states())["b"] == "COMPLETED"
     assert await world.lanes() == {}
 
 

@@ -33,6 +33,17 @@ class AttemptFailedError(Exception):
         self.retry_after = retry_after
 
 
+class SnoozedError(Exception):
+    """An attempt cannot be made now and is made after `delay`, as if it had not begun; `reason` is stored."""
+
+    def __init__(self, message: str, *, reason: str, delay: timedelta) -> None:
+        """Hold the sentence that is stored and the data that decides."""
+        super().__init__(message)
+        self.message = message
+        self.reason = reason
+        self.delay = delay
+
+
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """Decides what follows a failed attempt."""
@@ -40,12 +51,15 @@ class RetryPolicy:
     backoff: Backoff
 
     def after(self, queue_job: QueueJob, error: Exception, *, jitter: float) -> Failure:
-        """Return the failure to store: repeated with a delay, or discarded.
+        """Return the failure to store: repeated with a delay, or discarded; snoozed, it counts no attempt.
 
         `queue_job.attempt` is the attempt that failed, counted from 1. An error that no handler named is a defect of
         ours or of the data; it is repeated like any other and stored by its type's name only, since its text may hold
         a payload.
         """
+        if isinstance(error, SnoozedError):
+            message = error.message[:MAX_MESSAGE_LENGTH]
+            return Failure(queue_job.id, error.reason, message, retry_in=error.delay, counts_attempt=False)
         known = error if isinstance(error, AttemptFailedError) else None
         is_last = queue_job.attempt >= queue_job.max_attempts or (known is not None and not known.is_retryable)
         delay = max(

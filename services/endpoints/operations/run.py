@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from services.endpoints.crash_points import crash_point
-from services.endpoints.domain.attempt import AttemptFailedError, RetryPolicy, unknown_kind
+from services.endpoints.domain.attempt import AttemptFailedError, RetryPolicy, SnoozedError, unknown_kind
 from services.endpoints.domain.catalog import CALLING_QUEUES
 from services.endpoints.domain.errors import ConflictError, DatabaseUnavailableError, KongflowError
 from services.endpoints.domain.pace import Pace
@@ -422,7 +422,7 @@ class QueueJobRunner:
         return True
 
     def _failure(self, queue_job: QueueJob, error: Exception) -> Failure:
-        if not isinstance(error, AttemptFailedError):
+        if not isinstance(error, AttemptFailedError | SnoozedError):
             _log.error("attempt_failed", queue_job_id=str(queue_job.id), kind=queue_job.kind, exc_info=error)
         return self._policy.after(queue_job, error, jitter=self._jitter())
 
