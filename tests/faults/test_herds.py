@@ -82,7 +82,7 @@ async def test_ten_thousand_queue_jobs_that_fall_due_at_once_delay_no_caller(sce
     async def passes() -> None:
         await eventually(lambda: has_passed(scene), within=timedelta(seconds=120))
 
-    assert await p99_while(other, asyncio.create_task(passes())) <= usual + ANSWERED_WITHIN
+    assert await p99_while(other, asyncio.create_task(passes())) <= 2 * usual + ANSWERED_WITHIN
 
 
 async def test_hundreds_of_endpoints_that_are_indexed_at_once_delay_no_caller(scene: Scene) -> None:
@@ -95,4 +95,4 @@ async def test_hundreds_of_endpoints_that_are_indexed_at_once_delay_no_caller(sc
     async def passes() -> None:
         await eventually(lambda: has_passed(scene), within=timedelta(seconds=120))
 
-    assert await p99_while(other, asyncio.create_task(passes())) <= usual + ANSWERED_WITHIN
+    assert await p99_while(other, asyncio.create_task(passes())) <= 2 * usual + ANSWERED_WITHIN
