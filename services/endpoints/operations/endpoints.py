@@ -160,11 +160,15 @@ class EndpointOperations:
             if repeated is not None:
                 return repeated
             known = await tx.endpoints.get_by_slug(environment.id, request.slug)
-            endpoint = known or await self._insert(tx, credential, slug=request.slug, url=request.url)
-            requested = await self._index_requests.request(
-                tx, endpoint, environment.type, IndexWish(IndexSource.INTERNAL)
-            )
-            if known is not None:
+            if known is None:
+                endpoint = await self._insert(tx, credential, slug=request.slug, url=request.url)
+                requested = await self._index_requests.request_first(
+                    tx, endpoint, environment.type, IndexSource.INTERNAL
+                )
+            else:
+                requested = await self._index_requests.request(
+                    tx, known, environment.type, IndexWish(IndexSource.INTERNAL)
+                )
                 endpoint = await _set_url(tx, known.id, request.url)
             if request.request_id is not None:
                 await tx.requests.record(

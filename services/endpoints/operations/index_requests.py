@@ -68,6 +68,15 @@ class IndexRequests:
         """Let requests about one endpoint follow one another: the first lock of each."""
         await tx.ledger.serialize(f"endpoint:{environment_id}:{slug}")
 
+    async def request_first(
+        self, tx: Transaction, endpoint: Endpoint, environment_type: EnvironmentType, source: IndexSource
+    ) -> IndexRequested:
+        """Enqueue the first index of an endpoint that this transaction made: there is none to join, and no window."""
+        value = f"{endpoint.id}:{source.value}"
+        return await self._enqueue(
+            tx, endpoint, environment_type, IndexWish(source), value=value, run_at=None, deduplicated=False
+        )
+
     async def request(
         self, tx: Transaction, endpoint: Endpoint, environment_type: EnvironmentType, wish: IndexWish
     ) -> IndexRequested:
@@ -98,7 +107,6 @@ class IndexRequests:
             value=value,
             run_at=earliest if earliest > now else None,
             deduplicated=is_held_back,
-            now=now,
         )
 
     async def open_window(self, tx: Transaction, queue_job_ids: Sequence[UUID]) -> None:
@@ -184,7 +192,6 @@ class IndexRequests:
         value: str,
         run_at: datetime | None,
         deduplicated: bool,
-        now: datetime,
     ) -> IndexRequested:
         queue_job_id, index_id = self._new_id(), self._new_id()
         index = await tx.indexes.insert(
@@ -207,7 +214,7 @@ class IndexRequests:
         )
         await tx.ledger.enqueue([queue_job])
         await tx.ledger.claim_window(_WAITING, value, queue_job_id=queue_job_id, lasting=_WAITING_CLAIM_LASTS)
-        return IndexRequested(index, queue_job_id, deduplicated=deduplicated, run_time=run_at or now)
+        return IndexRequested(index, queue_job_id, deduplicated=deduplicated, run_time=run_at or index.created_at)
 
 
 def joined_run_at(
