@@ -163,6 +163,16 @@ async def test_lanes_of_one_environment_take_turns_and_urgent_ones_go_first(worl
     assert rung == [["a", "b"], ["c", "d"], ["z", "e"], ["a", "b"]]
 
 
+async def test_more_environments_than_one_look_sees_are_all_rung(world: World) -> None:
+    await world.enqueue(
+        *(queue_job(str(number), lane=f"lane-{number}", environment_id=UUID(int=number)) for number in range(1, 1_101))
+    )
+    await world.relay.run_once()
+
+    rung = [lane for lanes in world.take(Queue.DEFAULT) for lane in lanes]
+    assert len(rung) == len(set(rung)) == 1_100
+
+
 async def test_message_of_who_holds_little_overtakes_what_waits_of_who_holds_much(world: World) -> None:
     other = UUID("01890000-0000-7000-8000-000000000002")
     await world.enqueue(*(queue_job(str(number), lane=f"big-{number}") for number in range(1_000)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from services.endpoints.domain.ledger_settings import LedgerSettings
+    from services.endpoints.domain.ports.ledger import RungInTurn
     from services.endpoints.domain.queue_job import Queue
 
 # Statements look at no fewer lanes of an environment than this, so that a few short ones leave no share unused.
@@ -53,6 +55,22 @@ class Round:
 
     turns: Sequence[Turn]
     limit: int
+
+
+def places_to_go_on(turns: Round, rung: Sequence[RungInTurn]) -> dict[UUID, Place]:
+    """Return where the next turns of those environments begin that may have idle lanes left after this round.
+
+    `rung` is in the order of ringing. Empty means that nothing was left behind.
+    """
+    last = {lane.environment_id: lane.place for lane in rung}
+    if len(rung) >= turns.limit:
+        return last
+    count = Counter(lane.environment_id for lane in rung)
+    return {
+        turn.environment_id: last[turn.environment_id]
+        for turn in turns.turns
+        if 0 < turn.most <= count[turn.environment_id]
+    }
 
 
 def lanes_per_message(queue: Queue, settings: LedgerSettings) -> int:

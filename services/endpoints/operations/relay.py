@@ -16,13 +16,12 @@ from services.endpoints.domain.identifiers import NIL_UUID
 from services.endpoints.domain.ports.publisher import QueueUnavailableError
 from services.endpoints.domain.ports.store import Pool
 from services.endpoints.domain.queue_job import Queue
-from services.endpoints.domain.turns import lanes_per_message, plan_round
+from services.endpoints.domain.turns import lanes_per_message, places_to_go_on, plan_round
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from services.endpoints.domain.ledger_settings import LedgerSettings
-    from services.endpoints.domain.ports.ledger import RungInTurn
     from services.endpoints.domain.ports.publisher import Publisher, WakeUps
     from services.endpoints.domain.ports.store import Store
     from services.endpoints.domain.turns import Place, WaitingEnvironment
@@ -59,6 +58,7 @@ class Relay:
             KongflowError: the database refused or was away.
             QueueUnavailableError: Redis is away; what was rung is rung again later.
         """
+        began_inside = any(self._is_inside(queue) for queue in Queue)
         promoted, room, waiting = await asyncio.gather(
             self._promote(), self._publisher.room([queue.value for queue in Queue]), self._waiting(list(Queue))
         )
@@ -69,7 +69,9 @@ class Relay:
             left = await asyncio.gather(*(self._ring(queue, waiting[queue], rooms[queue]) for queue in rooms))
             if rooms := {queue: room for queue, room in zip(rooms, left, strict=True) if room}:
                 waiting = await self._waiting(list(rooms))
-        return min(max(promoted.next_due_in, timedelta()), self._settings.safety_poll)
+        # Who comes before the place where this pass began has not been looked at.
+        next_pass = timedelta() if began_inside else promoted.next_due_in
+        return min(max(next_pass, timedelta()), self._settings.safety_poll)
 
     async def run(self) -> None:
         """Ring whenever something changed, at the latest after the safety poll, until cancelled."""
@@ -110,27 +112,23 @@ class Relay:
         after = self._after[queue]
         turns = plan_round(queue, waiting, room=room, after=after, settings=self._settings)
         if turns is None:
-            return 0
+            return room if self._is_inside(queue) else 0
         async with self._store.reading(Pool.RELAY) as tx:
             rung = await tx.ledger.ring(queue, turns, answer_within=self._settings.ring_answered_within)
-        by_environment: dict[UUID, list[RungInTurn]] = {}
-        for lane in rung:
-            by_environment.setdefault(lane.environment_id, []).append(lane)
-        is_full = len(rung) == turns.limit
-        is_cut_short = is_full
-        for turn in turns.turns:
-            lanes = by_environment.get(turn.environment_id, [])
-            if lanes and (is_full or len(lanes) == turn.most):
-                after[turn.environment_id] = lanes[-1].place
-                is_cut_short = True
-            else:
-                after.pop(turn.environment_id, None)
-        messages = messages_of(queue, [lane.place.lane for lane in rung], self._settings)
         crash_point("after_ring_before_publish")
+        messages = messages_of(queue, [lane.place.lane for lane in rung], self._settings)
         size = lanes_per_message(queue, self._settings)
         behind = [timedelta(milliseconds=rung[number * size].held) for number in range(len(messages))]
         await self._publisher.publish(queue.value, messages, behind=behind)
-        return max(0, room - len(messages)) if is_cut_short else 0
+        had_turns = {turn.environment_id for turn in turns.turns}
+        waits = {environment.id for environment in waiting} - had_turns
+        left_behind = places_to_go_on(turns, rung)
+        self._after[queue] = {id_: place for id_, place in after.items() if id_ in waits} | left_behind
+        return max(0, room - len(messages)) if left_behind or self._is_inside(queue) else 0
+
+    def _is_inside(self, queue: Queue) -> bool:
+        """Tell whether the last look ended before the last environment."""
+        return self._next_environment[queue] != NIL_UUID
 
 
 def _following(environment_id: UUID) -> UUID:

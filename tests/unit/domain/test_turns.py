@@ -7,8 +7,18 @@ from uuid import UUID
 import pytest
 
 from services.endpoints.domain.ledger_settings import LedgerSettings
+from services.endpoints.domain.ports.ledger import RungInTurn
 from services.endpoints.domain.queue_job import Queue
-from services.endpoints.domain.turns import START, Place, Round, WaitingEnvironment, most_lanes_held, plan_round
+from services.endpoints.domain.turns import (
+    START,
+    Place,
+    Round,
+    Turn,
+    WaitingEnvironment,
+    most_lanes_held,
+    places_to_go_on,
+    plan_round,
+)
 
 SETTINGS = LedgerSettings()
 WINDOW = SETTINGS.max_waiting_messages
@@ -53,6 +63,21 @@ def test_nobody_gets_more_than_an_environment_may_hold(queue: Queue) -> None:
 def test_one_customers_calls_leave_most_of_a_worker_to_others() -> None:
     assert most_lanes_held(Queue.EXECUTION, SETTINGS) == SETTINGS.max_calls_per_environment
     assert most_lanes_held(Queue.DEFAULT, SETTINGS) == WINDOW * SETTINGS.max_lanes_per_message * 3 // 4
+
+
+def rung(*lanes: tuple[int, str]) -> list[RungInTurn]:
+    return [RungInTurn(UUID(int=number), Place(2, lane), held=1) for number, lane in lanes]
+
+
+def test_environment_that_had_all_of_its_turn_goes_on_after_its_last_lane() -> None:
+    round_ = Round([Turn(UUID(int=1), 0, 2, START), Turn(UUID(int=2), 0, 2, START)], limit=9)
+    assert places_to_go_on(round_, rung((1, "a"), (2, "a"), (1, "b"))) == {UUID(int=1): Place(2, "b")}
+    assert places_to_go_on(round_, rung((1, "a"))) == {}
+
+
+def test_round_that_was_full_left_everybody_behind() -> None:
+    round_ = Round([Turn(UUID(int=1), 0, 9, START), Turn(UUID(int=2), 0, 9, START)], limit=2)
+    assert places_to_go_on(round_, rung((1, "a"), (2, "b"))) == {UUID(int=1): Place(2, "a"), UUID(int=2): Place(2, "b")}
 
 
 def test_turn_goes_on_where_the_last_one_ended() -> None:
