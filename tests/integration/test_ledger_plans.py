@@ -160,8 +160,7 @@ async def test_relay_and_workers_read_little_more_than_they_take(ledger: Ledger)
             "waiting_environments": ENVIRONMENTS + 4,
             "ring": MOST_LANES,
             "lock_rung_lanes": 50,
-            "due_of_lanes": 250,
-            "lock_available": 200,
+            "pull": 450,
             "complete": 200,
             "fail": 10,
             "close_lanes": 50,
@@ -182,7 +181,7 @@ async def test_batch_of_long_lanes_reads_no_more_than_its_share_of_each(ledger: 
     assert len(ledger.batch.done) == 200
     expect_modest(
         ledger,
-        {"lock_rung_lanes": 50, "due_of_lanes": 250, "lock_available": 200, "complete": 200, "close_lanes": 50},
+        {"lock_rung_lanes": 50, "pull": 450, "complete": 200, "close_lanes": 50},
     )
 
 

@@ -73,8 +73,7 @@ class PostgresLedger:
 
     async def promote_due(self, *, limit: int) -> int:
         """Make due queue jobs AVAILABLE."""
-        status = await self._execute("promote_due", limit)
-        return int(status.rpartition(" ")[2])
+        return _count(await self._execute("promote_due", limit))
 
     async def next_due_in(self) -> timedelta | None:
         """Return how long until the next one falls due."""
@@ -147,14 +146,11 @@ class PostgresLedger:
     async def pull(self, queue: Queue, lanes: Sequence[str], *, limit: int) -> list[QueueJob]:
         """Lock the next queue jobs of locked lanes."""
         share = -(-limit // len(lanes)) if lanes else 0
-        chosen = await self._fetch("due_of_lanes", queue.value, lanes, limit, share)
-        if not chosen:
-            return []
-        of_lane = Counter(row["lane"] for row in chosen)
-        if len(chosen) < limit and share < limit and share in of_lane.values():
+        rows = await self._fetch("pull", queue.value, lanes, limit, share)
+        of_lane = Counter(row["lane"] for row in rows)
+        if len(rows) < limit and share < limit and share in of_lane.values():
             # Lanes with more to do take the shares of those with less.
-            chosen = await self._fetch("due_of_lanes", queue.value, list(of_lane), limit, limit)
-        rows = await self._fetch("lock_available", [row["id"] for row in chosen])
+            rows = await self._fetch("pull", queue.value, list(of_lane), limit, limit)
         rows.sort(key=lambda row: (row["priority"], row["run_at"], row["seq"]))
         return [_queue_job(row) for row in rows]
 
@@ -201,9 +197,9 @@ class PostgresLedger:
         Raises:
             LostQueueJobError: one of them was no longer AVAILABLE or RUNNING.
         """
-        rows = await self._fetch("complete", [queue_job.id for queue_job in queue_jobs])
-        if len(rows) != len(queue_jobs):
-            raise LostQueueJobError(f"{len(queue_jobs) - len(rows)} of {len(queue_jobs)} queue jobs were not held.")
+        completed = _count(await self._execute("complete", [queue_job.id for queue_job in queue_jobs]))
+        if completed != len(queue_jobs):
+            raise LostQueueJobError(f"{len(queue_jobs) - completed} of {len(queue_jobs)} queue jobs were not held.")
 
     async def fail(self, failures: Sequence[Failure]) -> list[FinalQueueJob]:
         """Store failed attempts."""
@@ -297,6 +293,11 @@ class PostgresLedger:
 
 def _json(value: Mapping[str, Any]) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _count(status: str) -> int:
+    """Return how many rows a command changed, by what PostgreSQL says of it, such as `UPDATE 3`."""
+    return int(status.rpartition(" ")[2])
 
 
 def _names(lanes: Sequence[tuple[Queue, str]]) -> tuple[list[str], list[str]]:

@@ -202,33 +202,32 @@ UPDATE queue_lanes SET suspect = true WHERE queue = $1 AND lane = ANY($2::text[]
 -- Locks the lane of a claim, if it still holds.
 SELECT claim FROM queue_lanes WHERE claim = $1 AND state = 'RUNNING' FOR UPDATE
 
--- name: due_of_lanes
--- Chooses the next queue jobs of locked lanes, $4 of each: first each lane's first, then each lane's second, and so on.
-SELECT candidate.id, wanted.lane
-FROM unnest($2::text[]) AS wanted (lane)
-CROSS JOIN LATERAL (
-    SELECT id, row_number() OVER (ORDER BY priority, run_at, seq) AS place
-    FROM (
-        SELECT id, priority, run_at, seq
-        FROM queue_jobs
-        WHERE lane = wanted.lane AND queue = $1 AND state = 'AVAILABLE' AND seq > 0
-        ORDER BY priority, run_at, seq
-        LIMIT $4
-    ) AS due
-) AS candidate
-WHERE NOT EXISTS (
-    SELECT FROM queue_pauses AS pause
-    WHERE pause.queue = $1 AND (pause.lane IS NULL OR pause.lane = wanted.lane)
-)
-ORDER BY candidate.place, wanted.lane
-LIMIT $3
-
--- name: lock_available
--- Locks chosen queue jobs in id order, those that are AVAILABLE still.
+-- name: pull
+-- Locks, by id, the next due of locked lanes, $4 of each: first each lane's first, then each lane's second, and so on.
 SELECT
     id, environment_id, kind, args::text AS args, queue, lane, priority, attempt, max_attempts, rescues, run_at, seq
 FROM queue_jobs
-WHERE id = ANY($1::uuid[]) AND state = 'AVAILABLE'
+WHERE state = 'AVAILABLE' AND id = ANY(ARRAY(
+    SELECT candidate.id
+    FROM unnest($2::text[]) AS wanted (lane)
+    CROSS JOIN LATERAL (
+        SELECT due.id, row_number() OVER (ORDER BY due.priority, due.run_at, due.seq) AS place
+        FROM (
+            SELECT waiting.id, waiting.priority, waiting.run_at, waiting.seq
+            FROM queue_jobs AS waiting
+            WHERE waiting.lane = wanted.lane AND waiting.queue = $1
+                AND waiting.state = 'AVAILABLE' AND waiting.seq > 0
+            ORDER BY waiting.priority, waiting.run_at, waiting.seq
+            LIMIT $4
+        ) AS due
+    ) AS candidate
+    WHERE NOT EXISTS (
+        SELECT FROM queue_pauses AS pause
+        WHERE pause.queue = $1 AND (pause.lane IS NULL OR pause.lane = wanted.lane)
+    )
+    ORDER BY candidate.place, wanted.lane
+    LIMIT $3
+))
 ORDER BY id
 FOR UPDATE
 
@@ -302,7 +301,6 @@ UPDATE queue_jobs SET
     started_at = CASE WHEN state = 'RUNNING' THEN started_at ELSE clock_timestamp() END,
     finalized_at = clock_timestamp()
 WHERE id = ANY($1::uuid[]) AND state IN ('AVAILABLE', 'RUNNING')
-RETURNING id
 
 -- name: fail
 -- Stores failed attempts: back to SCHEDULED with a delay, or DISCARDED where there is none.
