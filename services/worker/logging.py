@@ -4,8 +4,25 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
+
+if TYPE_CHECKING:
+    from structlog.typing import ExcInfo
+
+
+# Frames hold tokens: their locals are never shown.
+_TRACEBACKS: Final = structlog.tracebacks.ExceptionDictTransformer(show_locals=False, use_rich=False)
+
+
+def _describe(exc_info: ExcInfo) -> list[dict[str, Any]]:
+    """Return an exception and what led to it by types and frames; a text may quote what Redis or a server sent."""
+    described = _TRACEBACKS(exc_info)
+    for error in described:
+        error["exc_value"] = error["exc_type"]
+        error["exc_notes"] = []
+    return described
 
 
 def configure_logging(level: str) -> None:
@@ -15,8 +32,7 @@ def configure_logging(level: str) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            # Frames hold API keys: their locals are never shown.
-            structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False)),
+            structlog.processors.ExceptionRenderer(_describe),
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
