@@ -173,6 +173,41 @@ async def test_more_environments_than_one_look_sees_are_all_rung(world: World) -
     assert len(rung) == len(set(rung)) == 1_100
 
 
+async def test_environments_that_hold_the_same_take_turns(world: World) -> None:
+    await world.enqueue(
+        *(
+            queue_job(
+                f"{environment}-{number}",
+                kind="call",
+                lane=f"{environment}-{number}",
+                environment_id=UUID(int=environment),
+            )
+            for environment in range(1, 5)
+            for number in range(3)
+        )
+    )
+    relay = world.new_relay(max_waiting_messages=1)
+    rung = []
+    for _ in range(8):
+        await relay.run_once()
+        (lane,) = world.take(Queue.EXECUTION)[0]
+        rung.append(lane)
+        await world.runner.run_queue_jobs(Queue.EXECUTION, [lane])
+
+    assert [lane.partition("-")[0] for lane in rung] == ["1", "2", "3", "4"] * 2
+
+
+async def test_what_falls_due_does_not_cost_environments_their_look(world: World) -> None:
+    await world.enqueue(
+        *(queue_job(str(number), lane=f"lane-{number}", environment_id=UUID(int=number)) for number in range(1, 701))
+    )
+    await world.enqueue(queue_job("later", lane="later", run_at=LATER))
+    await world.connection.execute("UPDATE queue_jobs SET run_at = now() WHERE lane = 'later'")
+    await world.relay.run_once()
+
+    assert len([lane for lanes in world.take(Queue.DEFAULT) for lane in lanes]) == 701
+
+
 async def test_message_of_who_holds_little_overtakes_what_waits_of_who_holds_much(world: World) -> None:
     other = UUID("01890000-0000-7000-8000-000000000002")
     await world.enqueue(*(queue_job(str(number), lane=f"big-{number}") for number in range(1_000)))

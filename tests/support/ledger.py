@@ -138,9 +138,16 @@ class World:
         )
         self.runner = self.new_runner()
 
-    def new_relay(self, *, max_calls_per_environment: int | None = None) -> Relay:
-        most = max_calls_per_environment or self.settings.max_calls_per_environment
-        settings = replace(self.settings, max_calls_per_environment=most)
+    def new_relay(
+        self, *, max_calls_per_environment: int | None = None, max_waiting_messages: int | None = None
+    ) -> Relay:
+        settings = replace(
+            self.settings,
+            max_calls_per_environment=max_calls_per_environment or self.settings.max_calls_per_environment,
+            max_waiting_messages=max_waiting_messages or self.settings.max_waiting_messages,
+        )
+        if max_waiting_messages:
+            self.publisher = MemoryPublisher(window=max_waiting_messages)
         return Relay(store=self.store, publisher=self.publisher, wake_ups=MemoryWakeUps(), settings=settings)
 
     def new_runner(self, *, call_takes: timedelta | None = None) -> QueueJobRunner:

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
     from services.endpoints.domain.queue_job import Queue
 
-_FEWEST: Final = 20
-
 
 @dataclass(slots=True)
 class Pace:
     """Learns from full batches, queue by queue: half-way to the size that would have taken `aim`; at first `most`.
 
-    Smaller batches say nothing, because most of their time goes into what any batch takes.
+    Never below `fewest`, as many as there are lanes in a message, so that each of them gets its turn. Smaller batches say
+    nothing, because most of their time goes into what any batch takes.
     """
 
+    fewest: int
     most: int
     aim: timedelta
     _sizes: dict[Queue, int] = field(default_factory=dict)
 
     def size(self, queue: Queue) -> int:
-        """Return how many queue jobs the next batch may hold, at least 20 unless `most` is less."""
+        """Return how many queue jobs the next batch may hold."""
         return self._sizes.get(queue, self.most)
 
     def learn(self, queue: Queue, *, queue_jobs: int, took: timedelta) -> None:
@@ -37,4 +37,4 @@ class Pace:
         size = self.size(queue)
         if queue_jobs >= size and took:
             fitting = size * (self.aim / took)
-            self._sizes[queue] = max(min(_FEWEST, self.most), min(self.most, round((size + fitting) / 2)))
+            self._sizes[queue] = max(self.fewest, min(self.most, round((size + fitting) / 2)))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from services.endpoints.domain.catalog import CALLING_QUEUES
+from services.endpoints.domain.identifiers import NIL_UUID
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,10 +52,14 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What one statement rings in a queue: at most `limit` lanes in all, of those who hold fewest first."""
+    """What one statement rings in a queue: at most `limit` lanes in all, of those who hold fewest first.
+
+    Of those who hold the same, who comes after the environment `after` is first.
+    """
 
     turns: Sequence[Turn]
     limit: int
+    after: UUID = NIL_UUID
 
 
 def places_to_go_on(turns: Round, rung: Sequence[RungInTurn]) -> dict[UUID, Place]:
@@ -94,10 +99,13 @@ def plan_round(
     waiting: Sequence[WaitingEnvironment],
     *,
     room: int,
+    last: UUID,
     after: Mapping[UUID, Place],
     settings: LedgerSettings,
 ) -> Round | None:
     """Return whose lanes are rung while `room` more messages fit the window; None when it is nobody's turn.
+
+    `last` is the environment that was rung last, and `after` where the turns of some go on.
 
     An environment that holds nothing is rung at once. The others wait until half of the window is free, and leave a
     quarter of it: workers have enough to do until then, and a pass for every lane that falls idle would cost more than
@@ -114,4 +122,4 @@ def plan_round(
         return None
     share = max(2 * limit // len(chosen), _FEWEST)
     turns = [Turn(one.id, one.held, min(most - one.held, share, limit), after.get(one.id, START)) for one in chosen]
-    return Round(turns, limit)
+    return Round(turns, limit, last)

@@ -49,6 +49,7 @@ class Relay:
         self._wake_ups = wake_ups
         self._settings = settings
         self._next_environment = dict.fromkeys(Queue, NIL_UUID)
+        self._last = dict.fromkeys(Queue, NIL_UUID)
         self._after: dict[Queue, dict[UUID, Place]] = {queue: {} for queue in Queue}
 
     async def run_once(self) -> timedelta:
@@ -58,13 +59,13 @@ class Relay:
             KongflowError: the database refused or was away.
             QueueUnavailableError: Redis is away; what was rung is rung again later.
         """
-        began_inside = any(self._is_inside(queue) for queue in Queue)
         promoted, room, waiting = await asyncio.gather(
             self._promote(), self._publisher.room([queue.value for queue in Queue]), self._waiting(list(Queue))
         )
         rooms = {queue: room[queue.value] for queue in Queue if room[queue.value]}
-        if promoted.has_more_waiting:
-            waiting = await self._waiting(list(Queue))
+        began_inside = any(self._is_inside(queue) for queue in rooms)
+        if promoted.has_more_waiting and rooms:
+            waiting = await self._waiting(list(rooms))
         while rooms:
             left = await asyncio.gather(*(self._ring(queue, waiting[queue], rooms[queue]) for queue in rooms))
             if rooms := {queue: room for queue, room in zip(rooms, left, strict=True) if room}:
@@ -98,19 +99,22 @@ class Relay:
         return _Promoted(next_due_in or self._settings.safety_poll, has_more_waiting=is_due)
 
     async def _waiting(self, queues: Sequence[Queue]) -> Mapping[Queue, Sequence[WaitingEnvironment]]:
-        """Read who waits, each queue from where the last look ended."""
+        """Read who waits, each queue from where the last round ended."""
         after = {queue: self._next_environment[queue] for queue in queues}
         async with self._store.reading(Pool.RELAY) as tx:
-            waiting = await tx.ledger.waiting_environments(after, limit=_ENVIRONMENTS_AT_ONCE)
-        for queue, environments in waiting.items():
-            is_cut_short = len(environments) == _ENVIRONMENTS_AT_ONCE
-            self._next_environment[queue] = _following(environments[-1].id) if is_cut_short else NIL_UUID
-        return waiting
+            return await tx.ledger.waiting_environments(after, limit=_ENVIRONMENTS_AT_ONCE)
 
     async def _ring(self, queue: Queue, waiting: Sequence[WaitingEnvironment], room: int) -> int:
         """Ring lanes and publish them; return how many messages still fit when there may be more to ring."""
         after = self._after[queue]
-        turns = plan_round(queue, waiting, room=room, after=after, settings=self._settings)
+        began_inside = self._is_inside(queue)
+        is_cut_short = len(waiting) == _ENVIRONMENTS_AT_ONCE
+        self._next_environment[queue] = _following(waiting[-1].id) if is_cut_short else NIL_UUID
+        if not began_inside and not is_cut_short:
+            # Everybody who waits has been seen: who does not has no place to keep.
+            waits = {environment.id for environment in waiting}
+            after = {id_: place for id_, place in after.items() if id_ in waits}
+        turns = plan_round(queue, waiting, room=room, last=self._last[queue], after=after, settings=self._settings)
         if turns is None:
             return room if self._is_inside(queue) else 0
         async with self._store.reading(Pool.RELAY) as tx:
@@ -120,10 +124,11 @@ class Relay:
         size = lanes_per_message(queue, self._settings)
         behind = [timedelta(milliseconds=rung[number * size].held) for number in range(len(messages))]
         await self._publisher.publish(queue.value, messages, behind=behind)
+        if rung:
+            self._last[queue] = rung[-1].environment_id
         had_turns = {turn.environment_id for turn in turns.turns}
-        waits = {environment.id for environment in waiting} - had_turns
         left_behind = places_to_go_on(turns, rung)
-        self._after[queue] = {id_: place for id_, place in after.items() if id_ in waits} | left_behind
+        self._after[queue] = {id_: place for id_, place in after.items() if id_ not in had_turns} | left_behind
         return max(0, room - len(messages)) if left_behind or self._is_inside(queue) else 0
 
     def _is_inside(self, queue: Queue) -> bool:

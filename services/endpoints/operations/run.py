@@ -117,7 +117,11 @@ class QueueJobRunner:
         self._policy = RetryPolicy(settings.backoff)
         self._observer = observer
         self._jitter = jitter
-        self._pace = Pace(settings.max_queue_jobs_per_call, settings.batch_takes)
+        self._pace = Pace(
+            min(settings.max_lanes_per_message, settings.max_queue_jobs_per_call),
+            settings.max_queue_jobs_per_call,
+            settings.batch_takes,
+        )
         self._begun: set[asyncio.Task[RunResult]] = set()
 
     async def run_queue_jobs(self, queue: Queue, lanes: Sequence[str]) -> RunResult:

@@ -11,6 +11,7 @@ from uuid import uuid4
 from arq.constants import job_key_prefix
 from redis.exceptions import RedisError
 
+from services.endpoints.domain.ledger_settings import LedgerSettings
 from services.endpoints.domain.ports.publisher import QueueUnavailableError
 from services.endpoints.queue.message import queue_key, write_message
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from arq.connections import ArqRedis
 
 MESSAGE_LIFE: Final = timedelta(days=1)
-DEFAULT_WINDOW: Final = 64
+DEFAULT_WINDOW: Final = LedgerSettings().max_waiting_messages
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
 

@@ -102,6 +102,7 @@ class PostgresLedger:
             [turn.after.priority for turn in turns.turns],
             [turn.after.lane for turn in turns.turns],
             answer_within,
+            turns.after,
         )
         return [
             RungInTurn(row["environment_id"], Place(row["priority"], row["lane"]), held=row["place"]) for row in rows

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 
+from services.endpoints.domain.identifiers import NIL_UUID
 from services.endpoints.domain.ledger_settings import LedgerSettings
 from services.endpoints.domain.ports.ledger import RungInTurn
 from services.endpoints.domain.queue_job import Queue
@@ -29,7 +30,7 @@ def waiting(*held: int) -> list[WaitingEnvironment]:
 
 
 def plan(queue: Queue, *held: int, room: int = WINDOW) -> Round | None:
-    return plan_round(queue, waiting(*held), room=room, after={}, settings=SETTINGS)
+    return plan_round(queue, waiting(*held), room=room, last=NIL_UUID, after={}, settings=SETTINGS)
 
 
 def chosen(turns: Round | None) -> list[int]:
@@ -82,6 +83,8 @@ def test_round_that_was_full_left_everybody_behind() -> None:
 
 def test_turn_goes_on_where_the_last_one_ended() -> None:
     place = Place(2, "lane-7")
-    round_ = plan_round(Queue.DEFAULT, waiting(0, 0), room=WINDOW, after={UUID(int=2): place}, settings=SETTINGS)
+    round_ = plan_round(
+        Queue.DEFAULT, waiting(0, 0), room=WINDOW, last=NIL_UUID, after={UUID(int=2): place}, settings=SETTINGS
+    )
     assert round_ is not None
     assert [turn.after for turn in round_.turns] == [START, place]

@@ -65,7 +65,8 @@ CROSS JOIN LATERAL (
 LEFT JOIN held ON held.queue = turn.queue AND held.environment_id = waiting.environment_id
 
 -- name: ring
--- Opens idle lanes by a skip scan of each environment's lanes in order of priority; who holds fewest is first.
+-- Opens idle lanes by a skip scan of each environment's lanes in order of priority; who holds fewest is first, and of
+-- equals who comes after $9.
 WITH idle AS (
     SELECT turn.environment_id, walk.priority, walk.lane, turn.held + walk.place AS place
     FROM unnest($3::uuid[], $4::integer[], $5::integer[], $6::smallint[], $7::text[])
@@ -121,7 +122,7 @@ WITH idle AS (
             LIMIT turn.most
         ) AS found
     ) AS walk
-    ORDER BY place, turn.environment_id
+    ORDER BY place, turn.environment_id <= $9, turn.environment_id
     LIMIT $2
 ), chosen AS MATERIALIZED (
     SELECT DISTINCT ON (lane) lane, environment_id, priority, place FROM idle ORDER BY lane, place
@@ -134,7 +135,7 @@ WITH idle AS (
 SELECT chosen.lane, chosen.environment_id, chosen.priority, chosen.place
 FROM chosen
 WHERE (chosen.lane IN (SELECT opened.lane FROM opened)) IS TRUE
-ORDER BY chosen.place, chosen.environment_id
+ORDER BY chosen.place, chosen.environment_id <= $9, chosen.environment_id
 
 -- name: overdue_lanes
 -- Locks lanes whose lease ran out and that nobody else is rescuing.
