@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class Pace:
     """Learns from full batches, queue by queue: half-way to the size that would have taken `aim`; at first `most`.
 
-    Never below `fewest`, as many as there are lanes in a message, so that each of them gets its turn. Smaller batches say
-    nothing, because most of their time goes into what any batch takes.
+    Never below `fewest`, as many as there are lanes in a message, so that each of them gets its turn. Smaller batches
+    say nothing, because most of their time goes into what any batch takes.
     """
 
     fewest: int

@@ -65,8 +65,7 @@ CROSS JOIN LATERAL (
 LEFT JOIN held ON held.queue = turn.queue AND held.environment_id = waiting.environment_id
 
 -- name: ring
--- Opens idle lanes by a skip scan of each environment's lanes in order of priority; who holds fewest is first, and of
--- equals who comes after $9.
+-- Opens idle lanes by a skip scan of each environment's lanes by priority; first who holds fewest, of equals who follows $9.
 WITH idle AS (
     SELECT turn.environment_id, walk.priority, walk.lane, turn.held + walk.place AS place
     FROM unnest($3::uuid[], $4::integer[], $5::integer[], $6::smallint[], $7::text[])
