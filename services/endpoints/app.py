@@ -141,7 +141,8 @@ def build_operations(
     registrations = (REGISTER_JOB, REGISTER_SOURCE, REGISTER_DYNAMIC_TRIGGER, REGISTER_DYNAMIC_SCHEDULE)
     retry_registration = RetryRegistration()
     register_items = RegisterItems(registration=Registration(secret_box=secret_box), index_requests=index_requests)
-    batch_handlers: dict[str, BatchHandler] = {**(more_batch_handlers or {}), PRUNE.name: Prune(retention=retention)}
+    prune = Prune(retention=retention, new_id=new_uuid7)
+    batch_handlers: dict[str, BatchHandler] = {**(more_batch_handlers or {}), PRUNE.name: prune}
     batch_handlers |= {kind.name: register_items for kind in registrations}
     calling_handlers = {INDEX_ENDPOINT.name: index_endpoint}
     finality = Finality(handlers={**batch_handlers, **calling_handlers})

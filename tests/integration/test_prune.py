@@ -41,7 +41,7 @@ async def test_final_queue_jobs_are_kept_as_long_as_their_state_asks(world: Worl
             age,
         )
     async with world.store.transaction() as tx:
-        await Prune(retention=Retention()).run(tx, [])
+        await Prune(retention=Retention(), new_id=new_uuid7).run(tx, [])
 
     assert set(await world.states()) == {"cancelled", "fresh", "waiting"}
 
@@ -52,8 +52,9 @@ async def test_a_bite_is_bounded_in_rows_of_every_table(world: World) -> None:
         "UPDATE queue_jobs SET state = split_part(args ->> 'name', ' ', 1), finalized_at = '2024-01-01'"
     )
     await _insert_old_indexes(world.connection, await _insert_endpoint(world.connection), items=[3, 3, 3])
-    bite = Prune(retention=Retention(indexes_kept=1, max_rows_at_once=5))
-    counts = "SELECT ARRAY[(SELECT count(*) FROM endpoint_index_items), count(*), (SELECT count(*) FROM queue_jobs)]"
+    bite = Prune(retention=Retention(indexes_kept=1, max_rows_at_once=5), new_id=new_uuid7)
+    counts = "SELECT ARRAY[(SELECT count(*) FROM endpoint_index_items), count(*),"
+    counts += " (SELECT count(*) FROM queue_jobs WHERE kind <> 'prune')]"
 
     left = []
     for _ in range(3):
@@ -62,6 +63,21 @@ async def test_a_bite_is_bounded_in_rows_of_every_table(world: World) -> None:
         left.append(await world.connection.fetchval(f"{counts} FROM endpoint_indexes"))
 
     assert left == [[4, 2, 3], [3, 1, 0], [3, 1, 0]]
+
+
+async def test_full_bite_is_followed_by_another_at_once_and_the_last_by_none(world: World) -> None:
+    await world.enqueue(*(queue_job(f"old {n}") for n in range(12)))
+    await world.connection.execute("UPDATE queue_jobs SET state = 'COMPLETED', finalized_at = '2024-01-01'")
+
+    assert await _bites(world) == 3
+    assert not await world.states()
+
+
+async def test_bite_full_of_items_of_one_index_is_followed_by_another(world: World) -> None:
+    await _insert_old_indexes(world.connection, await _insert_endpoint(world.connection), items=[12])
+
+    assert await _bites(world) == 3
+    assert await world.connection.fetchval("SELECT count(*) FROM endpoint_indexes") == 0
 
 
 async def test_prune_is_asked_for_once_in_its_period_by_all_servers(world: World) -> None:
@@ -135,6 +151,23 @@ async def test_deleted_endpoint_has_lost_its_history_before_its_last_transaction
     await stage.writer.endpoints.DeleteEndpoint(endpoint_service_pb2.DeleteEndpointRequest(endpoint_id=endpoint.id))
 
     assert await connection.fetchval("SELECT count(*) FROM endpoints") == 0
+
+
+async def _bites(world: World) -> int:
+    """Prune five rows at once as long as one `prune` asks for the next, and return how often that was."""
+    prune = Prune(retention=Retention(indexes_kept=0, max_rows_at_once=5), new_id=new_uuid7)
+    count, due = 0, True
+    while due:
+        async with world.store.transaction() as tx:
+            await prune.run(tx, [])
+        count += 1
+        due = bool(
+            await world.connection.fetch(
+                "DELETE FROM queue_jobs WHERE kind = 'prune' AND state = 'AVAILABLE' AND run_at <= clock_timestamp()"
+                " RETURNING id"
+            )
+        )
+    return count
 
 
 async def _insert_endpoint(connection: asyncpg.Connection[asyncpg.Record]) -> UUID:

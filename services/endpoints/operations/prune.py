@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from services.endpoints.domain.ports.clock import NewId
     from services.endpoints.domain.ports.ledger import FinalQueueJob
     from services.endpoints.domain.ports.store import Store, Transaction
-    from services.endpoints.domain.queue_job import QueueJob
+    from services.endpoints.domain.queue_job import NewQueueJob, QueueJob
 
 _log = structlog.get_logger(__name__)
 
@@ -28,12 +28,17 @@ _KEY: Final = "prune"
 class Prune:
     """The handler of `prune`."""
 
-    def __init__(self, *, retention: Retention) -> None:
+    def __init__(self, *, retention: Retention, new_id: NewId) -> None:
         """Hold how long what is kept."""
         self._retention = retention
+        self._new_id = new_id
 
     async def run(self, tx: Transaction, queue_jobs: Sequence[QueueJob]) -> None:
-        """Delete old rows, at most `max_rows_at_once` of each table, however many queue jobs ask for it."""
+        """Delete old rows, at most `max_rows_at_once` of each table, however many queue jobs ask for it.
+
+        Where that was not enough for one of them, another `prune` follows at once, in a transaction of its own: what
+        was finished faster than a bite per period takes away goes as well.
+        """
         limit = self._retention.max_rows_at_once
         deleted = {
             "queue_jobs": await tx.ledger.delete_old(self._retention),
@@ -42,10 +47,17 @@ class Prune:
             ),
             "request_ids": await tx.requests.delete_expired(limit=limit),
         }
-        _log.info("pruned", asked=len(queue_jobs), **deleted)
+        goes_on = max(deleted.values()) >= limit
+        if goes_on:
+            await tx.ledger.enqueue([_new_prune(self._new_id)])
+        _log.info("pruned", asked=len(queue_jobs), goes_on=goes_on, **deleted)
 
     async def on_final(self, tx: Transaction, queue_jobs: Sequence[FinalQueueJob]) -> None:
         """Do nothing: the next one comes by the clock."""
+
+
+def _new_prune(new_id: NewId) -> NewQueueJob:
+    return new_queue_job(PRUNE, {}, queue_job_id=new_id(), lane=MAINTENANCE_LANE)
 
 
 class Upkeep:
@@ -65,7 +77,7 @@ class Upkeep:
             window = await tx.ledger.window(_KEY, "")
             if window is not None and window.expires_at > window.now:
                 return False
-            queue_job = new_queue_job(PRUNE, {}, queue_job_id=self._new_id(), lane=MAINTENANCE_LANE)
+            queue_job = _new_prune(self._new_id)
             await tx.ledger.enqueue([queue_job])
             await tx.ledger.claim_window(_KEY, "", queue_job_id=queue_job.id, lasting=self._retention.prune_every)
             return True

@@ -170,8 +170,9 @@ class PostgresIndexes:
         return bool(locked)
 
     async def _delete(self, locked: Sequence[UUID], *, limit: int) -> int:
-        await self._fetch("delete_items", locked, limit)
-        return len(await self._fetch("delete_emptied", locked))
+        with translated():
+            items = await self._connection.execute(_SQL["delete_items"], locked, limit)
+        return int(items.rpartition(" ")[2]) + len(await self._fetch("delete_emptied", locked))
 
     async def _fetch(self, block: str, *arguments: object) -> list[asyncpg.Record]:
         with translated():

@@ -128,9 +128,10 @@ class Indexes(Protocol):
         ...
 
     async def delete_old(self, *, older_than: timedelta, keep_last: int, limit: int) -> int:
-        """Delete final indexes that are old, but of each endpoint never the `keep_last` newest; return how many.
+        """Delete final indexes that are old, but of each endpoint never the `keep_last` newest, and their items.
 
         At most `limit` of them and `limit` of their items: what has more items than that goes over several calls.
+        Returns how many rows went, of both together.
         """
         ...
 
