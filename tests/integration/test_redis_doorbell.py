@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,18 @@ async def _running(wake_ups: RedisWakeUps) -> AsyncIterator[None]:
     finally:
         await wake_ups.close()
         await task
+
+
+async def test_messages_are_in_one_order_whatever_the_clocks_of_their_servers(redis_client: Any) -> None:
+    hour_ms = 3_600_000
+    ahead = ArqPublisher(redis=redis_client, clock_ms=lambda: time.time_ns() // 1_000_000 + hour_ms)
+    behind = ArqPublisher(redis=redis_client, clock_ms=lambda: time.time_ns() // 1_000_000 - hour_ms)
+    for publisher in (ahead, behind):
+        await publisher.room(["default"])
+        await publisher.publish("default", [["endpoint-1"]])
+
+    scores = [score for _, score in await redis_client.zrange(queue_key("default"), 0, -1, withscores=True)]
+    assert max(scores) - min(scores) < 60_000
 
 
 async def test_full_redis_is_unavailable_and_its_error_shows_no_lane(redis_client: Any) -> None:

@@ -43,19 +43,21 @@ class ArqPublisher:
         """Publish through `redis`, which stays the caller's.
 
         `window` is the number of messages that may wait in one queue. `new_prefix` must never give the same text
-        twice; `clock_ms` counts milliseconds from the Unix epoch.
+        twice; `clock_ms` counts milliseconds from the Unix epoch, and is set right by Redis's at every look for room,
+        because servers' messages are in one order.
         """
         self._redis = redis
         self._window = window
         self._prefix = new_prefix()
         self._clock_ms = clock_ms
+        self._slow_by_ms = 0
         self._published = 0
 
     async def publish(self, queue: str, batches: Sequence[Sequence[str]], *, behind: Sequence[timedelta] = ()) -> None:
         """Publish one message per batch of lane names; see `Publisher`."""
         if not batches:
             return
-        now_ms = self._clock_ms()
+        now_ms = self._clock_ms() + self._slow_by_ms
         bodies = [write_message(queue=queue, lanes=lanes, enqueue_time_ms=now_ms) for lanes in batches]
         scores: dict[str, float] = {}
         pipeline = self._redis.pipeline(transaction=False)
@@ -81,7 +83,9 @@ class ArqPublisher:
         pipeline = self._redis.pipeline(transaction=False)
         for queue in queues:
             pipeline.zcard(queue_key(queue))
-        counts = await self._answers(pipeline)
+        pipeline.time()
+        *counts, (seconds, microseconds) = await self._answers(pipeline)
+        self._slow_by_ms = seconds * 1000 + microseconds // 1000 - self._clock_ms()
         return {queue: max(0, self._window - int(count)) for queue, count in zip(queues, counts, strict=True)}
 
     def _next_job_id(self) -> str:
