@@ -248,7 +248,7 @@ async def test_lists_by_environment_and_state_read_one_page_of_each(ledger: Ledg
                 await tx.queue_control.get(queue_job.id)
 
     of_each_environment = 100 * ENVIRONMENTS // ORGANIZATIONS * len(QueueJobState)
-    expect_modest(ledger, {"list_of_environments": of_each_environment, "get": 1})
+    expect_modest(ledger, {"list_by_environment": of_each_environment, "get": 1})
 
 
 async def test_what_is_not_due_is_not_read(ledger: Ledger) -> None:
@@ -279,7 +279,21 @@ async def test_lists_do_not_depend_on_statistics(ledger: Ledger) -> None:
                 if state is not None:
                     await tx.queue_control.matching(wanted, limit=100)
     of_each_environment = 100 * ENVIRONMENTS // ORGANIZATIONS * len(QueueJobState)
-    expect_modest(ledger, {"list_of_environments": of_each_environment, "matching_of_environments": 1_000})
+    expect_modest(ledger, {"list_by_environment": of_each_environment, "matching": 1_000})
+
+
+async def test_lists_of_all_by_state_read_one_page_of_each_environment(ledger: Ledger) -> None:
+    async with ledger.store.reading() as tx:
+        for state in QueueJobState:
+            wanted = QueueJobFilter(state=state)
+            await tx.queue_control.list_queue_jobs(wanted, limit=100, before=None)
+            await tx.queue_control.matching(wanted, limit=100)
+        none_of_it = QueueJobFilter(state=QueueJobState.CANCELLED, queue=Queue.EVENTS)
+        assert await tx.queue_control.list_queue_jobs(none_of_it, limit=100, before=None) == []
+        assert await tx.queue_control.matching(none_of_it, limit=100) == []
+
+    of_each_environment = 100 * ENVIRONMENTS
+    expect_modest(ledger, {"list_by_environment": of_each_environment, "matching": of_each_environment})
 
 
 def expect_modest(ledger: Ledger, most: dict[str, int]) -> None:

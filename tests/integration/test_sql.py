@@ -43,4 +43,4 @@ def test_states_of_queue_jobs_are_literals_but_in_a_callers_filter() -> None:
     blocks = {**load("ledger"), **load("queue_control")}
 
     found = {name for name, block in blocks.items() if re.search(r"\bstate (=|IN|<>) *\(?\$", block)}
-    assert found == {"list_of_all", "matching_of_all", "matching_of_environments"}
+    assert found == {"matching"}

@@ -113,7 +113,9 @@ class QueueJob(_message.Message):
 
     @_builtins.property
     def errors(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueueJobError]:
-        """Why its attempts failed, oldest first; those from before an operator's retry are kept."""
+        """Why its attempts failed, oldest first; those from before an operator's retry are kept. What made it wait again and
+        again without counting an attempt stands here once, with the last time. In ListQueueJobs: the last one only.
+        """
 
     @_builtins.property
     def cancel_request_time(self) -> _timestamp_pb2.Timestamp:

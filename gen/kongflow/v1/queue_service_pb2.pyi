@@ -95,7 +95,7 @@ class ListQueueJobsResponse(_message.Message):
     """Asks for the page after this one. Empty: this was the last."""
     @_builtins.property
     def queue_jobs(self) -> _containers.RepeatedCompositeFieldContainer[_queue_job_pb2.QueueJob]:
-        """One page, newest first, without `args_json`."""
+        """One page, newest first, without `args_json` and each with the last of its `errors` only."""
 
     def __init__(
         self,

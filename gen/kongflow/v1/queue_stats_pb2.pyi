@@ -27,10 +27,13 @@ class QueueStats(_message.Message):
     """The state of one queue in numbers.
 
     Numbers are read anew for every answer and never from more than 10,000 queue jobs of a state, 2,000 of the COMPLETED
-    ones, so that they cost the same however long the ledger is. Where `is_capped` says that there may be more, what is
-    told of that state is told of so many of them: of SCHEDULED ones those that fall due first, of final ones those that
-    became final last. With several environments in one answer these numbers are shared out evenly among them, 100 for
-    each at the least; an admin token that names no environment has them in full for everybody together.
+    ones, so that they cost the same however long the ledger is. With several environments in one answer these numbers are
+    shared out evenly among them, 100 for each at the least; an admin token that names no environment has them in full for
+    everybody together.
+
+    Where `is_capped` says that there may be more, what is told of that state is told of so many of them. For everybody
+    together, these are of SCHEDULED ones those that fall due first, and of final ones those that became final last. For
+    environments, these are those written first, and of final ones those written last.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

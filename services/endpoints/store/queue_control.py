@@ -43,21 +43,18 @@ class PostgresQueueControl:
         return _record(rows[0]) if rows else None
 
     async def list_queue_jobs(self, wanted: QueueJobFilter, *, limit: int, before: UUID | None) -> list[QueueJobRecord]:
-        """Read queue jobs, newest first."""
+        """Read queue jobs, newest first, each with its last error."""
         seen = (wanted.environment_id, wanted.organization_id)
-        if seen == (None, None):
-            rows = await self._fetch("list_of_all", *_properties(wanted), before, limit)
+        if (*seen, wanted.state) == (None, None, None):
+            rows = await self._fetch("list_of_all", *_without_state(wanted), before, limit)
         else:
-            rows = await self._fetch("list_of_environments", *_properties(wanted), before, limit, *seen)
+            rows = await self._fetch("list_by_environment", *_properties(wanted), before, limit, *seen)
         return [_record(row) for row in rows]
 
     async def matching(self, wanted: QueueJobFilter, *, limit: int) -> list[UUID]:
         """Read the ids of matching queue jobs, oldest first."""
         seen = (wanted.environment_id, wanted.organization_id)
-        if seen == (None, None):
-            rows = await self._fetch("matching_of_all", *_properties(wanted), limit)
-        else:
-            rows = await self._fetch("matching_of_environments", *_properties(wanted), limit, *seen)
+        rows = await self._fetch("matching", *_properties(wanted), limit, *seen)
         return [row["id"] for row in rows]
 
     async def read(self, queue_job_ids: Sequence[UUID]) -> list[RetriedQueueJob]:
@@ -109,9 +106,13 @@ class PostgresQueueControl:
 
 
 def _properties(wanted: QueueJobFilter) -> tuple[object, ...]:
+    queue, *others = _without_state(wanted)
+    return (queue, wanted.state.value if wanted.state else None, *others)
+
+
+def _without_state(wanted: QueueJobFilter) -> tuple[object, ...]:
     return (
         wanted.queue.value if wanted.queue else None,
-        wanted.state.value if wanted.state else None,
         wanted.kind,
         wanted.lane,
         wanted.created_from,

@@ -55,7 +55,7 @@ class QueueControl(Protocol):
         ...
 
     async def list_queue_jobs(self, wanted: QueueJobFilter, *, limit: int, before: UUID | None) -> list[QueueJobRecord]:
-        """Read queue jobs, newest first, those with an id smaller than `before`."""
+        """Read queue jobs, newest first, each with its last error only; those with an id smaller than `before`."""
         ...
 
     async def matching(self, wanted: QueueJobFilter, *, limit: int) -> list[UUID]:

@@ -303,7 +303,8 @@ UPDATE queue_jobs SET
 WHERE id = ANY($1::uuid[]) AND state IN ('AVAILABLE', 'RUNNING')
 
 -- name: fail
--- Stores failed attempts: back to SCHEDULED with a delay, or DISCARDED where there is none.
+-- Stores failed attempts: back to SCHEDULED with a delay, or DISCARDED where there is none;
+-- waiting again for the same reason, without an attempt in between, takes the place of the entry before.
 UPDATE queue_jobs SET
     state = CASE WHEN failed.retry_in IS NULL THEN 'DISCARDED' ELSE 'SCHEDULED' END,
     attempt = queue_jobs.attempt
@@ -312,7 +313,14 @@ UPDATE queue_jobs SET
     run_at = coalesce(clock_timestamp() + failed.retry_in, queue_jobs.run_at),
     started_at = CASE WHEN queue_jobs.state = 'RUNNING' THEN queue_jobs.started_at ELSE clock_timestamp() END,
     finalized_at = CASE WHEN failed.retry_in IS NULL THEN clock_timestamp() END,
-    errors = queue_jobs.errors || jsonb_build_object(
+    errors = CASE
+        WHEN NOT failed.counts_attempt AND failed.retry_in IS NOT NULL
+            AND queue_jobs.errors -> -1 ->> 'reason' = failed.reason
+            AND (queue_jobs.errors -> -1 ->> 'attempt')::integer
+                = queue_jobs.attempt + CASE WHEN queue_jobs.state = 'RUNNING' THEN 0 ELSE 1 END
+            THEN queue_jobs.errors - (-1)
+        ELSE queue_jobs.errors
+    END || jsonb_build_object(
         'time', clock_timestamp(),
         'attempt', queue_jobs.attempt + CASE WHEN queue_jobs.state = 'RUNNING' THEN 0 ELSE 1 END,
         'reason', failed.reason, 'message', failed.message

@@ -7,26 +7,28 @@ FROM queue_jobs
 WHERE id = $1
 
 -- name: list_of_all
--- Reads everybody's queue jobs, newest first.
+-- Reads everybody's queue jobs of every state, newest first, each with its last error.
 SELECT
     id, environment_id, kind, args::text AS args, queue, lane, priority, state, run_at, attempt, max_attempts, rescues,
-    errors::text AS errors, cancel_requested_at, created_at, started_at, finalized_at
+    jsonb_path_query_array(errors, '$[last]')::text AS errors, cancel_requested_at, created_at, started_at, finalized_at
 FROM queue_jobs
 WHERE ($1::text IS NULL OR queue = $1)
-    AND ($2::text IS NULL OR state = $2)
-    AND ($3::text IS NULL OR kind = $3)
-    AND ($4::text IS NULL OR lane = $4)
-    AND ($5::timestamptz IS NULL OR created_at >= $5)
-    AND ($6::timestamptz IS NULL OR created_at < $6)
-    AND ($7::uuid IS NULL OR id < $7)
+    AND ($2::text IS NULL OR kind = $2)
+    AND ($3::text IS NULL OR lane = $3)
+    AND ($4::timestamptz IS NULL OR created_at >= $4)
+    AND ($5::timestamptz IS NULL OR created_at < $5)
+    AND ($6::uuid IS NULL OR id < $6)
 ORDER BY id DESC
-LIMIT $8
+LIMIT $7
 
--- name: list_of_environments
--- Reads the queue jobs of one environment or of an organization's, newest first, state by state as their index has them.
+-- name: list_by_environment
+-- Reads queue jobs with their last error, newest first, by environment and state as their index has them:
+-- those of one environment, of an organization's or, with nulls, of all and of upkeep.
 WITH environment AS (
     SELECT id FROM runtime_environments
     WHERE ($9::uuid IS NULL OR id = $9) AND ($10::uuid IS NULL OR organization_id = $10)
+    UNION ALL
+    SELECT '00000000-0000-0000-0000-000000000000' WHERE $9::uuid IS NULL AND $10::uuid IS NULL
 ),
 chosen AS (
     SELECT found.id
@@ -57,29 +59,19 @@ chosen AS (
 )
 SELECT
     id, environment_id, kind, args::text AS args, queue, lane, priority, state, run_at, attempt, max_attempts, rescues,
-    errors::text AS errors, cancel_requested_at, created_at, started_at, finalized_at
+    jsonb_path_query_array(errors, '$[last]')::text AS errors, cancel_requested_at, created_at, started_at, finalized_at
 FROM queue_jobs
 WHERE id IN (SELECT chosen.id FROM chosen)
 ORDER BY id DESC
 
--- name: matching_of_all
--- Reads which of everybody's queue jobs of a state match, oldest first.
-SELECT id
-FROM queue_jobs
-WHERE state = $2::text
-    AND ($1::text IS NULL OR queue = $1)
-    AND ($3::text IS NULL OR kind = $3)
-    AND ($4::text IS NULL OR lane = $4)
-    AND ($5::timestamptz IS NULL OR created_at >= $5)
-    AND ($6::timestamptz IS NULL OR created_at < $6)
-ORDER BY id
-LIMIT $7
-
--- name: matching_of_environments
--- Reads which queue jobs of one environment or of an organization's match, oldest first, as their index has them.
+-- name: matching
+-- Reads which queue jobs of a state match, oldest first, by environment as their index has them:
+-- those of one environment, of an organization's or, with nulls, of all and of upkeep.
 WITH environment AS (
     SELECT id FROM runtime_environments
     WHERE ($8::uuid IS NULL OR id = $8) AND ($9::uuid IS NULL OR organization_id = $9)
+    UNION ALL
+    SELECT '00000000-0000-0000-0000-000000000000' WHERE $8::uuid IS NULL AND $9::uuid IS NULL
 )
 SELECT found.id
 FROM environment
