@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.endpoints.domain.ports.ledger import Failure
+from services.endpoints.domain.ports.ledger import Failure, OverdueLane
 from services.endpoints.domain.queue_job import Priority, Queue, QueueJob, QueueJobState
 from services.endpoints.domain.transitions import TRANSITIONS, Transition
 from services.endpoints.store.ledger import LostQueueJobError
@@ -54,7 +54,9 @@ STATEMENTS: dict[Transition, Callable[[Transaction, NewQueueJob], Awaitable[obje
     Transition.SNOOZE: lambda tx, new: tx.ledger.fail(
         [Failure(new.id, "R", "m", timedelta(seconds=9), counts_attempt=False)]
     ),
-    Transition.RESCUE: lambda tx, new: tx.ledger.rescue_running([(Queue.DEFAULT, new.lane)], max_rescues=10),
+    Transition.RESCUE: lambda tx, new: tx.ledger.rescue_running(
+        [OverdueLane(Queue.DEFAULT, new.lane, is_running=True, is_suspect=False)], max_rescues=10
+    ),
     Transition.SUPERSEDE: lambda tx, new: tx.ledger.supersede_lane(Queue.DEFAULT, new.lane),
     Transition.RETRY: lambda tx, new: tx.queue_control.retry([new.id]),
     Transition.CANCEL: lambda tx, new: tx.ledger.cancel([new.id], message="m"),

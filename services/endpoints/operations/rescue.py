@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -15,8 +16,10 @@ from services.endpoints.domain.queue_job import Queue
 from services.endpoints.operations.relay import messages_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from services.endpoints.domain.ledger_settings import LedgerSettings
-    from services.endpoints.domain.ports.ledger import OpenLane
+    from services.endpoints.domain.ports.ledger import OverdueLane
     from services.endpoints.domain.ports.observer import LedgerObserver
     from services.endpoints.domain.ports.publisher import Publisher
     from services.endpoints.domain.ports.store import Store, Transaction
@@ -25,6 +28,15 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 _LANES_AT_ONCE: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Sweep:
+    """How many lanes were overdue and how many of them were rung, and the messages that say so."""
+
+    overdue: int
+    rung: int
+    messages: Mapping[Queue, Sequence[Sequence[str]]]
 
 
 class Rescue:
@@ -49,26 +61,28 @@ class Rescue:
     async def run_once(self) -> int:
         """Ring overdue lanes again; return how many.
 
-        No more messages go out than the queue's window takes, so that messages do not pile up while workers are away:
-        a lane without a message is overdue again later.
+        No more messages go out than the queue's window takes now, so that they do not pile up while workers are away.
+        What a dead owner ran is given back all the same, and its lane becomes idle: a relay rings it in its turn. The
+        other lanes are overdue again at the next sweep.
 
         Raises:
             KongflowError: the database refused or was away.
-            QueueUnavailableError: Redis is away; the lanes are overdue again after their new lease.
+            QueueUnavailableError: Redis is away; what dead owners ran was given back unless the database was, too.
         """
-        rung = await self._store.transact(self._sweep, Pool.RELAY)
-        room = await self._publisher.room(sorted({lane.queue.value for lane in rung}))
-        for queue in Queue:
-            lanes = [lane for lane in rung if lane.queue is queue]
-            together = messages_of(queue, [lane.name for lane in lanes if not lane.alone], self._settings)
-            messages = [*together, *([lane.name] for lane in lanes if lane.alone)]
-            if messages:
-                crash_point("after_rescue_before_publish")
-                await self._publisher.publish(queue.value, messages[: room[queue.value]])
-        if rung:
-            _log.warning("lanes_rung_again", lanes=len(rung))
-            self._observer.count_rung_again(len(rung))
-        return len(rung)
+        try:
+            room = await self._publisher.room([queue.value for queue in Queue])
+        except QueueUnavailableError:
+            await self._store.transact(lambda tx: self._sweep(tx, {}), Pool.RELAY)
+            raise
+        sweep = await self._store.transact(lambda tx: self._sweep(tx, room), Pool.RELAY)
+        for queue, messages in sweep.messages.items():
+            crash_point("after_rescue_before_publish")
+            await self._publisher.publish(queue.value, messages)
+        if sweep.overdue:
+            _log.warning("lanes_overdue", lanes=sweep.overdue, rung_again=sweep.rung)
+        if sweep.rung:
+            self._observer.count_rung_again(sweep.rung)
+        return sweep.rung
 
     async def run(self) -> None:
         """Sweep every second until cancelled."""
@@ -79,14 +93,30 @@ class Rescue:
             except (KongflowError, QueueUnavailableError) as error:
                 _log.warning("rescue_waits", error=type(error).__name__, message=str(error))
 
-    async def _sweep(self, tx: Transaction) -> list[OpenLane]:
+    async def _sweep(self, tx: Transaction, room: Mapping[str, int]) -> _Sweep:
         overdue = await tx.ledger.overdue_lanes(limit=_LANES_AT_ONCE)
-        if not overdue:
-            return []
-        running = [(queue, lane) for queue, lane, is_running in overdue if is_running]
-        if running:
+        if running := [lane for lane in overdue if lane.is_running]:
             ended = await tx.ledger.rescue_running(running, max_rescues=self._settings.max_rescues)
             await self._finality.settle(tx, ended, isolating=True)
-        return await tx.ledger.ring_again(
-            [(queue, lane) for queue, lane, _ in overdue], answer_within=self._settings.ring_answered_within
-        )
+        messages = self._messages(overdue, room)
+        named = {(queue, name) for queue, batches in messages.items() for batch in batches for name in batch}
+        if rung := [lane for lane in overdue if (lane.queue, lane.name) in named]:
+            await tx.ledger.ring_again(rung, answer_within=self._settings.ring_answered_within)
+        left = [lane for lane in overdue if (lane.queue, lane.name) not in named]
+        # Whatever else is known of a lane is in its row, so only those go of which nothing else is.
+        if idle := [lane for lane in left if lane.is_running and not lane.is_suspect]:
+            await tx.ledger.free_lanes(idle)
+        if later := [lane for lane in left if not lane.is_running or lane.is_suspect]:
+            await tx.ledger.put_off(later, by=self._settings.sweep_every)
+        return _Sweep(len(overdue), len(rung), messages)
+
+    def _messages(self, overdue: Sequence[OverdueLane], room: Mapping[str, int]) -> dict[Queue, list[Sequence[str]]]:
+        """Return the messages that fit the windows; lanes that no relay rings come first."""
+        messages: dict[Queue, list[Sequence[str]]] = {}
+        for queue in Queue:
+            lanes = sorted((lane for lane in overdue if lane.queue is queue), key=lambda lane: lane.is_running)
+            together = messages_of(queue, [lane.name for lane in lanes if not lane.is_suspect], self._settings)
+            alone = [[lane.name] for lane in lanes if lane.is_suspect]
+            if fitting := [*alone, *together][: room.get(queue.value, 0)]:
+                messages[queue] = fitting
+        return messages

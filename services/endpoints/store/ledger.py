@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from services.endpoints.domain.ports.ledger import (
     Failure,
     FinalQueueJob,
-    OpenLane,
+    OverdueLane,
     RungInTurn,
     RungLane,
     WaitingQueueJob,
@@ -108,22 +108,33 @@ class PostgresLedger:
             RungInTurn(row["environment_id"], Place(row["priority"], row["lane"]), held=row["place"]) for row in rows
         ]
 
-    async def overdue_lanes(self, *, limit: int) -> list[tuple[Queue, str, bool]]:
+    async def overdue_lanes(self, *, limit: int) -> list[OverdueLane]:
         """Lock lanes whose lease ran out."""
         rows = await self._fetch("overdue_lanes", limit)
-        return [(Queue(row["queue"]), row["lane"], row["running"]) for row in rows]
+        return [
+            OverdueLane(Queue(row["queue"]), row["lane"], is_running=row["running"], is_suspect=row["suspect"])
+            for row in rows
+        ]
 
-    async def rescue_running(self, lanes: Sequence[tuple[Queue, str]], *, max_rescues: int) -> list[FinalQueueJob]:
+    async def rescue_running(self, lanes: Sequence[OverdueLane], *, max_rescues: int) -> list[FinalQueueJob]:
         """Give the queue jobs of dead owners back."""
+        self._changed()
         abandoned = await self._fetch("lock_abandoned", *_names(lanes))
         rows = await self._fetch("rescue_running", [row["id"] for row in abandoned], max_rescues)
-        ended = [row for row in rows if QueueJobState(row["state"]).is_final]
-        return [_final(row, reason="LEASE_EXPIRED", message="Its runner vanished too often.") for row in ended]
+        return [_ended(row) for row in rows if QueueJobState(row["state"]).is_final]
 
-    async def ring_again(self, lanes: Sequence[tuple[Queue, str]], *, answer_within: timedelta) -> list[OpenLane]:
+    async def ring_again(self, lanes: Sequence[OverdueLane], *, answer_within: timedelta) -> None:
         """Ring locked lanes once more."""
-        rows = await self._fetch("ring_again", *_names(lanes), answer_within)
-        return [OpenLane(Queue(row["queue"]), row["lane"], row["environment_id"], alone=row["suspect"]) for row in rows]
+        await self._execute("ring_again", *_names(lanes), answer_within)
+
+    async def put_off(self, lanes: Sequence[OverdueLane], *, by: timedelta) -> None:
+        """Let locked lanes be overdue again soon."""
+        await self._execute("put_off", *_names(lanes), by)
+
+    async def free_lanes(self, lanes: Sequence[OverdueLane]) -> None:
+        """Make locked lanes of dead owners idle; a relay looks for the work in them."""
+        self._changed()
+        await self._execute("free_lanes", *_names(lanes))
 
     async def lock_rung_lanes(self, queue: Queue, lanes: Sequence[str]) -> list[RungLane]:
         """Lock the RUNG ones of `lanes`."""
@@ -301,8 +312,8 @@ def _count(status: str) -> int:
     return int(status.rpartition(" ")[2])
 
 
-def _names(lanes: Sequence[tuple[Queue, str]]) -> tuple[list[str], list[str]]:
-    return [queue.value for queue, _ in lanes], [lane for _, lane in lanes]
+def _names(lanes: Sequence[OverdueLane]) -> tuple[list[str], list[str]]:
+    return [lane.queue.value for lane in lanes], [lane.name for lane in lanes]
 
 
 def _queue_job(row: asyncpg.Record) -> QueueJob:
@@ -331,6 +342,13 @@ def _final(row: asyncpg.Record, *, reason: str, message: str) -> FinalQueueJob:
         reason=reason,
         message=message,
     )
+
+
+def _ended(row: asyncpg.Record) -> FinalQueueJob:
+    """Return what ended because its runner vanished: for the last time, or after somebody had cancelled it."""
+    if QueueJobState(row["state"]) is QueueJobState.CANCELLED:
+        return _final(row, reason="CANCELLED", message="It was cancelled while it ran.")
+    return _final(row, reason="LEASE_EXPIRED", message="Its runner vanished too often.")
 
 
 def _waiting(rows: Sequence[asyncpg.Record]) -> WaitingQueueJob | None:

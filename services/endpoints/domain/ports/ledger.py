@@ -32,13 +32,13 @@ class RungLane:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenLane:
-    """A lane that was just rung, and whether it must travel alone because it is suspect."""
+class OverdueLane:
+    """A lane whose lease ran out and that this transaction has locked; a suspect one must travel alone."""
 
     queue: Queue
     name: str
-    environment_id: UUID
-    alone: bool
+    is_running: bool
+    is_suspect: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,16 +119,24 @@ class Ledger(Protocol):
         """Open idle lanes with work that are not paused, those of environments that hold fewest first."""
         ...
 
-    async def overdue_lanes(self, *, limit: int) -> list[tuple[Queue, str, bool]]:
-        """Lock lanes whose lease ran out, skipping locked ones; the flag says RUNNING."""
+    async def overdue_lanes(self, *, limit: int) -> list[OverdueLane]:
+        """Lock lanes whose lease ran out, by queue and name, skipping locked ones."""
         ...
 
-    async def rescue_running(self, lanes: Sequence[tuple[Queue, str]], *, max_rescues: int) -> list[FinalQueueJob]:
+    async def rescue_running(self, lanes: Sequence[OverdueLane], *, max_rescues: int) -> list[FinalQueueJob]:
         """Give the RUNNING queue jobs of dead owners back, attempt not counted; return those that ended instead."""
         ...
 
-    async def ring_again(self, lanes: Sequence[tuple[Queue, str]], *, answer_within: timedelta) -> list[OpenLane]:
+    async def ring_again(self, lanes: Sequence[OverdueLane], *, answer_within: timedelta) -> None:
         """Ring locked lanes once more."""
+        ...
+
+    async def put_off(self, lanes: Sequence[OverdueLane], *, by: timedelta) -> None:
+        """Make locked lanes RUNG and overdue again after `by`, without counting a ring."""
+        ...
+
+    async def free_lanes(self, lanes: Sequence[OverdueLane]) -> None:
+        """Delete the rows of RUNNING lanes that this transaction has locked."""
         ...
 
     async def lock_rung_lanes(self, queue: Queue, lanes: Sequence[str]) -> list[RungLane]:

@@ -144,7 +144,7 @@ WITH overdue AS MATERIALIZED (
     ORDER BY lease_until
     LIMIT $1
 )
-SELECT queue_lanes.queue, queue_lanes.lane, queue_lanes.state = 'RUNNING' AS running
+SELECT queue_lanes.queue, queue_lanes.lane, queue_lanes.state = 'RUNNING' AS running, queue_lanes.suspect
 FROM overdue
 JOIN queue_lanes ON queue_lanes.queue = overdue.queue AND queue_lanes.lane = overdue.lane
 WHERE queue_lanes.lease_until < clock_timestamp()
@@ -171,7 +171,8 @@ UPDATE queue_jobs SET
     attempt = CASE WHEN cancel_requested_at IS NULL AND rescues < $2 THEN attempt - 1 ELSE attempt END,
     rescues = rescues + 1,
     errors = errors || jsonb_build_object(
-        'time', clock_timestamp(), 'attempt', attempt, 'reason', 'LEASE_EXPIRED',
+        'time', clock_timestamp(), 'attempt', attempt,
+        'reason', CASE WHEN cancel_requested_at IS NULL THEN 'LEASE_EXPIRED' ELSE 'CANCELLED' END,
         'message', 'The process that ran it stopped renewing its lease.'
     ),
     finalized_at = CASE WHEN cancel_requested_at IS NOT NULL OR rescues >= $2 THEN clock_timestamp() END
@@ -179,12 +180,23 @@ WHERE id = ANY($1::uuid[]) AND state = 'RUNNING'
 RETURNING id, kind, args::text AS args, environment_id, state
 
 -- name: ring_again
--- Rings locked lanes once more; a suspect one must travel alone.
+-- Rings locked lanes once more.
 UPDATE queue_lanes SET
     state = 'RUNG', claim = NULL, rings = rings + 1, lease_until = clock_timestamp() + $3::interval
 FROM unnest($1::text[], $2::text[]) AS overdue (queue, lane)
 WHERE queue_lanes.queue = overdue.queue AND queue_lanes.lane = overdue.lane
-RETURNING queue_lanes.queue, queue_lanes.lane, queue_lanes.environment_id, queue_lanes.suspect
+
+-- name: put_off
+-- Lets locked lanes that cannot be published now be overdue again soon, behind those that are overdue already.
+UPDATE queue_lanes SET state = 'RUNG', claim = NULL, lease_until = clock_timestamp() + $3::interval
+FROM unnest($1::text[], $2::text[]) AS overdue (queue, lane)
+WHERE queue_lanes.queue = overdue.queue AND queue_lanes.lane = overdue.lane
+
+-- name: free_lanes
+-- Makes locked lanes of dead owners idle, so that a relay rings them in their turn.
+DELETE FROM queue_lanes
+USING unnest($1::text[], $2::text[]) AS overdue (queue, lane)
+WHERE queue_lanes.queue = overdue.queue AND queue_lanes.lane = overdue.lane AND queue_lanes.state = 'RUNNING'
 
 -- name: lock_rung_lanes
 -- Locks the lanes of a call back that are RUNG, in name order.
