@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Statements look at no fewer lanes of an environment than this, so that a few short ones leave no share unused.
 _FEWEST: Final = 8
+# To pass by fewer open lanes than this takes less than the rest of a look.
+MANY_OPEN: Final = 100
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -62,6 +64,10 @@ class Round:
     after: UUID = NIL_UUID
 
 
+def _is_worth_little(held: int, *, before: int | None) -> bool:
+    return before is not None and held > MANY_OPEN and held * 4 > before * 3
+
+
 def places_to_go_on(turns: Round, rung: Sequence[RungInTurn]) -> dict[UUID, Place]:
     """Return where the next turns of those environments begin that may have idle lanes left after this round.
 
@@ -101,11 +107,14 @@ def plan_round(
     room: int,
     last: UUID,
     after: Mapping[UUID, Place],
+    looked_at: Mapping[UUID, int],
     settings: LedgerSettings,
 ) -> Round | None:
     """Return whose lanes are rung while `room` more messages fit the window; None when it is nobody's turn.
 
-    `last` is the environment that was rung last, and `after` where the turns of some go on.
+    `last` is the environment that was rung last, and `after` where the turns of some go on. `looked_at` are those in
+    which a moment ago no idle lane was left, with how many lanes they held: one that held many is looked at again when
+    a quarter of these have closed, because every look passes by all that are open.
 
     An environment that holds nothing is rung at once. The others wait until half of the window is free, and leave a
     quarter of it: workers have enough to do until then, and a pass for every lane that falls idle would cost more than
@@ -114,7 +123,12 @@ def plan_round(
     window = settings.max_waiting_messages
     some_time = room * 2 >= window
     most = most_lanes_held(queue, settings)
-    chosen = [one for one in waiting if not one.held or (some_time and one.held < most)]
+    chosen = [
+        one
+        for one in waiting
+        if not one.held
+        or (some_time and one.held < most and not _is_worth_little(one.held, before=looked_at.get(one.id)))
+    ]
     if any(one.held for one in chosen):
         room -= window // 4
     limit = room * lanes_per_message(queue, settings)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -16,19 +18,21 @@ from services.endpoints.domain.identifiers import NIL_UUID
 from services.endpoints.domain.ports.publisher import QueueUnavailableError
 from services.endpoints.domain.ports.store import Pool
 from services.endpoints.domain.queue_job import Queue
-from services.endpoints.domain.turns import lanes_per_message, places_to_go_on, plan_round
+from services.endpoints.domain.turns import MANY_OPEN, lanes_per_message, places_to_go_on, plan_round
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from services.endpoints.domain.ledger_settings import LedgerSettings
+    from services.endpoints.domain.ports.ledger import RungInTurn
     from services.endpoints.domain.ports.publisher import Publisher, WakeUps
     from services.endpoints.domain.ports.store import Store
-    from services.endpoints.domain.turns import Place, WaitingEnvironment
+    from services.endpoints.domain.turns import Place, Round, WaitingEnvironment
 
 _log = structlog.get_logger(__name__)
 
 _ENVIRONMENTS_AT_ONCE: Final = 500
+_LOOK_AGAIN_AFTER: Final = timedelta(milliseconds=100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,14 @@ class _Promoted:
 
     next_due_in: timedelta
     has_more_waiting: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """How many lanes an environment held when none was left idle, and until when that says something."""
+
+    held: int
+    ends: float
 
 
 class Relay:
@@ -50,6 +62,7 @@ class Relay:
         self._settings = settings
         self._next_environment = dict.fromkeys(Queue, NIL_UUID)
         self._last = dict.fromkeys(Queue, NIL_UUID)
+        self._looks: dict[Queue, dict[UUID, _Look]] = {queue: {} for queue in Queue}
         self._after: dict[Queue, dict[UUID, Place]] = {queue: {} for queue in Queue}
 
     async def run_once(self) -> timedelta:
@@ -72,7 +85,10 @@ class Relay:
                 waiting = await self._waiting(list(rooms))
         # Who comes before the place where this pass began has not been looked at.
         next_pass = timedelta() if began_inside else promoted.next_due_in
-        return min(max(next_pass, timedelta()), self._settings.safety_poll)
+        now = time.monotonic()
+        is_resting = any(look.ends > now for looks in self._looks.values() for look in looks.values())
+        look_again = _LOOK_AGAIN_AFTER if is_resting else self._settings.safety_poll
+        return min(max(next_pass, timedelta()), look_again, self._settings.safety_poll)
 
     async def run(self) -> None:
         """Ring whenever something changed, at the latest after the safety poll, until cancelled."""
@@ -114,7 +130,17 @@ class Relay:
             # Everybody who waits has been seen: who does not has no place to keep.
             waits = {environment.id for environment in waiting}
             after = {id_: place for id_, place in after.items() if id_ in waits}
-        turns = plan_round(queue, waiting, room=room, last=self._last[queue], after=after, settings=self._settings)
+        now = time.monotonic()
+        looked_at = {id_: look.held for id_, look in self._looks[queue].items() if look.ends > now}
+        turns = plan_round(
+            queue,
+            waiting,
+            room=room,
+            last=self._last[queue],
+            after=after,
+            looked_at=looked_at,
+            settings=self._settings,
+        )
         if turns is None:
             return room if self._is_inside(queue) else 0
         async with self._store.reading(Pool.RELAY) as tx:
@@ -129,7 +155,21 @@ class Relay:
         had_turns = {turn.environment_id for turn in turns.turns}
         left_behind = places_to_go_on(turns, rung)
         self._after[queue] = {id_: place for id_, place in after.items() if id_ not in had_turns} | left_behind
+        self._remember(queue, turns, rung, left_behind, now=now)
         return max(0, room - len(messages)) if left_behind or self._is_inside(queue) else 0
+
+    def _remember(
+        self, queue: Queue, turns: Round, rung: Sequence[RungInTurn], left_behind: Collection[UUID], *, now: float
+    ) -> None:
+        """Note which environments have no idle lane left, of those that hold many."""
+        count = Counter(lane.environment_id for lane in rung)
+        looks = {id_: look for id_, look in self._looks[queue].items() if look.ends > now}
+        for turn in turns.turns:
+            held = turn.held + count[turn.environment_id]
+            looks.pop(turn.environment_id, None)
+            if held > MANY_OPEN and turn.environment_id not in left_behind:
+                looks[turn.environment_id] = _Look(held, now + _LOOK_AGAIN_AFTER.total_seconds())
+        self._looks[queue] = looks
 
     def _is_inside(self, queue: Queue) -> bool:
         """Tell whether the last look ended before the last environment."""

@@ -30,7 +30,7 @@ def waiting(*held: int) -> list[WaitingEnvironment]:
 
 
 def plan(queue: Queue, *held: int, room: int = WINDOW) -> Round | None:
-    return plan_round(queue, waiting(*held), room=room, last=NIL_UUID, after={}, settings=SETTINGS)
+    return plan_round(queue, waiting(*held), room=room, last=NIL_UUID, after={}, looked_at={}, settings=SETTINGS)
 
 
 def chosen(turns: Round | None) -> list[int]:
@@ -66,6 +66,24 @@ def test_one_customers_calls_leave_most_of_a_worker_to_others() -> None:
     assert most_lanes_held(Queue.DEFAULT, SETTINGS) == WINDOW * SETTINGS.max_lanes_per_message * 3 // 4
 
 
+@pytest.mark.parametrize(
+    ("held", "before", "turns"), [(400, 400, []), (301, 400, []), (300, 400, [1]), (100, 100, [1]), (400, None, [1])]
+)
+def test_environment_with_many_open_lanes_is_looked_at_again_when_a_quarter_has_closed(
+    held: int, before: int | None, turns: list[int]
+) -> None:
+    round_ = plan_round(
+        Queue.DEFAULT,
+        waiting(held),
+        room=WINDOW,
+        last=NIL_UUID,
+        after={},
+        looked_at={} if before is None else {UUID(int=1): before},
+        settings=SETTINGS,
+    )
+    assert chosen(round_) == turns
+
+
 def rung(*lanes: tuple[int, str]) -> list[RungInTurn]:
     return [RungInTurn(UUID(int=number), Place(2, lane), held=1) for number, lane in lanes]
 
@@ -84,7 +102,13 @@ def test_round_that_was_full_left_everybody_behind() -> None:
 def test_turn_goes_on_where_the_last_one_ended() -> None:
     place = Place(2, "lane-7")
     round_ = plan_round(
-        Queue.DEFAULT, waiting(0, 0), room=WINDOW, last=NIL_UUID, after={UUID(int=2): place}, settings=SETTINGS
+        Queue.DEFAULT,
+        waiting(0, 0),
+        room=WINDOW,
+        last=NIL_UUID,
+        after={UUID(int=2): place},
+        looked_at={},
+        settings=SETTINGS,
     )
     assert round_ is not None
     assert [turn.after for turn in round_.turns] == [START, place]
