@@ -200,10 +200,12 @@ class PostgresStore:
     @asynccontextmanager
     async def reading(self, pool: Pool = Pool.READERS) -> AsyncIterator[PostgresTransaction]:
         """Lend a connection."""
-        if pool not in self._pools:
+        # `close` forgets the pools, but what is lent out goes back to the one it came from.
+        lender = self._pools.get(pool)
+        if lender is None:
             raise DatabaseUnavailableError("The store is not open.", retry_after=timedelta(seconds=1))
         with translated():
-            lent = await self._pools[pool].acquire(timeout=_ACQUIRE_WITHIN.total_seconds())
+            lent = await lender.acquire(timeout=_ACQUIRE_WITHIN.total_seconds())
         try:
             # The pool lends a proxy that behaves as the connection it stands for.
             yield PostgresTransaction(cast("_Connection", lent))
@@ -213,7 +215,7 @@ class PostgresStore:
             raise
         finally:
             with suppress(TimeoutError):
-                await self._pools[pool].release(lent, timeout=_SILENCE.total_seconds())
+                await lender.release(lent, timeout=_SILENCE.total_seconds())
 
     async def _distrust_connections(self) -> None:
         """Replace every connection before its next use: where one was lost without a word, the others were, too."""

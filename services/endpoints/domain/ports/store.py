@@ -86,7 +86,7 @@ class Store(Protocol):
         ...
 
     def reading(self, pool: Pool = Pool.READERS) -> AbstractAsyncContextManager[Transaction]:
-        """Lend a connection without a transaction, for single statements that only read."""
+        """Lend a connection without a transaction: each statement commits by itself, whether it reads or writes."""
         ...
 
     async def transact(self, work: Callable[[Transaction], Awaitable[_Result]], pool: Pool = Pool.CALLERS) -> _Result:

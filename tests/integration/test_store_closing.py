@@ -1,0 +1,35 @@
+"""What happens to connections that are lent out while the store closes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from services.endpoints.domain.errors import DatabaseUnavailableError
+from services.endpoints.store.postgres import PostgresStore
+
+if TYPE_CHECKING:
+    import asyncpg
+
+
+async def test_connection_lent_out_at_the_close_goes_back_and_lets_it_end(
+    database_url: str, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    store = PostgresStore(database_url=database_url, on_ledger_change=lambda: None)
+    await store.open()
+    async with store.reading() as tx:
+        closing = asyncio.create_task(store.close())
+        await tx.ledger.now()
+        with pytest.raises(DatabaseUnavailableError, match="not open"):
+            async with store.reading():
+                pass
+        assert not closing.done()
+    async with asyncio.timeout(1):
+        await closing
+
+    assert (
+        await connection.fetchval("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'kongflow readers'")
+        == 0
+    )
