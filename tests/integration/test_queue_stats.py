@@ -17,7 +17,10 @@ from kongflow.v1.queue_service_pb2 import (
     PauseQueueRequest,
     WatchQueueStatsRequest,
 )
+from kongflow.v1.tenancy_service_pb2 import CreateTokenRequest, RevokeTokenRequest
+from kongflow.v1.token_pb2 import TOKEN_KIND_SERVICE, TOKEN_SCOPE_READ
 
+from services.endpoints.store.queue_control import PostgresQueueControl
 from tests.support.eventually import eventually
 from tests.support.operator import Operator
 from tests.support.rpc import refusal_of, refused
@@ -164,6 +167,43 @@ async def test_watch_tells_a_change_soon_and_ends_when_the_server_drains(operato
             pass
     assert refusal_of(ended.value).reason == "DRAINING"
     assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_watches_end_soon_after_their_token_was_revoked(operator: Operator) -> None:
+    stage = operator.stage
+    created = await stage.admin.tenancy.CreateToken(
+        CreateTokenRequest(
+            kind=TOKEN_KIND_SERVICE,
+            name="watcher",
+            organization_id=stage.ours.organization_id,
+            scopes=[TOKEN_SCOPE_READ],
+        )
+    )
+    watcher = stage.service.caller(created.secret)
+    endpoint = await stage.store_endpoint()
+    asked = await stage.writer.endpoints.IndexEndpoint(IndexEndpointRequest(endpoint_id=endpoint.id))
+    watches = [
+        aiter(watcher.queue.WatchQueueStats(WatchQueueStatsRequest())),
+        aiter(watcher.endpoints.WatchEndpointIndex(WatchEndpointIndexRequest(index_id=asked.index.id))),
+    ]
+    for watch in watches:
+        await anext(watch)
+    await stage.admin.tenancy.RevokeToken(RevokeTokenRequest(token_id=created.token.id))
+    for watch in watches:
+        async with asyncio.timeout(5):
+            with pytest.raises(grpc.aio.AioRpcError) as ended:
+                async for _ in watch:
+                    pass
+        assert ended.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_nothing_is_counted_for_who_may_not_see_it(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[Any] = []
+    monkeypatch.setattr(PostgresQueueControl, "stats", lambda *arguments, **_: counted.append(arguments))
+    theirs = operator.stage.service.caller(operator.stage.theirs.service_token)
+    request = GetQueueStatsRequest(environment_id=operator.stage.ours.development.id)
+    assert (await refused(theirs.queue.GetQueueStats(request))).reason == "NOT_FOUND"
+    assert not counted
 
 
 async def test_watches_of_a_tenant_are_limited_and_one_that_was_left_makes_room(operator: Operator) -> None:

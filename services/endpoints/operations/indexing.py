@@ -174,7 +174,12 @@ class IndexingOperations:
         return page_of(rows, page, lambda item: str(item.ordinal))
 
     async def watch(
-        self, principal: Principal, index_id: UUID, *, resume_revision: int = 0
+        self,
+        principal: Principal,
+        index_id: UUID,
+        *,
+        readmit: Callable[[], Awaitable[None]],
+        resume_revision: int = 0,
     ) -> AsyncGenerator[EndpointIndex, None]:
         """Yield the index whenever its revision grew past `resume_revision`, and end with its final state.
 
@@ -182,11 +187,12 @@ class IndexingOperations:
 
         Raises:
             NotFoundError: there is no such index for this principal.
+            UnauthenticatedError: `readmit` no longer recognises the caller.
             KongflowError: DRAINING, this server stops, watch on from the last revision; QUOTA_EXCEEDED, the tenant has
                 too many watches open.
         """
         seen = resume_revision
-        with self._watches.open(principal, advice="watch on from the last revision") as watch:
+        with self._watches.open(principal, advice="watch on from the last revision", readmit=readmit) as watch:
             while True:
                 index = await self.get_index(principal, index_id)
                 if index.revision > seen:

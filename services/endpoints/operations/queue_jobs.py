@@ -20,7 +20,7 @@ from services.endpoints.operations.authorization import require_environment
 from services.endpoints.operations.shared_reads import SharedReads
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from services.endpoints.domain.errors import KongflowError
     from services.endpoints.domain.page import Page, PageRequest
@@ -58,14 +58,6 @@ class RetriedMany:
     has_more: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Counted:
-    """What was counted, and the environment that it was counted of, if it is there; callers share it."""
-
-    environment: Environment | None
-    stats: list[QueueStats]
-
-
 class QueueJobOperations:
     """What operators do with queue jobs; each sees and touches only those of their own environments."""
 
@@ -84,7 +76,8 @@ class QueueJobOperations:
         self._retries = retries
         self._watches = watches
         self._known_kinds = sorted(known_kinds)
-        self._stats: SharedReads[Seen, _Counted] = SharedReads()
+        self._environments: SharedReads[UUID, Environment | None] = SharedReads()
+        self._stats: SharedReads[Seen, list[QueueStats]] = SharedReads()
 
     async def list_queue_jobs(
         self, principal: Principal, wanted: QueueJobFilter, page: PageRequest
@@ -214,25 +207,25 @@ class QueueJobOperations:
         """
         wanted = environment_id or principal.environment_id
         if wanted is None:
-            return (await self._counted(Seen(organization_id=principal.organization_id))).stats
-        counted = await self._counted(Seen(environment_id=wanted))
-        require_environment(principal, counted.environment, name=wanted)
-        return counted.stats
+            return await self._counted(Seen(organization_id=principal.organization_id))
+        require_environment(principal, await self._environment(wanted), name=wanted)
+        return await self._counted(Seen(environment_id=wanted))
 
     async def stats_of_all(self) -> list[QueueStats]:
         """Return each queue's numbers, of everybody and of upkeep."""
-        return (await self._counted(Seen())).stats
+        return await self._counted(Seen())
 
     async def watch_stats(
-        self, principal: Principal, environment_id: UUID | None
+        self, principal: Principal, environment_id: UUID | None, *, readmit: Callable[[], Awaitable[None]]
     ) -> AsyncGenerator[list[QueueStats], None]:
         """Yield each queue's numbers at once, soon after each change, and every second.
 
         Raises:
             NotFoundError: `environment_id` is not there for this principal.
+            UnauthenticatedError: `readmit` no longer recognises the caller.
             KongflowError: QUOTA_EXCEEDED, the tenant has too many watches open; DRAINING, this server stops.
         """
-        with self._watches.open(principal, advice="watch on at another one") as watch:
+        with self._watches.open(principal, advice="watch on at another one", readmit=readmit) as watch:
             while True:
                 yield await self.stats(principal, environment_id)
                 await watch.changed(quiet=_WATCH_QUIET)
@@ -244,11 +237,17 @@ class QueueJobOperations:
             )
         )
 
-    async def _counted(self, seen: Seen) -> _Counted:
-        async def count() -> _Counted:
+    async def _environment(self, environment_id: UUID) -> Environment | None:
+        async def read() -> Environment | None:
             async with self._store.reading() as tx:
-                environment = await tx.tenancy.get_environment(seen.environment_id) if seen.environment_id else None
-                return _Counted(environment, await tx.queue_control.stats(seen, known_kinds=self._known_kinds))
+                return await tx.tenancy.get_environment(environment_id)
+
+        return await self._environments.read(environment_id, read)
+
+    async def _counted(self, seen: Seen) -> list[QueueStats]:
+        async def count() -> list[QueueStats]:
+            async with self._store.reading() as tx:
+                return await tx.queue_control.stats(seen, known_kinds=self._known_kinds)
 
         return await self._stats.read(seen, count)
 

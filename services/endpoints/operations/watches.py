@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from services.endpoints.domain.errors import KongflowError, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from services.endpoints.domain.ports.publisher import WakeUp, WakeUps
     from services.endpoints.domain.tenancy import Principal
@@ -25,17 +25,20 @@ _AT_ONCE: Final = timedelta()
 class Watch:
     """One open watch."""
 
-    def __init__(self, wake_up: WakeUp, draining: asyncio.Event, *, advice: str) -> None:
-        """Hold the flag of this watch, that of the server, and what to do when the server stops."""
+    def __init__(
+        self, wake_up: WakeUp, draining: asyncio.Event, *, advice: str, readmit: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Hold the flag of this watch, that of the server, what to do when the server stops, and who may go on."""
         self._wake_up = wake_up
         self._draining = draining
         self._advice = advice
+        self._readmit = readmit
 
     async def changed(self, *, quiet: timedelta = _AT_ONCE) -> None:
         """Return when it is time to look again: woken, or after a second, but never before `quiet` has passed.
 
         Raises:
-            KongflowError: DRAINING, this server stops.
+            KongflowError: DRAINING, this server stops; what `readmit` raised, because the caller may watch no longer.
         """
         if quiet:
             with suppress(TimeoutError):
@@ -47,6 +50,7 @@ class Watch:
             raise KongflowError(
                 f"This server is stopping; {self._advice}.", reason=Reason.DRAINING, retry_after=_RESUME_AFTER
             )
+        await self._readmit()
 
 
 class Watches:
@@ -65,8 +69,10 @@ class Watches:
         self._wake_ups.notify()
 
     @contextmanager
-    def open(self, principal: Principal, *, advice: str) -> Iterator[Watch]:
+    def open(self, principal: Principal, *, advice: str, readmit: Callable[[], Awaitable[None]]) -> Iterator[Watch]:
         """Count a watch of the principal's tenant for the time of the block; `advice` is for its caller at a drain.
+
+        A watch outlives what allowed it: before each look `readmit` recognises its caller again, or raises.
 
         Raises:
             KongflowError: QUOTA_EXCEEDED, the tenant has as many as it may.
@@ -82,7 +88,7 @@ class Watches:
         self._open[tenant] += 1
         wake_up = self._wake_ups.subscribe()
         try:
-            yield Watch(wake_up, self._draining, advice=advice)
+            yield Watch(wake_up, self._draining, advice=advice, readmit=readmit)
         finally:
             wake_up.close()
             self._open[tenant] -= 1

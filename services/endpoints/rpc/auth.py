@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Final
 from services.endpoints.domain.errors import UnauthenticatedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from services.endpoints.domain.tenancy import Principal
 
 _SCHEME: Final = "bearer"
 
 _principal: ContextVar[Principal] = ContextVar("principal")
+_readmission: ContextVar[Callable[[], Awaitable[None]]] = ContextVar("readmission")
 
 
 def bearer_credential(metadata: Iterable[tuple[str, str | bytes]]) -> str:
@@ -36,6 +37,25 @@ def bearer_credential(metadata: Iterable[tuple[str, str | bytes]]) -> str:
 def set_principal(principal: Principal) -> None:
     """Hand the principal to the servicer of this call; every call is a task of its own."""
     _principal.set(principal)
+
+
+def set_readmission(readmit: Callable[[], Awaitable[None]]) -> None:
+    """Hand the servicer of this call what recognises its caller again."""
+    _readmission.set(readmit)
+
+
+async def readmit_caller() -> None:
+    """Recognise who makes this call again: a stream outlives a revoked token, a rotated key and an expiry.
+
+    Raises:
+        UnauthenticatedError: the credential is good no longer, or nobody was recognised in the first place.
+        DatabaseUnavailableError: PostgreSQL is away and the credential is not trusted from before.
+    """
+    try:
+        readmit = _readmission.get()
+    except LookupError as error:
+        raise UnauthenticatedError from error
+    await readmit()
 
 
 def current_principal() -> Principal:

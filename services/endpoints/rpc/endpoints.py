@@ -16,7 +16,7 @@ from services.endpoints.operations.authorization import may_see_hook_identifier
 from services.endpoints.operations.endpoints import CreateEndpoint, UpdateEndpoint, UpsertEndpoint
 from services.endpoints.operations.indexing import IndexEndpointRequest, ItemFilter
 from services.endpoints.rpc import enums
-from services.endpoints.rpc.auth import current_principal
+from services.endpoints.rpc.auth import current_principal, readmit_caller
 from services.endpoints.rpc.convert import duration, endpoint_message, index_message, item_message, timestamp
 from services.endpoints.rpc.deadlines import effective_deadline, remaining_time
 from services.endpoints.rpc.validate import Checks
@@ -231,7 +231,9 @@ class EndpointServicer(EndpointServiceServicer):
         if request.resume_revision < 0:
             checks.refuse("resume_revision", "must not be negative")
         checks.finish()
-        watch = self._indexing.watch(current_principal(), index_id, resume_revision=request.resume_revision)
+        watch = self._indexing.watch(
+            current_principal(), index_id, readmit=readmit_caller, resume_revision=request.resume_revision
+        )
         async with aclosing(watch) as changes:
             async for index in changes:
                 yield messages.WatchEndpointIndexResponse(index=index_message(index))

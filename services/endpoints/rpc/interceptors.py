@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 
 from services.endpoints.domain.errors import FieldViolation, InvalidRequestError, KongflowError
 from services.endpoints.rpc.access import ACCESS, Access, require_access
-from services.endpoints.rpc.auth import bearer_credential, set_principal
+from services.endpoints.rpc.auth import bearer_credential, set_principal, set_readmission
 from services.endpoints.rpc.deadlines import deadline_error, effective_deadline, remaining_time, time_to_work
 from services.endpoints.rpc.errors import grpc_status, internal_error, status_code
 
@@ -137,11 +137,19 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     async def _admit(self, method: str, context: Context) -> None:
         """Recognise the caller, check that it may call the method, and hand it to the servicer."""
-        metadata = context.invocation_metadata() or ()
-        principal = await self._authenticator.authenticate(bearer_credential(tuple(metadata)))
-        structlog.contextvars.bind_contextvars(caller=principal.name)
-        require_access(principal, ACCESS.get(method))
-        set_principal(principal)
+        credential = bearer_credential(tuple(context.invocation_metadata() or ()))
+
+        async def admit() -> Principal:
+            principal = await self._authenticator.authenticate(credential)
+            structlog.contextvars.bind_contextvars(caller=principal.name)
+            require_access(principal, ACCESS.get(method))
+            return principal
+
+        async def readmit() -> None:
+            await admit()
+
+        set_principal(await admit())
+        set_readmission(readmit)
 
     @asynccontextmanager
     async def _served(self, method: str, context: Context) -> AsyncIterator[None]:

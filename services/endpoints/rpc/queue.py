@@ -14,7 +14,7 @@ from services.endpoints.domain.queue_job import QueueJobState
 from services.endpoints.domain.transitions import TRANSITIONS, Transition
 from services.endpoints.operations.queue_jobs import MAX_RETRIED, RetryMany
 from services.endpoints.rpc import enums
-from services.endpoints.rpc.auth import current_principal
+from services.endpoints.rpc.auth import current_principal, readmit_caller
 from services.endpoints.rpc.convert import pause_message, queue_job_message, queue_stats_message
 from services.endpoints.rpc.validate import Checks
 
@@ -131,7 +131,8 @@ class QueueServicer(QueueServiceServicer):
     ) -> AsyncIterator[messages.WatchQueueStatsResponse]:
         """Stream the queues in numbers."""
         environment_id = _environment_id(request.environment_id)
-        async with aclosing(self._operations.watch_stats(current_principal(), environment_id)) as states:
+        watch = self._operations.watch_stats(current_principal(), environment_id, readmit=readmit_caller)
+        async with aclosing(watch) as states:
             async for stats in states:
                 yield messages.WatchQueueStatsResponse(queues=map(queue_stats_message, stats))
 

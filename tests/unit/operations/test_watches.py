@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from datetime import timedelta
 from uuid import uuid4
 
 import pytest
 
-from services.endpoints.domain.errors import KongflowError, Reason
+from services.endpoints.domain.errors import KongflowError, Reason, UnauthenticatedError
 from services.endpoints.domain.tenancy import Principal, PrincipalKind
-from services.endpoints.operations.watches import Watches
+from services.endpoints.operations.watches import Watch, Watches
 from tests.support.memory_queue import MemoryWakeUps
 
 TENANT, OTHER = uuid4(), uuid4()
+
+
+async def welcome() -> None:
+    """Recognise the caller still."""
 
 
 def principal(organization_id: object = None) -> Principal:
@@ -25,14 +29,18 @@ def principal(organization_id: object = None) -> Principal:
 def test_tenant_has_so_many_watches_and_a_closed_one_makes_room() -> None:
     wake_ups = MemoryWakeUps()
     watches = Watches(wake_ups=wake_ups, most_per_tenant=2)
-    with watches.open(principal(TENANT), advice="go on"), ExitStack() as second:
-        second.enter_context(watches.open(principal(TENANT), advice="go on"))
-        with pytest.raises(KongflowError) as refused, watches.open(principal(TENANT), advice="go on"):
+
+    def opened(organization_id: object = None) -> AbstractContextManager[Watch]:
+        return watches.open(principal(organization_id), advice="go on", readmit=welcome)
+
+    with opened(TENANT), ExitStack() as second:
+        second.enter_context(opened(TENANT))
+        with pytest.raises(KongflowError) as refused, opened(TENANT):
             pass
-        with watches.open(principal(OTHER), advice="go on"), watches.open(principal(), advice="go on"):
+        with opened(OTHER), opened():
             assert len(wake_ups.listeners) == 4
         second.close()
-        with watches.open(principal(TENANT), advice="go on"):
+        with opened(TENANT):
             pass
     assert refused.value.reason is Reason.QUOTA_EXCEEDED
     assert refused.value.retry_after
@@ -42,7 +50,7 @@ def test_tenant_has_so_many_watches_and_a_closed_one_makes_room() -> None:
 
 async def test_wake_up_ends_the_wait_once_it_has_been_quiet() -> None:
     wake_ups = MemoryWakeUps()
-    with Watches(wake_ups=wake_ups).open(principal(TENANT), advice="go on") as watch:
+    with Watches(wake_ups=wake_ups).open(principal(TENANT), advice="go on", readmit=welcome) as watch:
         waiting = asyncio.create_task(watch.changed(quiet=timedelta(milliseconds=50)))
         began = asyncio.get_running_loop().time()
         wake_ups.notify()
@@ -53,9 +61,20 @@ async def test_wake_up_ends_the_wait_once_it_has_been_quiet() -> None:
 @pytest.mark.parametrize("quiet", [timedelta(), timedelta(seconds=30)])
 async def test_drain_ends_every_watch_at_once_with_advice(quiet: timedelta) -> None:
     watches = Watches(wake_ups=MemoryWakeUps())
-    with watches.open(principal(TENANT), advice="watch on elsewhere") as watch:
+    with watches.open(principal(TENANT), advice="watch on elsewhere", readmit=welcome) as watch:
         waiting = asyncio.create_task(watch.changed(quiet=quiet))
         asyncio.get_running_loop().call_soon(watches.end)
         with pytest.raises(KongflowError, match="watch on elsewhere") as ended:
             await waiting
     assert ended.value.reason is Reason.DRAINING
+
+
+async def test_watch_ends_at_the_next_look_when_its_caller_is_known_no_longer() -> None:
+    async def refuse() -> None:
+        raise UnauthenticatedError
+
+    wake_ups = MemoryWakeUps()
+    with Watches(wake_ups=wake_ups).open(principal(TENANT), advice="go on", readmit=refuse) as watch:
+        wake_ups.notify()
+        with pytest.raises(UnauthenticatedError):
+            await watch.changed()

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from services.endpoints.domain.errors import UnauthenticatedError
-from services.endpoints.rpc.auth import bearer_credential
+from services.endpoints.rpc.auth import bearer_credential, readmit_caller
 
 
 @pytest.mark.parametrize("value", ["Bearer key", "bearer key", "BEARER  key ", " Bearer key"])
@@ -27,3 +27,8 @@ def test_the_scheme_is_case_insensitive(value: str) -> None:
 def test_anything_else_is_no_credential(metadata: list[tuple[str, str | bytes]]) -> None:
     with pytest.raises(UnauthenticatedError):
         bearer_credential(metadata)
+
+
+async def test_nobody_is_readmitted_who_was_never_recognised() -> None:
+    with pytest.raises(UnauthenticatedError):
+        await readmit_caller()
