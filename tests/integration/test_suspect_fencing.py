@@ -62,6 +62,45 @@ async def test_server_that_wakes_late_writes_nothing_to_a_lane_that_another_has_
     assert await world.lanes() == {}
 
 
+async def test_attempt_that_was_fenced_before_it_began_counts_as_ended(world: World) -> None:
+    await world.enqueue(queue_job("a"))
+    await world.relay.run_once()
+    await world.connection.execute("UPDATE queue_lanes SET suspect = true, rings = 3")
+    store = FreezingStore(world.store, after=3)
+    late = asyncio.create_task(_runner_on(store, world).run_queue_jobs(Queue.DEFAULT, ["lane-a"]))
+    await store.frozen.wait()
+    assert (await world.row("a"))["rescues"] == 1
+    await world.let_leases_run_out()
+    await world.rescue.run_once()
+    store.woken.set()
+
+    assert (await late).is_nothing_due
+    assert (await world.row("a"))["rescues"] == 0
+    assert (await world.work_off()).completed == 1
+
+
+@pytest.mark.parametrize("is_retried", [False, True], ids=["cancelled", "cancelled and retried"])
+async def test_cancelling_what_is_about_to_run_alone_leaves_the_rest_of_its_lane(
+    world: World, *, is_retried: bool
+) -> None:
+    cancelled = queue_job("a")
+    await world.enqueue(cancelled, queue_job("b"))
+    await world.relay.run_once()
+    await world.connection.execute("UPDATE queue_lanes SET suspect = true, rings = 3")
+    store = FreezingStore(world.store, after=3)
+    running = asyncio.create_task(_runner_on(store, world).run_queue_jobs(Queue.DEFAULT, ["lane-a"]))
+    await store.frozen.wait()
+    async with world.store.transaction() as tx:
+        await tx.ledger.cancel([cancelled.id], message="not wanted")
+        if is_retried:
+            await tx.queue_control.retry([cancelled.id])
+    store.woken.set()
+
+    assert (await running).completed == 1 + is_retried
+    assert await world.states() == {"a": "COMPLETED" if is_retried else "CANCELLED", "b": "COMPLETED"}
+    assert await world.lanes() == {}
+
+
 def _runner_on(store: FreezingStore, world: World) -> QueueJobRunner:
     return QueueJobRunner(
         store=cast("Store", store),

@@ -73,10 +73,17 @@ class RecordingCall:
     begin_error: Exception | None = None
     on_finish: Callable[[Transaction], Awaitable[None]] | None = None
     begin_error_of: dict[str, Exception] = field(default_factory=dict)
+    begin_kills: set[str] = field(default_factory=set)
+    before_begin: Callable[[QueueJob], Awaitable[None]] | None = None
+    failed_error: Exception | None = None
     final_error: Exception | None = None
 
     async def begin(self, tx: Transaction, queue_job: QueueJob) -> QueueJob | None:
         await tx.ledger.now()
+        if self.before_begin is not None:
+            await self.before_begin(queue_job)
+        if queue_job.args["name"] in self.begin_kills:
+            raise asyncio.CancelledError
         if error := self.begin_error_of.get(queue_job.args["name"], self.begin_error):
             raise error
         return queue_job if self.has_something else None
@@ -99,6 +106,8 @@ class RecordingCall:
 
     async def on_failed(self, tx: Transaction, queue_job: QueueJob, failure: Failure) -> None:
         await tx.ledger.now()
+        if self.failed_error is not None:
+            raise self.failed_error
         self.failed.append(f"{queue_job.args['name']}: {failure.message}")
 
     async def on_final(self, tx: Transaction, queue_jobs: Sequence[FinalQueueJob]) -> None:

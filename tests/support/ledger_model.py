@@ -96,6 +96,10 @@ class ModelLane:
     suspect: bool = False
     owner: int | None = None
 
+    @property
+    def runs_alone(self) -> bool:
+        return self.suspect and self.rings > 1
+
 
 @dataclass(frozen=True)
 class ModelCall:
@@ -227,10 +231,10 @@ class LedgerModel:
         """
         rung = [(queue, name) for name in sorted(set(names)) if self._is_rung((queue, name))]
         marked = [place for place in rung if self.lanes[place].rings > 1 and not self.lanes[place].suspect]
-        suspects = [place for place in rung if self.lanes[place].suspect]
+        suspects = [place for place in rung if self.lanes[place].runs_alone]
         together = [place for place in rung if place not in suspects]
         for place in marked:
-            self.lanes[place].suspect = True
+            self._mark(self.lanes[place])
         candidates = {place: self.in_turn(place) for place in together}
         taken = [job for place in together for job in candidates[place] if job.name in left]
         if died and not taken and any(candidates.values()):
@@ -253,6 +257,10 @@ class LedgerModel:
         return place in self.lanes and self.lanes[place].state == "RUNG"
 
     @staticmethod
+    def _mark(lane: ModelLane) -> None:
+        lane.suspect, lane.rings = True, 1
+
+    @staticmethod
     def _check_choice(candidates: dict[Place, list[ModelJob]], taken: list[ModelJob]) -> None:
         """Check that a batch is as large as it may be, fair, and takes what is first in each lane."""
         due = sum(len(jobs) for jobs in candidates.values())
@@ -267,9 +275,7 @@ class LedgerModel:
         self._take(place)
         ended = 0
         while ended < LIMIT:
-            while (due := self.in_turn(place)) and due[0].rescues >= MAX_UNENDED:
-                due[0].attempt += 1
-                self._end(due[0], "DISCARDED")
+            due = self._in_turn_after_poison(place)
             if not due:
                 break
             job = due[0]
@@ -281,13 +287,21 @@ class LedgerModel:
         del self.lanes[place]
         return False
 
+    def _in_turn_after_poison(self, place: Place) -> list[ModelJob]:
+        while (due := self.in_turn(place)) and due[0].rescues >= MAX_UNENDED:
+            due[0].attempt += 1
+            self._end(due[0], "DISCARDED")
+        return due
+
     # What a call back does where a customer is called.
 
     def begin_call(self, place: Place) -> ModelCall | None:
         """Take a lane and begin what is first in it; None means that no call was made."""
         if not self._is_rung(place):
             return None
-        due = self.in_turn(place)
+        lane = self.lanes[place]
+        due = self._in_turn_after_poison(place) if lane.runs_alone else self.in_turn(place)
+        lane.suspect, lane.rings = False, 1
         if (
             due
             and due[0].kind in self.known_kinds

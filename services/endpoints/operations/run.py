@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,9 +19,10 @@ from services.endpoints.domain.pace import Pace
 from services.endpoints.domain.ports.ledger import Failure, FinalQueueJob
 from services.endpoints.domain.ports.store import Pool
 from services.endpoints.domain.queue_job import Queue, QueueJob, QueueJobState
+from services.endpoints.operations.attempts import BeginFailedError, Call, FencedError, Way, require_held
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from services.endpoints.domain.ledger_settings import LedgerSettings
     from services.endpoints.domain.ports.clock import Jitter
@@ -48,36 +49,6 @@ class RunResult:
     def is_nothing_due(self) -> bool:
         """Tell whether no queue job was taken."""
         return not self.completed and not self.failed
-
-
-class _FencedError(Exception):
-    """A newer owner has the lane: nothing of this attempt may be written."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """A call in flight."""
-
-    queue_job: QueueJob
-    claim: int
-    begun: Any
-
-
-class _BeginFailedError(Exception):
-    """A call could not even be prepared."""
-
-    def __init__(self, queue_job: QueueJob, failure: Failure) -> None:
-        super().__init__()
-        self.queue_job = queue_job
-        self.failure = failure
-
-
-@dataclass(frozen=True, slots=True)
-class _Way:
-    """How lanes are run: isolating failures, with these lanes marked as suspect by this very call."""
-
-    isolating: bool = False
-    marked: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +125,11 @@ class QueueJobRunner:
     # Database only: everything in one transaction.
 
     async def _run_lanes(self, queue: Queue, lanes: Sequence[str]) -> RunResult:
-        way, result, suspects = _Way(), _NOTHING, set[str]()
+        way, result, suspects = Way.TOGETHER, _NOTHING, set[str]()
         end = time.monotonic() + self._settings.call_takes.total_seconds()
         while lanes:
             batch = await self._run_once(queue, lanes, way, end=end)
-            if isinstance(batch, _Way):
+            if isinstance(batch, Way):
                 way = batch
                 continue
             result += batch.result
@@ -168,7 +139,7 @@ class QueueJobRunner:
             result += await self._run_suspect(queue, lane)
         return result
 
-    async def _run_once(self, queue: Queue, lanes: Sequence[str], way: _Way, *, end: float) -> _Batch | _Way:
+    async def _run_once(self, queue: Queue, lanes: Sequence[str], way: Way, *, end: float) -> _Batch | Way:
         try:
             return await self._store.transact(
                 lambda tx: self._run_batch(tx, queue, lanes, way, end=end), Pool.CALL_BACKS
@@ -176,28 +147,28 @@ class QueueJobRunner:
         except (ConflictError, DatabaseUnavailableError):
             raise
         except Exception as error:
-            if way.isolating:
+            if way is Way.ISOLATING:
                 raise
             _log.info("batch_is_halved", queue=queue.value, error=type(error).__name__)
-            return replace(way, isolating=True)
+            return Way.ISOLATING
 
     async def _run_batch(
-        self, tx: Transaction, queue: Queue, lanes: Sequence[str], way: _Way, *, end: float
-    ) -> _Batch | _Way:
+        self, tx: Transaction, queue: Queue, lanes: Sequence[str], way: Way, *, end: float
+    ) -> _Batch | Way:
         begun = time.monotonic()
         rung = await tx.ledger.lock_rung_lanes(queue, lanes)
-        repeated = [lane.name for lane in rung if lane.rings > 1 and not lane.suspect]
-        if repeated:
+        if repeated := [lane.name for lane in rung if lane.is_repeated]:
             await tx.ledger.mark_suspect(queue, repeated)
-            return replace(way, marked=way.marked | frozenset(repeated))
-        suspects = [lane.name for lane in rung if lane.suspect and lane.name not in way.marked]
-        names = [lane.name for lane in rung if lane.name not in suspects]
+            return way
+        suspects = [lane.name for lane in rung if lane.runs_alone]
+        names = [lane.name for lane in rung if not lane.runs_alone]
         if not names:
             return _Batch(_NOTHING, suspects)
         size = self._pace.size(queue)
         queue_jobs = await tx.ledger.pull(queue, names, limit=size)
-        completed, failures = await self._attempt_all(tx, queue_jobs, isolating=way.isolating)
-        await self._close(tx, completed, failures, isolating=way.isolating)
+        isolating = way is Way.ISOLATING
+        completed, failures = await self._attempt_all(tx, queue_jobs, isolating=isolating)
+        await self._close(tx, completed, failures, isolating=isolating)
         now = time.monotonic()
         self._pace.learn(queue, queue_jobs=len(queue_jobs), took=timedelta(seconds=now - begun))
         result = RunResult(len(completed), len(failures))
@@ -280,7 +251,7 @@ class QueueJobRunner:
                     break
                 result += await self._run_alone(queue_job, claim)
             await self._store.transact(lambda tx: tx.ledger.release(claim), Pool.CALL_BACKS)
-        except _FencedError:
+        except FencedError:
             _log.warning("suspect_lane_was_fenced", lane=lane, claim=claim)
         finally:
             self._leases.drop(claim)
@@ -292,7 +263,7 @@ class QueueJobRunner:
         return await tx.ledger.take_lane(queue, lane, lease=self._settings.lease)
 
     async def _begin_alone(self, tx: Transaction, queue: Queue, lane: str, claim: int) -> QueueJob | None:
-        _require(await tx.ledger.lock_claim(claim))
+        require_held(await tx.ledger.lock_claim(claim))
         while pulled := await tx.ledger.pull(queue, [lane], limit=1):
             queue_job = pulled[0]
             if queue_job.rescues < self._settings.max_unended_attempts:
@@ -305,76 +276,131 @@ class QueueJobRunner:
 
     async def _run_alone(self, queue_job: QueueJob, claim: int) -> RunResult:
         async def work(tx: Transaction) -> RunResult:
-            _require(await tx.ledger.lock_claim(claim))
-            await tx.ledger.end_alone(queue_job.id)
+            require_held(await tx.ledger.lock_claim(claim))
+            if not await tx.ledger.end_alone(queue_job.id):
+                return _NOTHING
             completed, failures = await self._attempt_all(tx, [queue_job], isolating=True)
             await self._close(tx, completed, failures, isolating=True)
             return RunResult(len(completed), len(failures))
 
-        try:
+        async with self._ending_alone(queue_job, Pool.CALL_BACKS):
             return await self._store.transact(work, Pool.CALL_BACKS)
-        except (ConflictError, DatabaseUnavailableError):
-            # The attempt has ended, if not well: only what never ends counts as poison.
+
+    @asynccontextmanager
+    async def _ending_alone(self, queue_job: QueueJob, pool: Pool) -> AsyncIterator[None]:
+        """Take back that an attempt began when it has ended, if not well: only what never ends counts as poison."""
+        try:
+            yield
+        except (ConflictError, DatabaseUnavailableError, FencedError):
             with suppress(KongflowError):
-                await self._store.transact(lambda tx: tx.ledger.end_alone(queue_job.id), Pool.CALL_BACKS)
+                await self._store.transact(lambda tx: tx.ledger.end_alone(queue_job.id), pool)
             raise
 
     # Calling a customer: a transaction before, a transaction after, none in between.
 
     async def _call_lane(self, queue: Queue, lane: str) -> RunResult:
-        try:
-            call = await self._store.transact(lambda tx: self._begin_call(tx, queue, lane), Pool.CALLS)
-        except _BeginFailedError as error:
-            failed = error
-            return await self._store.transact(lambda tx: self._fail_begin(tx, failed), Pool.CALLS)
+        call: Call | RunResult | Way = Way.TOGETHER
+        while isinstance(call, Way):
+            if call is Way.ALONE:
+                call = await self._begin_suspect_call(queue, lane)
+            else:
+                call = await self._begin_call(lambda tx: self._take_first(tx, queue, lane))
         if isinstance(call, RunResult):
             return call
         self._leases.hold(call.claim)
         try:
             return await self._carry_out(call)
-        except _FencedError:
+        except FencedError:
             _log.warning("attempt_was_fenced", queue_job_id=str(call.queue_job.id), claim=call.claim)
             return _NOTHING
         finally:
             self._leases.drop(call.claim)
 
-    async def _begin_call(self, tx: Transaction, queue: Queue, lane: str) -> _Call | RunResult:
-        if not await tx.ledger.lock_rung_lanes(queue, [lane]):
+    async def _begin_suspect_call(self, queue: Queue, lane: str) -> Call | RunResult | Way:
+        """Begin a call behind a claim, its beginning committed before it."""
+        claim = await self._store.transact(lambda tx: self._take_suspect(tx, queue, lane), Pool.CALLS)
+        if claim is None:
             return _NOTHING
-        pulled = await tx.ledger.pull(queue, [lane], limit=1)
-        if not pulled:
+        self._leases.hold(claim)
+        try:
+            queue_job = await self._store.transact(lambda tx: self._begin_alone(tx, queue, lane, claim), Pool.CALLS)
+            if queue_job is None:
+                await self._store.transact(lambda tx: tx.ledger.release(claim), Pool.CALLS)
+                return _NOTHING
+            async with self._ending_alone(queue_job, Pool.CALLS):
+                return await self._begin_call(lambda tx: self._take_alone(tx, queue_job, claim))
+        except FencedError:
+            _log.warning("suspect_lane_was_fenced", lane=lane, claim=claim)
+            return _NOTHING
+        finally:
+            self._leases.drop(claim)
+
+    async def _take_first(self, tx: Transaction, queue: Queue, lane: str) -> QueueJob | RunResult | Way:
+        """Lock a RUNG lane and the first queue job in it, or say how to go on."""
+        for rung in await tx.ledger.lock_rung_lanes(queue, [lane]):
+            if rung.runs_alone:
+                return Way.ALONE
+            if rung.is_repeated:
+                await tx.ledger.mark_suspect(queue, [lane])
+                return Way.TOGETHER
+            if pulled := await tx.ledger.pull(queue, [lane], limit=1):
+                return pulled[0]
             await tx.ledger.close_lanes(queue, [lane])
-            return _NOTHING
-        queue_job = pulled[0]
+        return _NOTHING
+
+    async def _take_alone(self, tx: Transaction, queue_job: QueueJob, claim: int) -> QueueJob | RunResult:
+        """Lock the lane of a claim, RUNG again, and the queue job that was to begin."""
+        require_held(await tx.ledger.return_lane(claim))
+        if await tx.ledger.end_alone(queue_job.id):
+            return queue_job
+        await tx.ledger.close_lanes(queue_job.queue, [queue_job.lane])
+        return _NOTHING
+
+    async def _begin_call(
+        self, take: Callable[[Transaction], Awaitable[QueueJob | RunResult | Way]]
+    ) -> Call | RunResult | Way:
+        """Prepare the call of what `take` locks; when that fails, take it once more and store the failure."""
+
+        async def begin(tx: Transaction) -> Call | RunResult | Way:
+            taken = await take(tx)
+            return await self._prepare(tx, taken) if isinstance(taken, QueueJob) else taken
+
+        async def fail(tx: Transaction) -> RunResult | Way:
+            taken = await take(tx)
+            if not isinstance(taken, QueueJob):
+                return taken
+            if taken.id != failed.queue_job.id:
+                return Way.TOGETHER
+            await self._fail(tx, taken, failed.failure)
+            await tx.ledger.close_lanes(taken.queue, [taken.lane])
+            return RunResult(failed=1)
+
+        try:
+            return await self._store.transact(begin, Pool.CALLS)
+        except BeginFailedError as error:
+            failed = error
+            return await self._store.transact(fail, Pool.CALLS)
+
+    async def _prepare(self, tx: Transaction, queue_job: QueueJob) -> Call | RunResult:
         handler = self._calling_handlers.get(queue_job.kind)
         if handler is None:
             await self._close(tx, [], [unknown_kind(queue_job)])
-            await tx.ledger.close_lanes(queue, [lane])
+            await tx.ledger.close_lanes(queue_job.queue, [queue_job.lane])
             return RunResult(failed=1)
         try:
             begun = await handler.begin(tx, queue_job)
         except (ConflictError, DatabaseUnavailableError):
             raise
         except Exception as error:
-            raise _BeginFailedError(queue_job, self._failure(queue_job, error)) from error
+            raise BeginFailedError(queue_job, self._failure(queue_job, error)) from error
         if begun is None:
             await self._close(tx, [queue_job], [])
-            await tx.ledger.close_lanes(queue, [lane])
+            await tx.ledger.close_lanes(queue_job.queue, [queue_job.lane])
             return RunResult(completed=1)
         claim = await tx.ledger.start(queue_job, lease=self._settings.lease)
-        return _Call(queue_job, claim, begun)
+        return Call(queue_job, claim, begun)
 
-    async def _fail_begin(self, tx: Transaction, error: _BeginFailedError) -> RunResult:
-        queue_job = error.queue_job
-        if not await tx.ledger.lock_rung_lanes(queue_job.queue, [queue_job.lane]):
-            return _NOTHING
-        if error.failure.retry_in is not None:
-            await self._calling_handlers[queue_job.kind].on_failed(tx, queue_job, error.failure)
-        await self._close(tx, [], [error.failure], isolating=True)
-        await tx.ledger.close_lanes(queue_job.queue, [queue_job.lane])
-        return RunResult(failed=1)
-
-    async def _carry_out(self, call: _Call) -> RunResult:
+    async def _carry_out(self, call: Call) -> RunResult:
         handler = self._calling_handlers[call.queue_job.kind]
         crash_point("after_begin_before_call")
         try:
@@ -384,15 +410,15 @@ class QueueJobRunner:
         crash_point("after_endpoint_answered")
         try:
             return await self._store.transact(lambda tx: self._finish_call(tx, call, answer), Pool.CALLS)
-        except (ConflictError, DatabaseUnavailableError, _FencedError):
+        except (ConflictError, DatabaseUnavailableError, FencedError):
             raise
         except Exception as error:  # noqa: BLE001 - stored as the attempt's failure
             return await self._end_call(call, self._failure(call.queue_job, error))
 
-    async def _end_call(self, call: _Call, failure: Failure) -> RunResult:
+    async def _end_call(self, call: Call, failure: Failure) -> RunResult:
         return await self._store.transact(lambda tx: self._fail_call(tx, call, failure), Pool.CALLS)
 
-    async def _finish_call(self, tx: Transaction, call: _Call, answer: Any) -> RunResult:  # noqa: ANN401 - the handler's own type
+    async def _finish_call(self, tx: Transaction, call: Call, answer: Any) -> RunResult:  # noqa: ANN401 - the handler's own type
         if await self._is_cancelled(tx, call):
             return RunResult(failed=1)
         handler = self._calling_handlers[call.queue_job.kind]
@@ -400,25 +426,35 @@ class QueueJobRunner:
         await self._close(tx, [call.queue_job], [])
         return RunResult(completed=1)
 
-    async def _fail_call(self, tx: Transaction, call: _Call, failure: Failure) -> RunResult:
+    async def _fail_call(self, tx: Transaction, call: Call, failure: Failure) -> RunResult:
         if await self._is_cancelled(tx, call):
             return RunResult(failed=1)
-        if failure.retry_in is not None:
-            await self._calling_handlers[call.queue_job.kind].on_failed(tx, call.queue_job, failure)
-        await self._close(tx, [], [failure], isolating=True)
+        await self._fail(tx, call.queue_job, failure)
         return RunResult(failed=1)
 
-    async def _is_cancelled(self, tx: Transaction, call: _Call) -> bool:
+    async def _fail(self, tx: Transaction, queue_job: QueueJob, failure: Failure) -> None:
+        """Store a failed attempt; what its kind cannot note is logged, so that it cannot hold up its lane for ever."""
+        if failure.retry_in is not None:
+            try:
+                async with tx.savepoint():
+                    await self._calling_handlers[queue_job.kind].on_failed(tx, queue_job, failure)
+            except (ConflictError, DatabaseUnavailableError):
+                raise
+            except Exception as error:  # noqa: BLE001 - logged; the attempt has failed all the same
+                _log.error("on_failed_failed", queue_job_id=str(queue_job.id), kind=queue_job.kind, exc_info=error)
+        await self._close(tx, [], [failure], isolating=True)
+
+    async def _is_cancelled(self, tx: Transaction, call: Call) -> bool:
         """Take the lane back and lock the queue job; end it here when somebody asked for that.
 
         Raises:
-            _FencedError: a newer owner has either of them.
+            FencedError: a newer owner has either of them.
         """
         if not await tx.ledger.release(call.claim):
-            raise _FencedError
+            raise FencedError
         held = await tx.ledger.lock_running(call.queue_job.id, attempt=call.queue_job.attempt)
         if held is None:
-            raise _FencedError
+            raise FencedError
         if not held.cancel_requested:
             return False
         final = await tx.ledger.cancel([call.queue_job.id], message="It was cancelled while it ran.")
@@ -441,13 +477,3 @@ def _raised(result: RunResult | BaseException) -> RunResult:
     if isinstance(result, BaseException):
         raise result
     return result
-
-
-def _require(held: bool) -> None:  # noqa: FBT001 - the answer of the statement before
-    """Go on only while this server's claim holds.
-
-    Raises:
-        _FencedError: a newer owner has the lane.
-    """
-    if not held:
-        raise _FencedError

@@ -185,6 +185,10 @@ class PostgresLedger:
         """Renew leases."""
         return {row["claim"] for row in await self._fetch("renew", claims, lease)}
 
+    async def return_lane(self, claim: int) -> bool:
+        """Make the lane of a claim RUNG again."""
+        return bool(await self._fetch("return_lane", claim))
+
     async def release(self, claim: int) -> bool:
         """Close the lane of a claim."""
         self._changed()
@@ -199,9 +203,9 @@ class PostgresLedger:
         rows = await self._fetch("begin_alone", queue_job_id)
         return int(rows[0]["rescues"])
 
-    async def end_alone(self, queue_job_id: UUID) -> None:
-        """Take back that an attempt began, because this transaction ends it."""
-        await self._execute("end_alone", queue_job_id)
+    async def end_alone(self, queue_job_id: UUID) -> bool:
+        """Take back that an attempt began."""
+        return bool(await self._fetch("end_alone", queue_job_id))
 
     async def complete(self, queue_jobs: Sequence[QueueJob]) -> None:
         """End queue jobs that did what they were for.

@@ -24,11 +24,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RungLane:
-    """A lane of the `RUNG` state that this transaction has locked."""
+    """A lane of the `RUNG` state that this transaction has locked; `rings` are counted from when it became suspect."""
 
     name: str
     rings: int
     suspect: bool
+
+    @property
+    def is_repeated(self) -> bool:
+        """Tell whether nobody knows yet that an earlier ring was not answered well."""
+        return self.rings > 1 and not self.suspect
+
+    @property
+    def runs_alone(self) -> bool:
+        """Tell whether a call began on it before this ring and did not end."""
+        return self.suspect and self.rings > 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +154,7 @@ class Ledger(Protocol):
         ...
 
     async def mark_suspect(self, queue: Queue, lanes: Sequence[str]) -> None:
-        """Note on RUNG lanes that a call began although they had been rung before."""
+        """Note on RUNG lanes that a call began although they had been rung before, and count their rings anew."""
         ...
 
     async def take_lane(self, queue: Queue, lane: str, *, lease: timedelta) -> int:
@@ -168,11 +178,15 @@ class Ledger(Protocol):
         ...
 
     async def start(self, queue_job: QueueJob, *, lease: timedelta) -> int:
-        """Make one queue job and its locked lane RUNNING, attempt + 1; return the claim."""
+        """Make one queue job and its locked lane RUNNING, attempt + 1, the lane above suspicion; return the claim."""
         ...
 
     async def renew(self, claims: Sequence[int], *, lease: timedelta) -> set[int]:
         """Renew the leases of `claims` without waiting for any lane; return those that still hold."""
+        ...
+
+    async def return_lane(self, claim: int) -> bool:
+        """Make the lane of a claim RUNG, locked by this transaction; False means that a newer owner has it."""
         ...
 
     async def release(self, claim: int) -> bool:
@@ -187,8 +201,8 @@ class Ledger(Protocol):
         """Count that an attempt of a suspect lane begins; return how many began and never ended, this one included."""
         ...
 
-    async def end_alone(self, queue_job_id: UUID) -> None:
-        """Take back that an attempt of a suspect lane began, because this transaction ends it."""
+    async def end_alone(self, queue_job_id: UUID) -> bool:
+        """Take back that an attempt of a suspect lane began; False means that the queue job waits no more, or anew."""
         ...
 
     async def complete(self, queue_jobs: Sequence[QueueJob]) -> None:

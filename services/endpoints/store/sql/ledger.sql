@@ -207,8 +207,8 @@ ORDER BY lane
 FOR UPDATE
 
 -- name: mark_suspect
--- Notes that a call began on lanes that had been rung before.
-UPDATE queue_lanes SET suspect = true WHERE queue = $1 AND lane = ANY($2::text[]) AND state = 'RUNG'
+-- Notes that a call began on lanes that had been rung before; the rings from now on are those that it left unanswered.
+UPDATE queue_lanes SET suspect = true, rings = 1 WHERE queue = $1 AND lane = ANY($2::text[]) AND state = 'RUNG'
 
 -- name: lock_claim
 -- Locks the lane of a claim, if it still holds.
@@ -253,12 +253,14 @@ WHERE queue = $1 AND lane = ANY($2::text[]) AND state = 'RUNG'
 DELETE FROM queue_lanes WHERE queue = $1 AND lane = ANY($2::text[]) AND state = 'RUNG'
 
 -- name: start
--- Begins an attempt of a queue job in a locked lane, with a claim that is never used twice.
+-- Begins an attempt of a queue job in a locked lane, which is no longer suspect, with a claim that is never used twice.
 WITH begun AS (
     UPDATE queue_jobs SET state = 'RUNNING', attempt = attempt + 1, started_at = clock_timestamp()
     WHERE id = $4 AND state = 'AVAILABLE'
 )
-UPDATE queue_lanes SET state = 'RUNNING', claim = nextval('queue_claims'), lease_until = clock_timestamp() + $3::interval
+UPDATE queue_lanes SET
+    state = 'RUNNING', claim = nextval('queue_claims'), rings = 1, suspect = false,
+    lease_until = clock_timestamp() + $3::interval
 WHERE queue = $1 AND lane = $2 AND state = 'RUNG'
 RETURNING claim
 
@@ -283,6 +285,10 @@ WITH unlocked AS MATERIALIZED (
 )
 SELECT claim FROM queue_lanes WHERE claim = ANY($1::bigint[]) AND state = 'RUNNING'
 
+-- name: return_lane
+-- Makes the lane of a claim RUNG again and locks it; nothing happens when a newer owner has it.
+UPDATE queue_lanes SET state = 'RUNG', claim = NULL WHERE claim = $1 AND state = 'RUNNING' RETURNING lane
+
 -- name: release
 -- Closes the lane of a claim; nothing is deleted when a newer owner has it.
 DELETE FROM queue_lanes WHERE claim = $1 AND state = 'RUNNING' RETURNING claim
@@ -302,8 +308,8 @@ WHERE id = $1 AND state = 'AVAILABLE'
 RETURNING rescues
 
 -- name: end_alone
--- Takes back that an attempt of a suspect lane began.
-UPDATE queue_jobs SET rescues = rescues - 1 WHERE id = $1 AND state = 'AVAILABLE'
+-- Takes back that an attempt of a suspect lane began, unless somebody else ended the queue job or began it anew.
+UPDATE queue_jobs SET rescues = rescues - 1 WHERE id = $1 AND state = 'AVAILABLE' AND rescues > 0 RETURNING id
 
 -- name: complete
 -- Ends queue jobs that did what they were for.
