@@ -73,6 +73,16 @@ async def test_full_bite_is_followed_by_another_at_once_and_the_last_by_none(wor
     assert not await world.states()
 
 
+async def test_bite_full_of_keys_that_ran_out_is_followed_by_another(world: World) -> None:
+    await world.connection.execute(
+        "INSERT INTO queue_uniques (key, value, queue_job_id, expires_at)"
+        " SELECT 'key', n::text, gen_random_uuid(), '2024-01-01' FROM generate_series(1, 12) AS n"
+    )
+
+    assert await _bites(world) == 3
+    assert await world.connection.fetchval("SELECT count(*) FROM queue_uniques") == 0
+
+
 async def test_bite_full_of_items_of_one_index_is_followed_by_another(world: World) -> None:
     await _insert_old_indexes(world.connection, await _insert_endpoint(world.connection), items=[12])
 

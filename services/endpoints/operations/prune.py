@@ -41,8 +41,8 @@ class Prune:
         """
         limit = self._retention.max_rows_at_once
         deleted = {
-            "queue_jobs": await tx.ledger.delete_old(self._retention),
-            "indexes": await tx.indexes.delete_old(
+            "ledger_rows": await tx.ledger.delete_old(self._retention),
+            "index_rows": await tx.indexes.delete_old(
                 older_than=self._retention.indexes, keep_last=self._retention.indexes_kept, limit=limit
             ),
             "request_ids": await tx.requests.delete_expired(limit=limit),

@@ -295,8 +295,8 @@ class PostgresLedger:
         rows = await self._fetch(
             "delete_old", retention.completed, retention.cancelled, retention.discarded, retention.max_rows_at_once
         )
-        await self._execute("delete_expired_uniques", retention.max_rows_at_once)
-        return len(rows)
+        keys = _count(await self._execute("delete_expired_uniques", retention.max_rows_at_once))
+        return len(rows) + keys
 
     async def _fetch(self, block: str, *arguments: object) -> list[asyncpg.Record]:
         with translated():

@@ -268,5 +268,8 @@ class Ledger(Protocol):
         ...
 
     async def delete_old(self, retention: Retention) -> int:
-        """Delete queue jobs that have been final long enough, and unique keys that have run out; return how many."""
+        """Delete queue jobs that have been final long enough, and unique keys that have run out.
+
+        At most `max_rows_at_once` of each; returns how many rows went, of both together.
+        """
         ...
