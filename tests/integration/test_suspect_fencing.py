@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from services.endpoints.domain.ports.store import Store, Transaction
+    from services.endpoints.domain.queue_job import NewQueueJob
+    from services.endpoints.operations.run import RunResult
     from services.endpoints.store.postgres import PostgresStore
     from tests.support.ledger import World
 
@@ -101,11 +103,48 @@ async def test_cancelling_what_is_about_to_run_alone_leaves_the_rest_of_its_lane
     assert await world.lanes() == {}
 
 
+async def test_call_that_was_fenced_before_it_began_is_not_made(world: World) -> None:
+    late, store = await _freeze_before_a_suspect_call(world, queue_job("a", kind="call"))
+    await world.let_leases_run_out()
+    assert await world.rescue.run_once() == 1
+    store.woken.set()
+
+    assert (await late).is_nothing_due
+    assert world.call.calls == []
+    assert (await world.row("a"))["rescues"] == 0
+    assert (await world.work_off()).completed == 1
+
+
+async def test_call_that_is_cancelled_just_before_it_begins_leaves_its_lane_idle(world: World) -> None:
+    cancelled = queue_job("a", kind="call")
+    running, store = await _freeze_before_a_suspect_call(world, cancelled, queue_job("b", kind="call"))
+    async with world.store.transaction() as tx:
+        await tx.ledger.cancel([cancelled.id], message="not wanted")
+    store.woken.set()
+
+    assert (await running).is_nothing_due
+    assert await world.lanes() == {}
+    assert (await world.work_off()).completed == 1
+    assert world.call.calls == ["b"]
+
+
+async def _freeze_before_a_suspect_call(
+    world: World, *queue_jobs: NewQueueJob
+) -> tuple[asyncio.Task[RunResult], FreezingStore]:
+    await world.enqueue(*queue_jobs)
+    await world.relay.run_once()
+    await world.connection.execute("UPDATE queue_lanes SET suspect = true, rings = 3")
+    store = FreezingStore(world.store, after=3)
+    late = asyncio.create_task(_runner_on(store, world).run_queue_jobs(Queue.EXECUTION, ["lane-a"]))
+    await store.frozen.wait()
+    return late, store
+
+
 def _runner_on(store: FreezingStore, world: World) -> QueueJobRunner:
     return QueueJobRunner(
         store=cast("Store", store),
         batch_handlers={"batch": world.batch},
-        calling_handlers={},
+        calling_handlers={"call": world.call},
         finality=world.finality,
         leases=world.leases,
         settings=world.settings,

@@ -74,14 +74,11 @@ class RecordingCall:
     on_finish: Callable[[Transaction], Awaitable[None]] | None = None
     begin_error_of: dict[str, Exception] = field(default_factory=dict)
     begin_kills: set[str] = field(default_factory=set)
-    before_begin: Callable[[QueueJob], Awaitable[None]] | None = None
     failed_error: Exception | None = None
     final_error: Exception | None = None
 
     async def begin(self, tx: Transaction, queue_job: QueueJob) -> QueueJob | None:
         await tx.ledger.now()
-        if self.before_begin is not None:
-            await self.before_begin(queue_job)
         if queue_job.args["name"] in self.begin_kills:
             raise asyncio.CancelledError
         if error := self.begin_error_of.get(queue_job.args["name"], self.begin_error):
