@@ -193,13 +193,30 @@ async def test_rescue_and_leases_read_little_more_than_the_open_lanes(ledger: Le
     for row in await raw.fetch("SELECT claim FROM queue_lanes WHERE state = 'RUNNING' LIMIT 50"):
         ledger.leases.hold(row["claim"])
     await ledger.leases.run_once()
-    await raw.execute("UPDATE queue_lanes SET lease_until = clock_timestamp() - interval '1 second'")
+    overdue = "UPDATE queue_lanes SET lease_until = clock_timestamp() - interval '1 second'"
+    await raw.execute(overdue)
     ledger.publisher.messages.clear()
 
     assert await ledger.rescue.run_once() > 50
+    for queue in Queue:
+        ledger.publisher.messages[queue.value] = [["elsewhere"]] * _SETTINGS.max_waiting_messages
+    await raw.execute(overdue)
+    assert await ledger.rescue.run_once() == 0
+    await raw.execute(_RUN_ALL_RUNG_LANES)
+    await raw.execute(overdue)
+    assert await ledger.rescue.run_once() == 0
+    at_once = 1_000
     expect_modest(
         ledger,
-        {"renew": 50, "overdue_lanes": 1_000, "lock_abandoned": 2_000, "rescue_running": 1_000, "ring_again": 1_000},
+        {
+            "renew": 50,
+            "overdue_lanes": at_once,
+            "lock_abandoned": 2 * at_once,
+            "rescue_running": at_once,
+            "ring_again": at_once,
+            "put_off": at_once,
+            "free_lanes": at_once,
+        },
     )
 
 
