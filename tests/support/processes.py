@@ -228,8 +228,8 @@ def server_environment(
 def free_ports(count: int) -> list[int]:
     """Return different ports that nobody uses.
 
-    They are below those that the system gives to outgoing connections, one of which would take a port before the process
-    that it is for, and each process of a test run has ports of its own.
+    They are below those that the system gives to outgoing connections, one of which would take a port before the
+    process that it is for, and each process of a test run has ports of its own.
     """
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     own = range(_FIRST_PORT + worker % _WORKERS, _LAST_PORT, _WORKERS)
