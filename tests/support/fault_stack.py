@@ -21,7 +21,8 @@ from tests.support.endpoint_farm import EndpointFarm
 from tests.support.eventually import eventually
 from tests.support.fault_audit import AUDIT
 from tests.support.pair import Pair
-from tests.support.processes import CHANNEL_OPTIONS, ServiceProcess, free_ports, server_environment
+from tests.support.ports import free_ports
+from tests.support.processes import CHANNEL_OPTIONS, ServiceProcess, server_environment
 from tests.support.proxy import TcpProxy
 from tests.support.redis_process import RedisProcess
 from tests.support.servers import THROWAWAY_SETTINGS

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import signal
-import socket
 import sys
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -21,16 +19,13 @@ from services.embedded.process import LAUNCHER
 from services.endpoints.app import Listening
 from tests.support.eventually import eventually
 from tests.support.pair import ADMIN_TOKEN, LOOKUP_PEPPER, SECRET_KEYS, Pair
+from tests.support.ports import free_ports
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
     from collections.abc import AsyncIterator, Mapping, Sequence
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-
-_FIRST_PORT: Final = 20_000
-_LAST_PORT: Final = 32_000
-_WORKERS: Final = 8
 
 # A test's own channel finds a restarted server as fast as the worker does.
 CHANNEL_OPTIONS: Final = (
@@ -223,21 +218,3 @@ def server_environment(
         "KONGFLOW_EGRESS_ALLOW": "127.0.0.0/8,::1/128",
         **{f"KONGFLOW_{name.upper()}": str(value) for name, value in settings.items()},
     }
-
-
-def free_ports(count: int) -> list[int]:
-    """Return different ports that nobody uses.
-
-    They are below those that the system gives to outgoing connections, one of which would take a port before the
-    process that it is for, and each process of a test run has ports of its own.
-    """
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    own = range(_FIRST_PORT + worker % _WORKERS, _LAST_PORT, _WORKERS)
-    free: list[int] = []
-    while len(free) < count:
-        port = secrets.choice(own)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            if port not in free:
-                free.append(port)
-    return free

