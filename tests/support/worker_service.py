@@ -9,6 +9,8 @@ import grpc
 import grpc.aio
 from kongflow.v1 import queue_pb2, worker_service_pb2, worker_service_pb2_grpc
 
+from tests.support.ports import free_ports
+
 CHANNEL_OPTIONS = (("grpc.so_reuseport", 0),)
 
 
@@ -33,7 +35,8 @@ class FakeWorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
 
     def __post_init__(self) -> None:
         self.is_open.set()
-        self.port = 0
+        # Its own, because the workers of another test go on calling a server that was stopped.
+        (self.port,) = free_ports(1)
         self._server: grpc.aio.Server | None = None
 
     @property
@@ -46,7 +49,7 @@ class FakeWorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
         return [lane for call in self.calls for lane in call.lanes]
 
     async def start(self) -> None:
-        """Listen; a second start uses the port of the first."""
+        """Listen, always on the same port."""
         self._server = grpc.aio.server(options=CHANNEL_OPTIONS)
         worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(self, self._server)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
