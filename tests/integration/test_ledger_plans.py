@@ -32,6 +32,7 @@ from tests.support.ledger_plans import (
     ORGANIZATIONS,
     ExplainingConnection,
     OneConnectionStore,
+    Rows,
     environment,
     fill,
 )
@@ -312,6 +313,28 @@ async def test_lists_of_all_by_state_read_one_page_of_each_environment(ledger: L
 
     of_each_environment = 100 * ENVIRONMENTS
     expect_modest(ledger, {"list_by_environment": of_each_environment, "matching": of_each_environment})
+
+
+async def test_lists_of_a_lone_environment_read_one_page_of_each_state(postgres: EmbeddedPostgres) -> None:
+    """Nearly all rows are what is looked for, so that any index looks cheap."""
+    async with fresh_database(postgres) as url:
+        connection = await asyncpg.connect(url)
+        try:
+            await fill(connection, (Rows("COMPLETED", 20_000, environment=7),))
+            await connection.execute("ANALYZE queue_jobs")
+            big = ExplainingConnection(connection)
+            async with OneConnectionStore(big).reading() as tx:
+                for state in (None, QueueJobState.COMPLETED, QueueJobState.DISCARDED):
+                    wanted = QueueJobFilter(environment_id=environment(7), state=state)
+                    page = await tx.queue_control.list_queue_jobs(wanted, limit=51, before=None)
+                    assert len(page) == (0 if state is QueueJobState.DISCARDED else 51)
+                    if state is not None:
+                        assert len(await tx.queue_control.matching(wanted, limit=51)) == len(page)
+        finally:
+            await connection.close()
+    for plan in big.plans:
+        assert plan.rows_read <= 200, plan
+        assert plan.pages <= 1_000, plan
 
 
 def expect_modest(ledger: Ledger, most: dict[str, int]) -> None:

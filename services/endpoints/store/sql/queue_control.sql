@@ -23,7 +23,8 @@ LIMIT $7
 
 -- name: list_by_environment
 -- Reads queue jobs with their last error, newest first, by environment and state as their index has them:
--- those of one environment, of an organization's or, with nulls, of all and of upkeep.
+-- those of one environment, of an organization's or, with nulls, of all and of upkeep. Pages are bounded and sorted by
+-- all three columns of that index, which the primary key cannot stand in for.
 WITH environment AS (
     SELECT id FROM runtime_environments
     WHERE ($9::uuid IS NULL OR id = $9) AND ($10::uuid IS NULL OR organization_id = $10)
@@ -43,15 +44,15 @@ chosen AS (
     CROSS JOIN LATERAL (
         SELECT queue_jobs.id
         FROM queue_jobs
-        WHERE queue_jobs.environment_id = environment.id
-            AND queue_jobs.state = wanted.state
+        WHERE (queue_jobs.environment_id, queue_jobs.state, queue_jobs.id)
+            < (environment.id, wanted.state, coalesce($7::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+            AND (queue_jobs.environment_id, queue_jobs.state) >= (environment.id, wanted.state)
             AND ($1::text IS NULL OR queue = $1)
             AND ($3::text IS NULL OR kind = $3)
             AND ($4::text IS NULL OR lane = $4)
             AND ($5::timestamptz IS NULL OR created_at >= $5)
             AND ($6::timestamptz IS NULL OR created_at < $6)
-            AND ($7::uuid IS NULL OR queue_jobs.id < $7)
-        ORDER BY queue_jobs.id DESC
+        ORDER BY queue_jobs.environment_id DESC, queue_jobs.state DESC, queue_jobs.id DESC
         LIMIT $8
     ) AS found
     ORDER BY found.id DESC
@@ -78,14 +79,14 @@ FROM environment
 CROSS JOIN LATERAL (
     SELECT queue_jobs.id
     FROM queue_jobs
-    WHERE queue_jobs.environment_id = environment.id
-        AND state = $2::text
+    WHERE (queue_jobs.environment_id, queue_jobs.state) >= (environment.id, $2::text)
+        AND (queue_jobs.environment_id, queue_jobs.state) <= (environment.id, $2::text)
         AND ($1::text IS NULL OR queue = $1)
         AND ($3::text IS NULL OR kind = $3)
         AND ($4::text IS NULL OR lane = $4)
         AND ($5::timestamptz IS NULL OR created_at >= $5)
         AND ($6::timestamptz IS NULL OR created_at < $6)
-    ORDER BY queue_jobs.id
+    ORDER BY queue_jobs.environment_id, queue_jobs.state, queue_jobs.id
     LIMIT $7
 ) AS found
 ORDER BY found.id
