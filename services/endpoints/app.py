@@ -15,6 +15,7 @@ import structlog
 
 from services.endpoints.delivery.client import AiohttpEndpointClient
 from services.endpoints.delivery.guard import EgressGuard
+from services.endpoints.domain.callers import Callers
 from services.endpoints.domain.catalog import (
     INDEX_ENDPOINT,
     PRUNE,
@@ -113,6 +114,7 @@ def build_operations(
     client: EndpointClient,
     addresses: AddressCheck,
     observer: LedgerObserver,
+    callers: Callers,
     more_batch_handlers: Mapping[str, BatchHandler] | None = None,
 ) -> Operations:
     """Wire every use case to these ports; `more_batch_handlers` carry kinds, by name, that the catalog lacks."""
@@ -165,7 +167,7 @@ def build_operations(
         ),
         endpoints=EndpointOperations(
             store=store,
-            pinger=Pinger(client=client, total=timedelta(seconds=settings.ping_total_seconds)),
+            pinger=Pinger(client=client, callers=callers, total=timedelta(seconds=settings.ping_total_seconds)),
             addresses=addresses,
             secret_box=secret_box,
             index_requests=index_requests,
@@ -223,8 +225,12 @@ async def run(
         stack.push_async_callback(redis.aclose)
         wake_ups = RedisWakeUps(redis=redis)
         eviction = EvictionCheck(redis=redis)
+        callers = Callers()
         store = PostgresStore(
-            database_url=settings.database_url, on_ledger_change=wake_ups.notify, pools=_pools(settings)
+            database_url=settings.database_url,
+            on_ledger_change=wake_ups.notify,
+            pools=_pools(settings),
+            callers=callers,
         )
         stack.push_async_callback(store.close)
         guard = EgressGuard(allowed_networks=settings.egress_allow)
@@ -245,6 +251,7 @@ async def run(
             client=client,
             addresses=guard,
             observer=metrics,
+            callers=callers,
             more_batch_handlers=more_batch_handlers,
         )
         rpc = RpcServer(
@@ -259,6 +266,7 @@ async def run(
             ),
             authenticator=operations.authentication,
             observer=metrics,
+            callers=callers,
             address=str(settings.grpc_address),
         )
         listening = await _listen(

@@ -14,6 +14,7 @@ from kongflow.v1 import endpoint_service_pb2 as messages
 from kongflow.v1.endpoint_pb2 import Endpoint
 from kongflow.v1.endpoint_service_pb2_grpc import EndpointServiceServicer, add_EndpointServiceServicer_to_server
 
+from services.endpoints.domain.callers import MANY, Callers
 from services.endpoints.domain.errors import NotFoundError, UnauthenticatedError
 from services.endpoints.domain.tenancy import Principal, PrincipalKind, Scope
 from services.endpoints.rpc.auth import current_principal
@@ -52,9 +53,13 @@ class Scripted(EndpointServiceServicer):
 
 
 @asynccontextmanager
-async def serving(behave: Callable[[], Awaitable[Any]]) -> AsyncIterator[tuple[Caller, CallJournal]]:
+async def serving(
+    behave: Callable[[], Awaitable[Any]], callers: Callers | None = None
+) -> AsyncIterator[tuple[Caller, CallJournal]]:
     journal = CallJournal()
-    interceptor = CallInterceptor(authenticator=OneReader(), observer=journal, new_reference=lambda: "ref-1")
+    interceptor = CallInterceptor(
+        authenticator=OneReader(), observer=journal, callers=callers or Callers(), new_reference=lambda: "ref-1"
+    )
     server = grpc.aio.server(interceptors=(interceptor,), options=(("grpc.so_reuseport", 0),))
     add_EndpointServiceServicer_to_server(Scripted(behave), server)  # type: ignore[abstract]
     port = server.add_insecure_port("127.0.0.1:0")
@@ -74,6 +79,25 @@ async def test_the_servicer_knows_who_calls() -> None:
     async with serving(behave) as (caller, journal):
         assert (await caller.endpoints.GetEndpoint(REQUEST)).endpoint.id == "token:reader"
         assert journal.calls == [CallRecord(GET, "OK")]
+
+
+async def test_callers_are_counted_while_they_wait_and_watchers_are_not() -> None:
+    callers = Callers()
+    release = asyncio.Event()
+
+    async def behave() -> messages.GetEndpointResponse:
+        await release.wait()
+        return messages.GetEndpointResponse()
+
+    async with serving(behave, callers) as (caller, _):
+        watches = [caller.endpoints.WatchEndpointIndex(messages.WatchEndpointIndexRequest()) for _ in range(MANY)]
+        assert [await watch.read() for watch in watches] == [messages.WatchEndpointIndexResponse()] * MANY
+        assert not callers.are_many
+        calls = [caller.endpoints.GetEndpoint(REQUEST) for _ in range(MANY)]
+        await eventually(lambda: callers.are_many)
+        release.set()
+        await asyncio.gather(*calls)
+        await eventually(lambda: not callers.are_many)
 
 
 async def test_a_defect_becomes_a_fixed_text_with_a_reference_that_is_in_the_log() -> None:

@@ -15,6 +15,7 @@ from kongflow.v1 import queue_service_pb2 as queue
 from kongflow.v1 import tenancy_service_pb2 as tenancy
 from kongflow.v1.queue_pb2 import QUEUE_EXECUTION, Queue
 
+from services.endpoints.domain.callers import Callers
 from services.endpoints.rpc.server import RpcServer, RpcServices
 from tests.support.rpc import ADMIN_TOKEN, CallRecord, refused, running_service
 
@@ -49,7 +50,11 @@ def another_server(service: Service, address: str) -> RpcServer:
         page_tokens=operations.page_tokens,
     )
     return RpcServer(
-        services=services, authenticator=operations.authentication, observer=service.journal, address=address
+        services=services,
+        authenticator=operations.authentication,
+        observer=service.journal,
+        callers=Callers(),
+        address=address,
     )
 
 

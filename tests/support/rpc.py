@@ -40,6 +40,7 @@ from kongflow.v1.worker_service_pb2_grpc import WorkerServiceStub
 from services.endpoints.app import Operations, build_operations
 from services.endpoints.delivery.client import AiohttpEndpointClient
 from services.endpoints.delivery.guard import EgressGuard
+from services.endpoints.domain.callers import Callers
 from services.endpoints.rpc.server import RpcServer, RpcServices
 from services.endpoints.settings import EndpointsSettings
 from services.endpoints.store.postgres import PostgresStore
@@ -151,7 +152,8 @@ async def running_service(database_url: str) -> AsyncIterator[Service]:
         admin_token=ADMIN_TOKEN,
     )
     wake_ups = MemoryWakeUps()
-    store = PostgresStore(database_url=database_url, on_ledger_change=wake_ups.notify)
+    callers = Callers()
+    store = PostgresStore(database_url=database_url, on_ledger_change=wake_ups.notify, callers=callers)
     await store.open()
     guard = EgressGuard(allowed_networks=(ip_network("127.0.0.0/8"),))
     journal = CallJournal()
@@ -165,6 +167,7 @@ async def running_service(database_url: str) -> AsyncIterator[Service]:
                 client=client,
                 addresses=guard,
                 observer=journal,
+                callers=callers,
             )
             services = RpcServices(
                 tenancy=operations.tenancy,
@@ -176,7 +179,11 @@ async def running_service(database_url: str) -> AsyncIterator[Service]:
                 page_tokens=operations.page_tokens,
             )
             server = RpcServer(
-                services=services, authenticator=operations.authentication, observer=journal, address="127.0.0.1:0"
+                services=services,
+                authenticator=operations.authentication,
+                observer=journal,
+                callers=callers,
+                address="127.0.0.1:0",
             )
             port = await server.start()
             await server.set_serving()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from services.endpoints.domain.errors import KongflowError, Reason
 
 if TYPE_CHECKING:
+    from services.endpoints.domain.callers import Callers
     from services.endpoints.domain.endpoint_calls import EndpointAddress, PingResult
     from services.endpoints.domain.ports.endpoint_client import EndpointClient
 
@@ -23,9 +24,10 @@ _MARGIN: Final = timedelta(seconds=1)
 class Pinger:
     """Pings an endpoint up to three times."""
 
-    def __init__(self, *, client: EndpointClient, total: timedelta) -> None:
-        """Hold the client and how long all tries may take together."""
+    def __init__(self, *, client: EndpointClient, callers: Callers, total: timedelta) -> None:
+        """Hold the client, who counts the callers, and how long all tries may take together."""
         self._client = client
+        self._callers = callers
         self._total = total
 
     async def ping(self, address: EndpointAddress, *, deadline: timedelta | None) -> PingResult:
@@ -34,6 +36,10 @@ class Pinger:
         Only failures that may pass are tried again, a second later. All ends one second before `deadline`, the time the
         caller is still willing to wait.
         """
+        with self._callers.elsewhere():
+            return await self._ping(address, deadline=deadline)
+
+    async def _ping(self, address: EndpointAddress, *, deadline: timedelta | None) -> PingResult:
         started = monotonic()
         budget = min(self._total, max(deadline - _MARGIN, _LEAST_TRY)) if deadline is not None else self._total
         for attempt in range(1, _TRIES + 1):

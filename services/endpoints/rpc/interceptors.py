@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
@@ -23,6 +23,7 @@ from services.endpoints.rpc.errors import grpc_status, internal_error, status_co
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from services.endpoints.domain.callers import Callers
     from services.endpoints.domain.tenancy import Principal
 
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -62,7 +63,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every handler but those that anyone may call.
 
     Requests are decoded here rather than in the library, which would answer UNKNOWN with the decoder's own words.
-    `new_reference` names a defect in the answer and in the log alike.
+    `callers` counts the unary calls that somebody waits for, which workers do not. `new_reference` names a defect in
+    the answer and in the log alike.
     """
 
     def __init__(
@@ -70,11 +72,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         *,
         authenticator: Authenticator,
         observer: CallObserver,
+        callers: Callers,
         monotonic: Callable[[], float] = time.monotonic,
         new_reference: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
         self._authenticator = authenticator
         self._observer = observer
+        self._callers = callers
         self._monotonic = monotonic
         self._new_reference = new_reference
 
@@ -106,6 +110,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _unary(self, method: str, handler: Handler) -> Callable[[bytes, Context], Awaitable[Any]]:
         decode = _decoder(handler)
         behaviour: Any = handler.unary_unary
+        counted = nullcontext if ACCESS.get(method) is Access.WORKER else self._callers.calling
 
         async def serve(raw: bytes, context: Context) -> Any:  # noqa: ANN401 - any response message
             async with self._served(method, context):
@@ -113,7 +118,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 try:
                     async with asyncio.timeout(time_to_work(deadline).total_seconds()) as limit:
                         await self._admit(method, context)
-                        return await behaviour(decode(raw), context)
+                        with counted():
+                            return await behaviour(decode(raw), context)
                 except TimeoutError as error:
                     if limit.expired():
                         raise deadline_error(deadline) from error

@@ -33,6 +33,7 @@ from services.endpoints.rpc.worker import WorkerServicer
 if TYPE_CHECKING:
     from datetime import timedelta
 
+    from services.endpoints.domain.callers import Callers
     from services.endpoints.operations.catalog import CatalogOperations
     from services.endpoints.operations.endpoints import EndpointOperations
     from services.endpoints.operations.indexing import IndexingOperations
@@ -94,11 +95,17 @@ class RpcServer:
     """
 
     def __init__(
-        self, *, services: RpcServices, authenticator: Authenticator, observer: CallObserver, address: str
+        self,
+        *,
+        services: RpcServices,
+        authenticator: Authenticator,
+        observer: CallObserver,
+        callers: Callers,
+        address: str,
     ) -> None:
         self._address = address
         self._health = health.aio.HealthServicer()
-        interceptor = CallInterceptor(authenticator=authenticator, observer=observer)
+        interceptor = CallInterceptor(authenticator=authenticator, observer=observer, callers=callers)
         server = self._server = grpc.aio.server(interceptors=(interceptor,), options=_OPTIONS)
         paging = Paging(page_tokens=services.page_tokens)
         tenancy_service_pb2_grpc.add_TenancyServiceServicer_to_server(

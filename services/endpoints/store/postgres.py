@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast
 import asyncpg
 
 from services.endpoints.crash_points import crash_point
+from services.endpoints.domain.callers import Callers
 from services.endpoints.domain.errors import ConflictError, DatabaseUnavailableError
 from services.endpoints.domain.ports.store import Pool
 from services.endpoints.store.catalog import PostgresCatalog
@@ -38,6 +39,7 @@ _ACQUIRE_WITHIN: Final = timedelta(seconds=5)
 _CLOSE_WITHIN: Final = timedelta(seconds=2)
 # How long after its own timeout a statement may stay unanswered: then nobody is there who could answer.
 _SILENCE: Final = timedelta(seconds=2)
+_CAN_WAIT: Final = frozenset({Pool.CALLS, Pool.CALL_BACKS})
 # Tables grow: a plan that was made for small ones is made anew before long.
 _PLANS_KEPT_FOR: Final = timedelta(seconds=10)
 
@@ -144,12 +146,18 @@ class PostgresStore:
         database_url: str,
         on_ledger_change: Callable[[], None],
         pools: Mapping[Pool, PoolSettings] = DEFAULT_POOLS,
+        callers: Callers | None = None,
     ) -> None:
-        """Prepare; `open` connects."""
+        """Prepare; `open` connects.
+
+        While `callers` are many, what is done for the ledger goes on one transaction at a time.
+        """
         self._database_url = database_url
         self._on_ledger_change = on_ledger_change
         self._settings = pools
         self._pools: dict[Pool, asyncpg.Pool[asyncpg.Record]] = {}
+        self._callers = callers or Callers()
+        self._one = asyncio.Lock()
 
     async def open(self) -> None:
         """Connect one connection per pool, so that a wrong address or an old schema shows at once.
@@ -200,6 +208,12 @@ class PostgresStore:
     @asynccontextmanager
     async def reading(self, pool: Pool = Pool.READERS) -> AsyncIterator[PostgresTransaction]:
         """Lend a connection."""
+        makes_room = pool in _CAN_WAIT and self._callers.are_many
+        async with self._one if makes_room else nullcontext(), self._lent(pool) as transaction:
+            yield transaction
+
+    @asynccontextmanager
+    async def _lent(self, pool: Pool) -> AsyncIterator[PostgresTransaction]:
         # `close` forgets the pools, but what is lent out goes back to the one it came from.
         lender = self._pools.get(pool)
         if lender is None:
