@@ -42,5 +42,7 @@ def test_every_block_is_used_and_described_by_one_sentence(noun: str) -> None:
 def test_states_of_queue_jobs_are_literals_but_in_a_callers_filter() -> None:
     blocks = {**load("ledger"), **load("queue_control")}
 
-    found = {name for name, block in blocks.items() if re.search(r"\bstate\)? (=|IN|<>|<=?|>=?) *\(?[^()\n]*\$", block)}
+    found = {
+        name for name, block in blocks.items() if re.search(r"\bstate(\) [<>=]+ \([^()]*, | (=|IN|<>) *\(?)\$", block)
+    }
     assert found == {"matching"}
