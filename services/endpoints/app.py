@@ -31,7 +31,10 @@ from services.endpoints.domain.ports.store import Pool
 from services.endpoints.http.server import HttpServer, hooks_and_health, metrics_page
 from services.endpoints.operations.authentication import Authentication
 from services.endpoints.operations.catalog import CatalogOperations
+from services.endpoints.operations.dispatchers import DispatcherOperations
 from services.endpoints.operations.endpoints import EndpointOperations
+from services.endpoints.operations.events import EventOperations
+from services.endpoints.operations.explanations import EventExplanations
 from services.endpoints.operations.finality import Finality
 from services.endpoints.operations.index_endpoint import IndexEndpoint
 from services.endpoints.operations.index_requests import IndexRequests
@@ -48,6 +51,7 @@ from services.endpoints.operations.relay import Relay
 from services.endpoints.operations.rescue import Rescue
 from services.endpoints.operations.retries import Retries
 from services.endpoints.operations.run import QueueJobRunner
+from services.endpoints.operations.runs import RunOperations
 from services.endpoints.operations.tenancy import TenancyOperations
 from services.endpoints.operations.watches import Watches
 from services.endpoints.queue.connection import open_redis
@@ -95,6 +99,10 @@ class Operations:
     endpoints: EndpointOperations
     indexing: IndexingOperations
     catalog: CatalogOperations
+    events: EventOperations
+    explanations: EventExplanations
+    dispatchers: DispatcherOperations
+    runs: RunOperations
     queue_jobs: QueueJobOperations
     watches: Watches
     page_tokens: PageTokens
@@ -178,6 +186,10 @@ def build_operations(
             store=store, index_requests=index_requests, watches=watches, hook_delay=settings.hook_delay
         ),
         catalog=CatalogOperations(store=store),
+        events=EventOperations(store=store, new_id=new_uuid7),
+        explanations=EventExplanations(store=store),
+        dispatchers=DispatcherOperations(store=store, new_id=new_uuid7),
+        runs=RunOperations(store=store),
         queue_jobs=QueueJobOperations(
             store=store,
             finality=finality,
@@ -260,6 +272,10 @@ async def run(
                 endpoints=operations.endpoints,
                 indexing=operations.indexing,
                 catalog=operations.catalog,
+                events=operations.events,
+                explanations=operations.explanations,
+                dispatchers=operations.dispatchers,
+                runs=operations.runs,
                 queue_jobs=operations.queue_jobs,
                 runner=operations.runner,
                 page_tokens=operations.page_tokens,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -41,6 +42,8 @@ REGISTER_JOB: Final = Kind("registerJob", Queue.DEFAULT, Priority.NORMAL, max_at
 REGISTER_SOURCE: Final = Kind("registerSource", Queue.DEFAULT, Priority.NORMAL, max_attempts=3)
 REGISTER_DYNAMIC_TRIGGER: Final = Kind("registerDynamicTrigger", Queue.DEFAULT, Priority.NORMAL, max_attempts=3)
 REGISTER_DYNAMIC_SCHEDULE: Final = Kind("registerDynamicSchedule", Queue.DEFAULT, Priority.NORMAL, max_attempts=3)
+DELIVER_EVENT: Final = Kind("deliverEvent", Queue.EVENTS, Priority.NORMAL, max_attempts=5)
+INVOKE_DISPATCHER: Final = Kind("events.invokeDispatcher", Queue.EVENTS, Priority.NORMAL, max_attempts=5)
 PRUNE: Final = Kind("prune", Queue.MAINTENANCE, Priority.VERY_LOW, max_attempts=3)
 
 KINDS: Final[Mapping[str, Kind]] = {
@@ -51,17 +54,25 @@ KINDS: Final[Mapping[str, Kind]] = {
         REGISTER_SOURCE,
         REGISTER_DYNAMIC_TRIGGER,
         REGISTER_DYNAMIC_SCHEDULE,
+        DELIVER_EVENT,
+        INVOKE_DISPATCHER,
         PRUNE,
     )
 }
 
 CALLING_QUEUES: Final = frozenset(kind.queue for kind in KINDS.values() if kind.calls_out)
 MAINTENANCE_LANE: Final = "maintenance"
+_EVENT_LANES: Final = 4
 
 
 def endpoint_lane(endpoint_id: UUID) -> str:
     """Return the lane key of everything that concerns one endpoint."""
     return f"endpoint-{endpoint_id}"
+
+
+def event_lane(environment_id: UUID, event_id: str) -> str:
+    """Return the lane key of everything that concerns one event: an environment has four, so that its events share."""
+    return f"environment-{environment_id}-{zlib.crc32(event_id.encode()) % _EVENT_LANES}"
 
 
 def new_queue_job(

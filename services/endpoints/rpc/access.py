@@ -31,6 +31,9 @@ _SCOPES: Final = {Access.READ: Scope.READ, Access.WRITE: Scope.WRITE, Access.OPE
 _TENANCY: Final = "/kongflow.v1.TenancyService/"
 _ENDPOINTS: Final = "/kongflow.v1.EndpointService/"
 _CATALOG: Final = "/kongflow.v1.CatalogService/"
+_EVENTS: Final = "/kongflow.v1.EventService/"
+_DISPATCHERS: Final = "/kongflow.v1.DispatcherService/"
+_RUNS: Final = "/kongflow.v1.RunService/"
 _QUEUE: Final = "/kongflow.v1.QueueService/"
 _WORKER: Final = "/kongflow.v1.WorkerService/"
 _HEALTH: Final = "/grpc.health.v1.Health/"
@@ -62,6 +65,20 @@ ACCESS: Final[Mapping[str, Access]] = {
     f"{_CATALOG}ListSources": Access.READ,
     f"{_CATALOG}ListDynamicTriggers": Access.READ,
     f"{_CATALOG}ListSchedules": Access.READ,
+    f"{_EVENTS}SendEvent": Access.WRITE,
+    f"{_EVENTS}SendEvents": Access.WRITE,
+    f"{_EVENTS}GetEvent": Access.READ,
+    f"{_EVENTS}ListEvents": Access.READ,
+    f"{_EVENTS}CancelEvent": Access.WRITE,
+    f"{_EVENTS}ReplayEvents": Access.WRITE,
+    f"{_EVENTS}ExplainEvent": Access.READ,
+    f"{_DISPATCHERS}CreateDispatcher": Access.WRITE,
+    f"{_DISPATCHERS}GetDispatcher": Access.READ,
+    f"{_DISPATCHERS}ListDispatchers": Access.READ,
+    f"{_DISPATCHERS}UpdateDispatcher": Access.WRITE,
+    f"{_DISPATCHERS}DeleteDispatcher": Access.WRITE,
+    f"{_RUNS}GetRun": Access.READ,
+    f"{_RUNS}ListRuns": Access.READ,
     f"{_QUEUE}ListQueueJobs": Access.READ,
     f"{_QUEUE}GetQueueJob": Access.READ,
     f"{_QUEUE}RetryQueueJob": Access.OPERATE,

@@ -11,10 +11,16 @@ from grpc_reflection.v1alpha import reflection_pb2
 from kongflow.v1 import (
     catalog_service_pb2,
     catalog_service_pb2_grpc,
+    dispatcher_service_pb2,
+    dispatcher_service_pb2_grpc,
     endpoint_service_pb2,
     endpoint_service_pb2_grpc,
+    event_service_pb2,
+    event_service_pb2_grpc,
     queue_service_pb2,
     queue_service_pb2_grpc,
+    run_service_pb2,
+    run_service_pb2_grpc,
     tenancy_service_pb2,
     tenancy_service_pb2_grpc,
     worker_service_pb2,
@@ -22,11 +28,14 @@ from kongflow.v1 import (
 )
 
 from services.endpoints.rpc.catalog import CatalogServicer
+from services.endpoints.rpc.dispatchers import DispatcherServicer
 from services.endpoints.rpc.endpoints import EndpointServicer
+from services.endpoints.rpc.events import EventServicer
 from services.endpoints.rpc.interceptors import CallInterceptor
 from services.endpoints.rpc.paging import Paging
 from services.endpoints.rpc.queue import QueueServicer
 from services.endpoints.rpc.reflection import add_reflection
+from services.endpoints.rpc.runs import RunServicer
 from services.endpoints.rpc.tenancy import TenancyServicer
 from services.endpoints.rpc.worker import WorkerServicer
 
@@ -35,10 +44,14 @@ if TYPE_CHECKING:
 
     from services.endpoints.domain.callers import Callers
     from services.endpoints.operations.catalog import CatalogOperations
+    from services.endpoints.operations.dispatchers import DispatcherOperations
     from services.endpoints.operations.endpoints import EndpointOperations
+    from services.endpoints.operations.events import EventOperations
+    from services.endpoints.operations.explanations import EventExplanations
     from services.endpoints.operations.indexing import IndexingOperations
     from services.endpoints.operations.page_tokens import PageTokens
     from services.endpoints.operations.queue_jobs import QueueJobOperations
+    from services.endpoints.operations.runs import RunOperations
     from services.endpoints.operations.tenancy import TenancyOperations
     from services.endpoints.rpc.interceptors import Authenticator, CallObserver
     from services.endpoints.rpc.worker import QueueJobRunner
@@ -66,6 +79,9 @@ _SERVICES: Final = tuple(
         (tenancy_service_pb2, "TenancyService"),
         (endpoint_service_pb2, "EndpointService"),
         (catalog_service_pb2, "CatalogService"),
+        (event_service_pb2, "EventService"),
+        (dispatcher_service_pb2, "DispatcherService"),
+        (run_service_pb2, "RunService"),
         (queue_service_pb2, "QueueService"),
         (worker_service_pb2, "WorkerService"),
         (health_pb2, "Health"),
@@ -82,6 +98,10 @@ class RpcServices:
     endpoints: EndpointOperations
     indexing: IndexingOperations
     catalog: CatalogOperations
+    events: EventOperations
+    explanations: EventExplanations
+    dispatchers: DispatcherOperations
+    runs: RunOperations
     queue_jobs: QueueJobOperations
     runner: QueueJobRunner
     page_tokens: PageTokens
@@ -116,6 +136,15 @@ class RpcServer:
         )
         catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server(
             CatalogServicer(operations=services.catalog, paging=paging), server
+        )
+        event_service_pb2_grpc.add_EventServiceServicer_to_server(
+            EventServicer(operations=services.events, explanations=services.explanations, paging=paging), server
+        )
+        dispatcher_service_pb2_grpc.add_DispatcherServiceServicer_to_server(
+            DispatcherServicer(operations=services.dispatchers, paging=paging), server
+        )
+        run_service_pb2_grpc.add_RunServiceServicer_to_server(
+            RunServicer(operations=services.runs, paging=paging), server
         )
         queue_service_pb2_grpc.add_QueueServiceServicer_to_server(
             QueueServicer(operations=services.queue_jobs, paging=paging), server

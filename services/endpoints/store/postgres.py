@@ -17,8 +17,11 @@ from services.endpoints.domain.callers import Callers
 from services.endpoints.domain.errors import ConflictError, DatabaseUnavailableError
 from services.endpoints.domain.ports.store import Pool
 from services.endpoints.store.catalog import PostgresCatalog
+from services.endpoints.store.dispatch import PostgresDispatch
+from services.endpoints.store.dispatchers import PostgresDispatchers
 from services.endpoints.store.endpoints import PostgresEndpoints
 from services.endpoints.store.errors import translated
+from services.endpoints.store.events import PostgresEvents
 from services.endpoints.store.indexes import PostgresIndexes
 from services.endpoints.store.ledger import PostgresLedger
 from services.endpoints.store.plans import Plans
@@ -126,6 +129,21 @@ class PostgresTransaction:
     def queue_control(self) -> PostgresQueueControl:
         """What operators do with the ledger."""
         return PostgresQueueControl(self.connection, changed=self._note_change)
+
+    @cached_property
+    def events(self) -> PostgresEvents:
+        """Event records."""
+        return PostgresEvents(self.connection)
+
+    @cached_property
+    def dispatch(self) -> PostgresDispatch:
+        """Deliveries, invocations and runs."""
+        return PostgresDispatch(self.connection)
+
+    @cached_property
+    def dispatchers(self) -> PostgresDispatchers:
+        """Dispatchers."""
+        return PostgresDispatchers(self.connection)
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:

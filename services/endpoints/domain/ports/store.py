@@ -10,7 +10,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from services.endpoints.domain.ports.catalog import Catalog
+    from services.endpoints.domain.ports.dispatch import Dispatch
+    from services.endpoints.domain.ports.dispatchers import Dispatchers
     from services.endpoints.domain.ports.endpoints import Endpoints
+    from services.endpoints.domain.ports.events import Events
     from services.endpoints.domain.ports.indexes import Indexes
     from services.endpoints.domain.ports.ledger import Ledger
     from services.endpoints.domain.ports.queue_control import QueueControl
@@ -66,6 +69,21 @@ class Transaction(Protocol):
     @property
     def queue_control(self) -> QueueControl:
         """What operators do with the ledger."""
+        ...
+
+    @property
+    def events(self) -> Events:
+        """Event records."""
+        ...
+
+    @property
+    def dispatch(self) -> Dispatch:
+        """Deliveries, invocations and runs."""
+        ...
+
+    @property
+    def dispatchers(self) -> Dispatchers:
+        """Dispatchers."""
         ...
 
     def savepoint(self) -> AbstractAsyncContextManager[None]:

@@ -1,0 +1,16 @@
+"""Deliveries, invocations and runs on PostgreSQL; the statements are in `sql/dispatch.sql`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncpg
+
+
+class PostgresDispatch:
+    """The statements on one connection."""
+
+    def __init__(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        """Bind to the connection of a transaction."""
+        self._connection = connection
