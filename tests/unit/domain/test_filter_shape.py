@@ -27,7 +27,8 @@ def test_every_shape_of_the_protocol_is_accepted(value: object) -> None:
 @pytest.mark.parametrize(
     ("value", "path", "problem"),
     [
-        ("x", (), "must be an object or an array"),
+        ("x", (), "must be an object"),
+        (["x"], (), "must be an object"),
         ({"a": "x"}, ("a",), "must be an object or an array"),
         ({"a": None}, ("a",), "must be an object or an array"),
         ({"a": {"b": 1}}, ("a", "b"), "must be an object or an array"),
