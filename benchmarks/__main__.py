@@ -15,6 +15,8 @@ from rich.console import Console
 
 from benchmarks import report
 from benchmarks.calls import measure_calls
+from benchmarks.events import Events
+from benchmarks.events import Extent as EventsExtent
 from benchmarks.floor import customer, measure_floor
 from benchmarks.growth import Variants
 from benchmarks.idle import Idle
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
 # Narrower, the tables lose their figures.
 _WIDTH: Final = 100
 _SIDE_BY_SIDE: Final = ("throughput", "pickup", "idle", "growth", "workers")
-_BY_ITSELF: Final = ("handlers", "registrations", "isolation", "calls")
+_BY_ITSELF: Final = ("handlers", "registrations", "events", "isolation", "calls")
 SECTIONS: Final = (*_SIDE_BY_SIDE, *_BY_ITSELF)
 
 
@@ -66,6 +68,7 @@ class Extent:
     finished: int
     workers: Sequence[int]
     isolation: IsolationExtent
+    events: EventsExtent
 
 
 FULL: Final = Extent(
@@ -91,6 +94,7 @@ FULL: Final = Extent(
         registrations_per_lane=1_000,
         watched=timedelta(seconds=10),
     ),
+    events=EventsExtent(alone=500, together=6_400, batches=30, delayed=200, audiences=(1, 100, 1_000, 10_000)),
 )
 QUICK: Final = Extent(
     alone=3,
@@ -115,6 +119,7 @@ QUICK: Final = Extent(
         registrations_per_lane=10,
         watched=timedelta(seconds=1),
     ),
+    events=EventsExtent(alone=3, together=32, batches=1, delayed=3, audiences=(1, 10)),
 )
 
 
@@ -217,6 +222,9 @@ async def _measure_by_itself(
                     tenant, reached, sizes=extent.sizes, times=extent.registrations, progress=progress
                 )
             )
+        if "events" in sections:
+            for table in await Events(tenant, extent=extent.events).measure(progress):
+                keep(table)
         if "isolation" in sections:
             keep(await Isolation(tenant, reached, extent=extent.isolation).measure(progress))
         if "calls" in sections:

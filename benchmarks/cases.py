@@ -12,12 +12,16 @@ from uuid import uuid4
 from google.protobuf.field_mask_pb2 import FieldMask
 from kongflow.v1 import (
     catalog_service_pb2,
+    dispatcher_pb2,
+    dispatcher_service_pb2,
     endpoint_pb2,
     endpoint_service_pb2,
     environment_pb2,
+    event_service_pb2,
     queue_job_pb2,
     queue_pb2,
     queue_service_pb2,
+    run_service_pb2,
     tenancy_service_pb2,
     worker_service_pb2,
 )
@@ -54,6 +58,10 @@ class Fixture:
     job_slug: str
     index_id: str
     queue_job_id: str
+    job_version_id: str
+    event_record_id: str
+    run_id: str
+    dispatcher_id: str
     endpoint_ids: Sequence[str]
     environment_ids: Sequence[str]
 
@@ -62,11 +70,21 @@ async def prepare(tenant: Tenant, *, jobs: int, callers: int) -> Fixture:
     """Register an endpoint of `jobs` jobs and store what each of `callers` callers changes."""
     created = await tenant.create_endpoint(jobs)
     index = await tenant.finished(created.index_id)
+    event_record_id = await tenant.send(await tenant.audience(JOBS_OF_A_NEW_ENDPOINT))
+    await tenant.idle()
+    run = await tenant.bench.database.fetchrow("SELECT id, version_id FROM job_runs LIMIT 1")
+    if run is None:
+        raise RuntimeError("The event made no run.")
+    job_version_id = str(run["version_id"])
     return Fixture(
         endpoint_id=created.endpoint.id,
         job_slug=f"{created.endpoint.slug}-00000",
         index_id=created.index_id,
         queue_job_id=index.queue_job_id,
+        job_version_id=job_version_id,
+        event_record_id=event_record_id,
+        run_id=str(run["id"]),
+        dispatcher_id=await tenant.new_dispatcher(job_version_id),
         endpoint_ids=[await tenant.stored_endpoint() for _ in range(callers)],
         environment_ids=[await tenant.new_environment() for _ in range(callers)],
     )
@@ -79,6 +97,8 @@ def cases(tenant: Tenant, fixture: Fixture) -> Mapping[str, Case]:
         **_endpoint_cases(tenant, fixture),
         **_index_cases(tenant, fixture),
         **_catalog_cases(tenant, fixture),
+        **_event_cases(tenant, fixture),
+        **_dispatcher_cases(tenant, fixture),
         **_queue_cases(tenant, fixture),
     }
 
@@ -188,6 +208,66 @@ def _catalog_cases(tenant: Tenant, fixture: Fixture) -> Mapping[str, Case]:
         ),
         "ListSchedules": Case(
             _same(contract.ListSchedulesRequest(environment_id=environment, page_size=PAGE_SIZE)), service
+        ),
+    }
+
+
+def _event_cases(tenant: Tenant, fixture: Fixture) -> Mapping[str, Case]:
+    contract = event_service_pb2
+    environment = tenant.environment_id
+    service = tenant.service
+    return {
+        "SendEvent": Case(_each(tenant.send_request), service),
+        "SendEvents": Case(
+            _each(
+                lambda: contract.SendEventsRequest(
+                    environment_id=environment, events=[tenant.new_event("nobody.listens") for _ in range(PAGE_SIZE)]
+                )
+            ),
+            service,
+        ),
+        "GetEvent": Case(_same(contract.GetEventRequest(id=fixture.event_record_id)), service),
+        "ListEvents": Case(_same(contract.ListEventsRequest(environment_id=environment, page_size=PAGE_SIZE)), service),
+        "CancelEvent": Case(_made(tenant.delayed_event, lambda id_: contract.CancelEventRequest(id=id_)), service),
+        "ReplayEvents": Case(
+            _same(contract.ReplayEventsRequest(environment_id=environment, ids=[fixture.event_record_id])), service
+        ),
+        "ExplainEvent": Case(
+            _same(contract.ExplainEventRequest(id=fixture.event_record_id, page_size=PAGE_SIZE)), service
+        ),
+        "GetRun": Case(_same(run_service_pb2.GetRunRequest(run_id=fixture.run_id)), service),
+        "ListRuns": Case(
+            _same(run_service_pb2.ListRunsRequest(environment_id=environment, page_size=PAGE_SIZE)), service
+        ),
+    }
+
+
+def _dispatcher_cases(tenant: Tenant, fixture: Fixture) -> Mapping[str, Case]:
+    contract = dispatcher_service_pb2
+    service = tenant.service
+    version = fixture.job_version_id
+    disabled = dispatcher_pb2.Dispatcher(id=fixture.dispatcher_id, enabled=False)
+    enabled = dispatcher_pb2.Dispatcher(id=fixture.dispatcher_id, enabled=True)
+    return {
+        "CreateDispatcher": Case(_each(lambda: tenant.dispatcher_request(version)), service),
+        "GetDispatcher": Case(_same(contract.GetDispatcherRequest(dispatcher_id=fixture.dispatcher_id)), service),
+        "ListDispatchers": Case(
+            _same(contract.ListDispatchersRequest(environment_id=tenant.environment_id, page_size=PAGE_SIZE)), service
+        ),
+        "UpdateDispatcher": Case(
+            _in_turn(
+                [
+                    contract.UpdateDispatcherRequest(dispatcher=each, update_mask=FieldMask(paths=["enabled"]))
+                    for each in (disabled, enabled)
+                ]
+            ),
+            service,
+        ),
+        "DeleteDispatcher": Case(
+            _made(
+                lambda: tenant.new_dispatcher(version), lambda id_: contract.DeleteDispatcherRequest(dispatcher_id=id_)
+            ),
+            service,
         ),
     }
 

@@ -1,10 +1,11 @@
 """A customer's endpoint in a process of its own, so that its work is not counted as ours.
 
 `python -m benchmarks.endpoint <port>` serves on loopback until SIGTERM. The path says what it offers:
-`/offers/<jobs>/<name>` the same jobs every time, `/changes/<jobs>/<name>` jobs with a new version at every call, whose
-ids begin with the name, because an endpoint takes over jobs that another one of its environment offered. `/holds/…`
-gives no answer before the next `POST /release`, and then refuses. It keeps when each INDEX_ENDPOINT reached it:
-`GET /arrivals/<name>`, in seconds since 1970.
+`/offers/<jobs>/<name>` the same jobs every time, `/listens/<jobs>/<name>` jobs that all want the event
+`<name>.happened`, every second of them through a filter, `/changes/<jobs>/<name>` jobs with a new version at every call,
+whose ids begin with the name, because an endpoint takes over jobs that another one of its environment offered.
+`/holds/…` gives no answer before the next `POST /release`, and then refuses. It keeps when each INDEX_ENDPOINT reached
+it: `GET /arrivals/<name>`, in seconds since 1970.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ class BenchmarkEndpoint:
         jobs = int(request.match_info["jobs"])
         if request.match_info["offer"] == "changes":
             return _json(_named(_offer(jobs, version=f"1.0.{next(self._versions)}"), name))
+        if request.match_info["offer"] == "listens":
+            return _json(_named(_audience(jobs), name))
         if jobs not in self._answers:
             self._answers[jobs] = _offer(jobs, version="1.0.0")
         return _json(_named(self._answers[jobs], name))
@@ -107,6 +110,19 @@ def _job(number: int, version: str) -> dict[str, Any]:
         "enabled": True,
         "preprocessRuns": False,
     }
+
+
+def _audience(jobs: int) -> bytes:
+    """Return an index of jobs that want one event, half of them through a filter."""
+    document = json.loads(_offer(0, version="1.0.0"))
+    for number in range(jobs):
+        job = _job(0, "1.0.0")
+        event = f"{_NAME.decode()}.happened"
+        job |= {"id": f"{_NAME.decode()}-{number:05}", "name": f"Job {number}"}
+        job["event"]["name"] = job["trigger"]["title"] = job["trigger"]["rule"]["event"] = event
+        job["trigger"]["rule"]["payload"] = {"plan": ["pro", "team"]} if number % 2 else {}
+        document["jobs"].append(job)
+    return json.dumps(document, separators=(",", ":")).encode()
 
 
 async def _serve(port: int) -> None:

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Final
 from google.protobuf.message_factory import GetMessageClass
 from kongflow.v1 import (
     catalog_service_pb2,
+    dispatcher_service_pb2,
     endpoint_service_pb2,
+    event_service_pb2,
     queue_service_pb2,
+    run_service_pb2,
     tenancy_service_pb2,
     worker_service_pb2,
 )
@@ -25,6 +28,9 @@ _FILES: Final = (
     tenancy_service_pb2.DESCRIPTOR,
     endpoint_service_pb2.DESCRIPTOR,
     catalog_service_pb2.DESCRIPTOR,
+    event_service_pb2.DESCRIPTOR,
+    dispatcher_service_pb2.DESCRIPTOR,
+    run_service_pb2.DESCRIPTOR,
     queue_service_pb2.DESCRIPTOR,
     worker_service_pb2.DESCRIPTOR,
 )

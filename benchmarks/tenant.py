@@ -6,19 +6,28 @@ import asyncio
 import itertools
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
+from uuid import uuid4
 
+from google.protobuf.duration_pb2 import Duration
 from kongflow.v1 import (
+    dispatcher_pb2,
+    dispatcher_service_pb2,
     endpoint_index_pb2,
     endpoint_service_pb2,
     environment_pb2,
+    event_service_pb2,
     tenancy_service_pb2,
     token_pb2,
 )
+from kongflow.v1.dispatcher_service_pb2_grpc import DispatcherServiceStub
 from kongflow.v1.endpoint_service_pb2_grpc import EndpointServiceStub
+from kongflow.v1.event_service_pb2_grpc import EventServiceStub
 from kongflow.v1.tenancy_service_pb2_grpc import TenancyServiceStub
 
 if TYPE_CHECKING:
+    from kongflow.v1.dispatcher_service_pb2_grpc import DispatcherServiceAsyncStub
     from kongflow.v1.endpoint_service_pb2_grpc import EndpointServiceAsyncStub
+    from kongflow.v1.event_service_pb2_grpc import EventServiceAsyncStub
     from kongflow.v1.tenancy_service_pb2_grpc import TenancyServiceAsyncStub
 
     from benchmarks.stack import Bench
@@ -56,6 +65,8 @@ class Tenant:
         self.worker = bearer(development.worker_token)
         self.tenancy: TenancyServiceAsyncStub = TenancyServiceStub(bench.channel)
         self.endpoints: EndpointServiceAsyncStub = EndpointServiceStub(bench.channel)
+        self.events: EventServiceAsyncStub = EventServiceStub(bench.channel)
+        self.dispatchers: DispatcherServiceAsyncStub = DispatcherServiceStub(bench.channel)
         self._numbers = itertools.count(1)
 
     def new_slug(self, prefix: str) -> str:
@@ -115,6 +126,52 @@ class Tenant:
     ) -> endpoint_service_pb2.CreateEndpointResponse:
         """Register a new endpoint."""
         return await self.endpoints.CreateEndpoint(self.create_request(jobs, changing=changing), metadata=self.service)
+
+    async def audience(self, jobs: int) -> str:
+        """Register an endpoint whose jobs all want one event, and return the event's name."""
+        slug = self.new_slug("audience")
+        request = endpoint_service_pb2.CreateEndpointRequest(
+            environment_id=self.environment_id, slug=slug, url=f"{self.bench.customer_url}/listens/{jobs}/{slug}"
+        )
+        await self.finished((await self.endpoints.CreateEndpoint(request, metadata=self.service)).index_id)
+        return f"{slug}.happened"
+
+    def new_event(self, name: str) -> event_service_pb2.NewEvent:
+        """Return an event that half of its audience would not get without its payload."""
+        payload = '{"plan":"pro","user":{"id":9007199254740993,"name":"Ada"},"items":[1,2,3]}'
+        return event_service_pb2.NewEvent(name=name, event_id=str(uuid4()), payload_json=payload)
+
+    def send_request(self, name: str = "nobody.listens") -> event_service_pb2.SendEventRequest:
+        """Return a request for one new event."""
+        return event_service_pb2.SendEventRequest(environment_id=self.environment_id, event=self.new_event(name))
+
+    async def send(self, name: str, deliver_delay: Duration | None = None) -> str:
+        """Send a new event and return its record's id."""
+        request = self.send_request(name)
+        if deliver_delay is not None:
+            request.event.deliver_delay.CopyFrom(deliver_delay)
+        return (await self.events.SendEvent(request, metadata=self.service)).event.id
+
+    async def delayed_event(self) -> str:
+        """Send an event that is due tomorrow and return its record's id."""
+        return await self.send("nobody.listens", Duration(seconds=86_400))
+
+    def dispatcher_request(self, job_version_id: str) -> dispatcher_service_pb2.CreateDispatcherRequest:
+        """Return a request for a dispatcher that listens to an event of its own."""
+        return dispatcher_service_pb2.CreateDispatcherRequest(
+            environment_id=self.environment_id,
+            dispatcher=dispatcher_pb2.Dispatcher(
+                event_names=[self.new_slug("event")],
+                payload_filter_json='{"plan":["pro"]}',
+                enabled=True,
+                job_version_id=job_version_id,
+            ),
+        )
+
+    async def new_dispatcher(self, job_version_id: str) -> str:
+        """Create a dispatcher and return its id."""
+        request = self.dispatcher_request(job_version_id)
+        return (await self.dispatchers.CreateDispatcher(request, metadata=self.service)).dispatcher.id
 
     async def force_index(self, endpoint_id: str) -> endpoint_service_pb2.IndexEndpointResponse:
         """Ask for an index that runs now."""

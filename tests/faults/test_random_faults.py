@@ -24,9 +24,23 @@ if TYPE_CHECKING:
 LANES = 2
 FAULTS = 200
 QUEUE_JOBS = 100_000
-WHOLE = LaneSize(rounds=20, faults_per_round=7, large_endpoints=6, jobs=300, small_endpoints=8, requests_per_endpoint=3)
+WHOLE = LaneSize(
+    rounds=20,
+    faults_per_round=7,
+    large_endpoints=6,
+    jobs=300,
+    small_endpoints=8,
+    requests_per_endpoint=3,
+    events=200,
+)
 BOUNDED = LaneSize(
-    rounds=1, faults_per_round=9, large_endpoints=3, jobs=200, small_endpoints=4, requests_per_endpoint=3
+    rounds=1,
+    faults_per_round=9,
+    large_endpoints=3,
+    jobs=200,
+    small_endpoints=4,
+    requests_per_endpoint=3,
+    events=100,
 )
 
 

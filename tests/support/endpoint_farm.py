@@ -7,7 +7,7 @@ import json
 import time
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from aiohttp import web
 
@@ -58,6 +58,14 @@ class FarmEndpoint:
         """Offer a source, too."""
         offer = json.loads(self._template)
         self._template = json.dumps({**offer, "sources": [*offer["sources"], source(key)]})
+
+    def listen(self, slug: str, event: str, payload_filter: dict[str, Any]) -> None:
+        """Offer a job that wants this event, too."""
+        job = event_job(slug, event=event)
+        job["event"]["title"] = f"{MARKER} {_REVISION}"
+        job["trigger"]["rule"]["payload"] = payload_filter
+        offer = json.loads(self._template)
+        self._template = json.dumps({**offer, "jobs": [*offer["jobs"], job]})
 
     def index_calls(self) -> list[FarmCall]:
         """Return the calls that asked what there is."""

@@ -5,36 +5,19 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
-from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-import grpc
 from kongflow.v1 import endpoint_service_pb2
 
 from tests.support.passing import lasting
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from tests.support.endpoint_farm import FarmEndpoint
     from tests.support.fault_stack import FaultStack
-    from tests.support.pair import Client, Tenant
-
-# What a caller is told to try again; anything else is a mistake of the service.
-AGAIN: Final = frozenset(
-    {
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.ABORTED,
-        grpc.StatusCode.DEADLINE_EXCEEDED,
-        grpc.StatusCode.RESOURCE_EXHAUSTED,
-        # The library's own word when a server stops before it has answered.
-        grpc.StatusCode.CANCELLED,
-    }
-)
-_PATIENCE: Final = timedelta(seconds=4)
-_PAUSE: Final = timedelta(milliseconds=150)
+    from tests.support.pair import Tenant
+    from tests.support.persistent_caller import PersistentCaller
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +42,17 @@ class LoadedEndpoint:
 class IndexLoad:
     """Some large and some small endpoints of two tenants."""
 
-    def __init__(self, stack: FaultStack, *, large: int, jobs: int, small: int, seed: int) -> None:
+    def __init__(
+        self, stack: FaultStack, caller: PersistentCaller, *, large: int, jobs: int, small: int, seed: int
+    ) -> None:
         self._stack = stack
+        self.caller = caller
         self._sizes = [jobs] * large + [2] * small
         self._chance = random.Random(seed)  # noqa: S311 - a seed repeats it
         self.endpoints: list[LoadedEndpoint] = []
         self.deleted: list[LoadedEndpoint] = []
         self.asked: list[Asked] = []
         self.doubled_answers: list[str] = []
-        self.mistakes: list[str] = []
-        self.statuses: Counter[str] = Counter()
         self._names = 0
         self.tenants: list[Tenant] = []
 
@@ -93,7 +77,7 @@ class IndexLoad:
             return
         endpoint.is_deleted = True
         request = endpoint_service_pb2.DeleteEndpointRequest(endpoint_id=endpoint.id)
-        await self._until_answered(
+        await self.caller.until_answered(
             endpoint.tenant,
             lambda client, timeout: client.call(client.endpoints.DeleteEndpoint, request, timeout=timeout),
             gone_is_well=True,
@@ -111,7 +95,7 @@ class IndexLoad:
         request = endpoint_service_pb2.CreateEndpointRequest(
             environment_id=tenant.environment_id, slug=slug, url=farm.url, request_id=str(uuid.uuid4())
         )
-        created = await self._until_answered(
+        created = await self.caller.until_answered(
             tenant, lambda client, timeout: client.call(client.endpoints.CreateEndpoint, request, timeout=timeout)
         )
         return LoadedEndpoint(created.endpoint.id, tenant, farm)
@@ -128,32 +112,8 @@ class IndexLoad:
             self.doubled_answers.append(str(request))
 
     async def _ask(self, endpoint: LoadedEndpoint, request: Any) -> Any:
-        return await self._until_answered(
+        return await self.caller.until_answered(
             endpoint.tenant,
             lambda client, timeout: client.call(client.endpoints.IndexEndpoint, request, timeout=timeout),
             gone_is_well=True,
         )
-
-    async def _until_answered(
-        self, tenant: Tenant, call: Callable[[Client, float], Awaitable[Any]], *, gone_is_well: bool = False
-    ) -> Any:
-        """Call one server after the other with the same request until one answers; None when it is gone."""
-        first = self._chance.randrange(len(self._stack.pairs))
-        attempt = 0
-        while True:
-            pair = self._stack.pairs[(first + attempt) % len(self._stack.pairs)]
-            attempt += 1
-            try:
-                return await call(pair.client(tenant.api_key), _PATIENCE.total_seconds())
-            except grpc.aio.AioRpcError as error:
-                self.statuses[error.code().name] += 1
-                if gone_is_well and error.code() is grpc.StatusCode.NOT_FOUND:
-                    return None
-                if error.code() not in AGAIN and not _is_failed_ping(error):
-                    self.mistakes.append(f"{error.code().name}: {error.details()}")
-            await lasting(_PAUSE)
-
-
-def _is_failed_ping(error: grpc.aio.AioRpcError) -> bool:
-    """Tell whether the endpoint, not the service, was the reason: faults hit endpoints, too."""
-    return error.code() is grpc.StatusCode.FAILED_PRECONDITION and "Could not connect" in (error.details() or "")

@@ -8,12 +8,14 @@ from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from tests.support.event_load import EventLoad
 from tests.support.eventually import eventually
 from tests.support.fault_injection import Injector
 from tests.support.fault_load import IndexLoad
 from tests.support.fault_schedule import schedule
 from tests.support.fault_stack import running_stack
 from tests.support.invariants import check
+from tests.support.persistent_caller import PersistentCaller
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,6 +38,7 @@ class LaneSize:
     jobs: int
     small_endpoints: int
     requests_per_endpoint: int
+    events: int
 
 
 @dataclass
@@ -45,6 +48,8 @@ class LaneCounts:
     seed: int
     queue_jobs: int = 0
     effects: int = 0
+    events: int = 0
+    runs: int = 0
     faults: int = 0
     crashes: int = 0
     lost: int = 0
@@ -71,14 +76,21 @@ async def run_lane(seed: int, size: LaneSize, directory: Path) -> LaneCounts:
     """Run the schedule of `seed` on a stack of its own, and stop at the first round that leaves something wrong."""
     began = time.monotonic()
     async with running_stack(directory) as stack:
-        load = IndexLoad(stack, large=size.large_endpoints, jobs=size.jobs, small=size.small_endpoints, seed=seed)
+        caller = PersistentCaller(stack, seed=seed)
+        load = IndexLoad(
+            stack, caller, large=size.large_endpoints, jobs=size.jobs, small=size.small_endpoints, seed=seed
+        )
+        event_load = EventLoad(stack, caller, seed=seed)
         await load.open()
+        await event_load.open()
         await stack.settle()
-        lane = _Lane(stack, load, Injector(stack, load, evidence=directory / "evidence"), LaneCounts(seed))
+        lane = _Lane(
+            stack, caller, load, event_load, Injector(stack, load, evidence=directory / "evidence"), LaneCounts(seed)
+        )
         rounds = schedule(seed, rounds=size.rounds, faults_per_round=size.faults_per_round)
         for number, faults in enumerate(rounds, start=1):
             _say(seed, number, faults)
-            await lane.run(faults, requests_per_endpoint=size.requests_per_endpoint)
+            await lane.run(faults, size)
             if lane.counts.wrong:
                 break
     lane.counts.seconds = round(time.monotonic() - began, 1)
@@ -88,18 +100,21 @@ async def run_lane(seed: int, size: LaneSize, directory: Path) -> LaneCounts:
 @dataclass(frozen=True, slots=True)
 class _Lane:
     stack: FaultStack
+    caller: PersistentCaller
     load: IndexLoad
+    event_load: EventLoad
     injector: Injector
     counts: LaneCounts
 
-    async def run(self, faults: list[Fault], *, requests_per_endpoint: int) -> None:
+    async def run(self, faults: list[Fault], size: LaneSize) -> None:
         """Run one round and check what it left."""
         counts = self.counts
         async with asyncio.TaskGroup() as group:
-            group.create_task(self.load.run(during=_ASKING, requests_per_endpoint=requests_per_endpoint))
+            group.create_task(self.load.run(during=_ASKING, requests_per_endpoint=size.requests_per_endpoint))
+            group.create_task(self.event_load.run(during=_ASKING, events=size.events))
             group.create_task(self.injector.run(faults))
         counts.faults, counts.crashes = self.injector.done, self.injector.crashes
-        counts.statuses = dict(self.load.statuses)
+        counts.statuses = dict(self.caller.statuses)
         try:
             recovery = await _recovery(self.stack)
             await self.stack.settle(within=_PATIENCE)
@@ -109,8 +124,9 @@ class _Lane:
             return
         print(f"  recovered in {recovery.total_seconds():.1f} s")
         counts.worst_recovery_seconds = max(counts.worst_recovery_seconds, round(recovery.total_seconds(), 1))
-        findings = await check(self.stack, self.load)
+        findings = await check(self.stack, self.load, self.event_load, mistakes=self.caller.mistakes)
         counts.queue_jobs, counts.effects, counts.rescues = findings.queue_jobs, findings.effects, findings.rescues
+        counts.events, counts.runs = len(self.event_load.sent), findings.runs
         counts.calls, counts.doubled_calls, counts.poisoned = findings.calls, findings.doubled_calls, findings.poisoned
         counts.lost, counts.doubled_effects = len(findings.lost), len(findings.doubled)
         counts.wrong += findings.wrong

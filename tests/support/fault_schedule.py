@@ -66,13 +66,18 @@ SERVER_PLACES: Final = (
     "after_begin_before_call",
     "after_endpoint_answered",
     "before_effect.registerJob",
+    "before_effect.deliverEvent",
+    "before_effect.events.invokeDispatcher",
 )
 WORKER_PLACES: Final = (
     "after_pop.default",
+    "after_pop.events",
     "after_pop.execution",
     "before_call_back.default",
+    "before_call_back.events",
     "before_call_back.execution",
     "after_call_back.default",
+    "after_call_back.events",
     "after_call_back.execution",
 )
 

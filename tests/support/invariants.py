@@ -12,8 +12,9 @@ from tests.support.endpoint_farm import MARKER
 from tests.support.eventually import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from tests.support.event_load import EventLoad
     from tests.support.fault_load import IndexLoad
     from tests.support.fault_stack import FaultStack
 
@@ -51,6 +52,19 @@ LOST: Final[Mapping[str, str]] = {
                 WHERE effect.job_version_id = job_versions.id AND effect.sequence = indexes.sequence
             )
     """,
+    "I1: an event was not delivered": "SELECT id, state, deliver_at FROM events WHERE state <> 'DELIVERED'",
+    "I2: an event was not given to as many as it says": """
+        SELECT events.id, events.match_count, count(event_invocations.dispatcher_id)
+        FROM events LEFT JOIN event_invocations ON event_invocations.event_record_id = events.id
+        GROUP BY 1, 2 HAVING count(event_invocations.dispatcher_id) <> events.match_count
+    """,
+    "I2: an event that was given made no run": """
+        SELECT event_record_id, dispatcher_id, state, reason, run_count
+        FROM event_invocations WHERE state <> 'COMPLETED' OR run_count <> 1
+    """,
+    "I2: a run's number is missing": """
+        SELECT job_id, count(*), max(number) FROM job_runs GROUP BY 1 HAVING count(*) <> max(number)
+    """,
     "I1: an endpoint does not have what its newest index offered": """
         SELECT newest.endpoint_id, newest.sequence, job_versions.index_sequence, count(*)
         FROM (
@@ -76,6 +90,14 @@ DOUBLED: Final[Mapping[str, str]] = {
     "I5: an older index wrote over a newer one": """
         SELECT job_version_id, sequence, earlier FROM audit_effects WHERE earlier >= sequence
     """,
+    "I2: an event that was given made more than one run": """
+        SELECT event_record_id, dispatcher_id, count(*) FROM job_runs GROUP BY 1, 2 HAVING count(*) > 1
+    """,
+    "I2: a run of something that no event was given to": """
+        SELECT job_runs.id FROM job_runs
+        LEFT JOIN event_invocations USING (event_record_id, dispatcher_id)
+        WHERE event_invocations.event_record_id IS NULL
+    """,
     "I5: a queue job ended twice, or came back from its end": """
         SELECT queue_job_id, array_agg(before || ' > ' || after) FROM audit_ends GROUP BY 1 HAVING count(*) > 1
     """,
@@ -91,6 +113,7 @@ DOUBLED: Final[Mapping[str, str]] = {
     """,
 }
 LIMITS: Final[Mapping[str, str]] = {
+    "I4: an event was delivered before its time": "SELECT id FROM events WHERE delivered_at < deliver_at",
     "I6: more attempts than allowed": "SELECT id, attempt, max_attempts FROM queue_jobs WHERE attempt > max_attempts",
     "I6: rescued too often": "SELECT id, rescues FROM queue_jobs WHERE rescues > 11",
     "I4: a registration failed for good": """
@@ -114,6 +137,7 @@ class Findings:
     effects: int = 0
     rescues: int = 0
     poisoned: int = 0
+    runs: int = 0
     calls: int = 0
     doubled_calls: int = 0
     lost: list[str] = field(default_factory=list)
@@ -125,12 +149,13 @@ class Findings:
         return [*self.lost, *self.doubled, *self.other]
 
 
-async def check(stack: FaultStack, load: IndexLoad) -> Findings:
-    """Check all invariants of a stack that has come to rest."""
+async def check(stack: FaultStack, load: IndexLoad, events: EventLoad, *, mistakes: Sequence[str]) -> Findings:
+    """Check all invariants of a stack that has come to rest; `mistakes` are answers that callers should not get."""
     findings = Findings()
     findings.lost += [*await broken(stack, LOST), *await _answers_without_rows(stack, load)]
-    findings.doubled += [*await broken(stack, DOUBLED), *load.doubled_answers]
-    findings.other += [*await broken(stack, LIMITS), *load.mistakes]
+    findings.lost += await _events_without_runs(stack, events)
+    findings.doubled += [*await broken(stack, DOUBLED), *load.doubled_answers, *events.doubled_answers]
+    findings.other += [*await broken(stack, LIMITS), *mistakes]
     await _count_calls(stack, load, findings)
     findings.other += [
         *_told_secrets(stack),
@@ -142,11 +167,11 @@ async def check(stack: FaultStack, load: IndexLoad) -> Findings:
         await stack.postgres.fetch(
             "SELECT count(*) AS queue_jobs, sum(rescues)::int AS rescues,"
             " count(*) FILTER (WHERE errors::text LIKE '%POISONED%') AS poisoned,"
-            " (SELECT count(*) FROM audit_effects) AS effects FROM queue_jobs"
+            " (SELECT count(*) FROM audit_effects) AS effects, (SELECT count(*) FROM job_runs) AS runs FROM queue_jobs"
         )
     )[0]
     findings.queue_jobs, findings.rescues = totals["queue_jobs"], totals["rescues"]
-    findings.effects, findings.poisoned = totals["effects"], totals["poisoned"]
+    findings.effects, findings.poisoned, findings.runs = totals["effects"], totals["poisoned"], totals["runs"]
     return findings
 
 
@@ -169,6 +194,20 @@ async def _answers_without_rows(stack: FaultStack, load: IndexLoad) -> list[str]
         f"I1: nobody knows {asked}"
         for asked in load.asked
         if asked.queue_job_id not in queue_jobs or (asked.index_id not in indexes and asked.endpoint_id not in deleted)
+    ]
+
+
+async def _events_without_runs(stack: FaultStack, events: EventLoad) -> list[str]:
+    """Name the events that were taken in and did not make exactly the runs that they should (I1, I2)."""
+    rows = await stack.postgres.fetch(
+        "SELECT events.id, events.event_id, count(job_runs.id) AS runs"
+        " FROM events LEFT JOIN job_runs ON job_runs.event_record_id = events.id GROUP BY 1, 2"
+    )
+    made = {row["id"]: (row["event_id"], row["runs"]) for row in rows}
+    return [
+        f"I1, I2: {sent} became {made.get(sent.id)}"
+        for sent in events.sent
+        if made.get(sent.id) != (sent.event_id, sent.runs)
     ]
 
 

@@ -12,12 +12,15 @@ import grpc
 from kongflow.v1 import (
     catalog_service_pb2,
     catalog_service_pb2_grpc,
+    dispatcher_service_pb2_grpc,
     endpoint_index_item_pb2,
     endpoint_service_pb2,
     endpoint_service_pb2_grpc,
     environment_pb2,
+    event_service_pb2_grpc,
     queue_service_pb2,
     queue_service_pb2_grpc,
+    run_service_pb2_grpc,
     tenancy_service_pb2,
     tenancy_service_pb2_grpc,
     token_pb2,
@@ -90,6 +93,9 @@ class Client:
         self.tenancy = tenancy_service_pb2_grpc.TenancyServiceStub(channel)
         self.endpoints = endpoint_service_pb2_grpc.EndpointServiceStub(channel)
         self.catalog = catalog_service_pb2_grpc.CatalogServiceStub(channel)
+        self.events = event_service_pb2_grpc.EventServiceStub(channel)
+        self.dispatchers = dispatcher_service_pb2_grpc.DispatcherServiceStub(channel)
+        self.runs = run_service_pb2_grpc.RunServiceStub(channel)
         self.queue = queue_service_pb2_grpc.QueueServiceStub(channel)
         self.worker = worker_service_pb2_grpc.WorkerServiceStub(channel)
 
