@@ -5,15 +5,14 @@ Every test answers for every JSON value and for `MISSING`, and raises for none.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from unicodedata import normalize
 
-from services.endpoints.domain.json_text import JsonValue
-
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+
+    from services.endpoints.domain.json_text import JsonValue
 
 
 class Missing(Enum):
@@ -24,8 +23,8 @@ class Missing(Enum):
 
 MISSING: Final = Missing.MISSING
 
-FilterValue: TypeAlias = JsonValue | Missing
-ValueTest: TypeAlias = Callable[[FilterValue], bool]
+FilterValue: TypeAlias = "JsonValue | Missing"
+ValueTest: TypeAlias = "Callable[[FilterValue], bool]"
 
 _Identity: TypeAlias = "str | int | float | tuple[bool] | None"
 
