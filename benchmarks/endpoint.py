@@ -2,7 +2,7 @@
 
 `python -m benchmarks.endpoint <port>` serves on loopback until SIGTERM. The path says what it offers:
 `/offers/<jobs>/<name>` the same jobs every time, `/listens/<jobs>/<name>` jobs that all want the event
-`<name>.happened`, every second of them through a filter, `/changes/<jobs>/<name>` jobs with a new version at every call,
+`<name>.happened`, every second of them through a filter, `/changes/<jobs>/<name>` jobs with a new version at each call,
 whose ids begin with the name, because an endpoint takes over jobs that another one of its environment offered.
 `/holds/…` gives no answer before the next `POST /release`, and then refuses. It keeps when each INDEX_ENDPOINT reached
 it: `GET /arrivals/<name>`, in seconds since 1970.
