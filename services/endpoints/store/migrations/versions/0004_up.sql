@@ -70,7 +70,8 @@ CREATE INDEX events_environment_name ON events (environment_id, name, id);
 CREATE INDEX events_organization_id ON events (organization_id);
 CREATE INDEX events_project_id ON events (project_id);
 CREATE INDEX events_external_account_id ON events (external_account_id, id) WHERE external_account_id IS NOT NULL;
-CREATE INDEX events_created_at ON events (created_at) WHERE state <> 'PENDING';
+-- What is no longer PENDING does not change: this is when it was delivered or given up, however late that was.
+CREATE INDEX events_updated_at ON events (updated_at) WHERE state <> 'PENDING';
 
 -- One row for each dispatcher that an event was given to. It outlives its queue job, to say what came of it.
 CREATE TABLE event_invocations (
@@ -115,7 +116,7 @@ CREATE TABLE job_runs (
     CONSTRAINT job_runs_event_dispatcher_version_unique UNIQUE (event_record_id, dispatcher_id, version_id)
 ) WITH (fillfactor = 80);
 CREATE INDEX job_runs_environment_id ON job_runs (environment_id, id);
-CREATE INDEX job_runs_job_id ON job_runs (job_id, id);
+CREATE INDEX job_runs_job_id ON job_runs (job_id, environment_id, id);
 CREATE INDEX job_runs_version_id ON job_runs (version_id);
 CREATE INDEX job_runs_endpoint_id ON job_runs (endpoint_id);
 CREATE INDEX job_runs_queue_id ON job_runs (queue_id);
