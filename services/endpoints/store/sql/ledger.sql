@@ -84,31 +84,35 @@ WITH idle AS (
             ) AS range (from_priority, from_lane, to_priority, to_lane)
             CROSS JOIN LATERAL (
                 WITH RECURSIVE step AS (
-                    (
-                        SELECT priority, lane FROM queue_jobs
-                        WHERE state = 'AVAILABLE' AND priority > 0
-                            AND (queue, environment_id, priority, lane)
-                            > ($1, turn.environment_id, range.from_priority, range.from_lane)
-                            AND (queue, environment_id, priority, lane)
-                            <= ($1, turn.environment_id, range.to_priority, range.to_lane)
-                        ORDER BY queue, environment_id, priority, lane
-                        LIMIT 1
-                    )
+                    SELECT range.from_priority AS last_priority, range.from_lane AS last_lane,
+                        NULL::smallint[] AS priorities, NULL::text[] AS lanes
                     UNION ALL
-                    SELECT following.priority, following.lane
+                    -- A few entries at a time, because to find the next place of the index costs more than to read on.
+                    SELECT following.priorities[cardinality(following.priorities)],
+                        following.lanes[cardinality(following.lanes)], following.priorities, following.lanes
                     FROM step
                     CROSS JOIN LATERAL (
-                        SELECT queue_jobs.priority, queue_jobs.lane FROM queue_jobs
-                        WHERE state = 'AVAILABLE' AND queue_jobs.priority > 0
-                            AND (queue, environment_id, queue_jobs.priority, queue_jobs.lane)
-                            > ($1, turn.environment_id, step.priority, step.lane)
-                            AND (queue, environment_id, queue_jobs.priority, queue_jobs.lane)
-                            <= ($1, turn.environment_id, range.to_priority, range.to_lane)
-                        ORDER BY queue, environment_id, queue_jobs.priority, queue_jobs.lane
-                        LIMIT 1
+                        SELECT array_agg(entry.priority) AS priorities, array_agg(entry.lane) AS lanes
+                        FROM (
+                            SELECT queue_jobs.priority, queue_jobs.lane FROM queue_jobs
+                            WHERE state = 'AVAILABLE' AND queue_jobs.priority > 0
+                                AND (queue, environment_id, queue_jobs.priority, queue_jobs.lane)
+                                > ($1, turn.environment_id, step.last_priority, step.last_lane)
+                                AND (queue, environment_id, queue_jobs.priority, queue_jobs.lane)
+                                <= ($1, turn.environment_id, range.to_priority, range.to_lane)
+                            ORDER BY queue, environment_id, queue_jobs.priority, queue_jobs.lane
+                            LIMIT 16
+                        ) AS entry
                     ) AS following
+                    WHERE following.lanes IS NOT NULL
                 )
-                SELECT priority, lane FROM step
+                SELECT entry.priority, entry.lane
+                FROM step
+                CROSS JOIN LATERAL (
+                    SELECT entry.priority, entry.lane, lag(entry.lane) OVER () AS before
+                    FROM unnest(step.priorities, step.lanes) AS entry (priority, lane)
+                ) AS entry
+                WHERE entry.lane IS DISTINCT FROM entry.before
             ) AS step
             WHERE (range.from_priority, range.from_lane) < (range.to_priority, range.to_lane)
                 AND NOT EXISTS (
