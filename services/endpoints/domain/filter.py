@@ -78,7 +78,7 @@ class _Clause(Protocol):
     def find_failure(self, value: FilterValue, keys: _Keys, root: str) -> FilterFailure | None: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Matcher:
     """Asks one thing of one value; it keeps what it was made of to say what that was."""
 
@@ -97,7 +97,7 @@ class _Matcher:
         return show_alternatives([show_value(scalar) for scalar in self.operand])  # type: ignore[union-attr]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Nested:
     """Asks something of the values of an object, key by key."""
 
@@ -129,7 +129,7 @@ class _Nested:
         return FilterFailure(path=show_path(root, keys), expected=expected, found=show_value(value))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Filter:
     """A filter ready to be asked; `compile_filter` makes it."""
 

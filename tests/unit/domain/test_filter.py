@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import combinations, product
 from typing import Any
 
 import pytest
@@ -19,6 +19,8 @@ from services.endpoints.domain.filter import (
     find_rule_failure,
     rule_matches,
 )
+from services.endpoints.domain.filter_operators import first_operator
+from tests.support.slow_filter import OPERATORS_BY_RANK
 
 BIG = 9007199254740993
 KINDS_BUT_TEXT = [None, MISSING, 1, 1.5, True, [], ["x"], {}, {"x": 1}]
@@ -124,6 +126,11 @@ def test_of_several_operators_in_one_object_the_first_of_the_schema_counts(
     backwards = dict(reversed(operators.items()))
     assert all(holds([operators], value) and holds([backwards], value) for value in matching)
     assert not any(holds([operators], value) or holds([backwards], value) for value in others)
+
+
+@pytest.mark.parametrize(("first", "second"), combinations(OPERATORS_BY_RANK, 2))
+def test_each_operator_counts_before_those_after_it(first: str, second: str) -> None:
+    assert first_operator({first: 1, second: 1}) == first_operator({second: 1, first: 1}) == first
 
 
 @pytest.mark.parametrize("nothing", [None, MISSING, 1, "x", True])
