@@ -18,9 +18,12 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 from kongflow.v1.catalog_service_pb2_grpc import CatalogServiceStub
+from kongflow.v1.dispatcher_service_pb2_grpc import DispatcherServiceStub
 from kongflow.v1.endpoint_service_pb2_grpc import EndpointServiceStub
 from kongflow.v1.environment_pb2 import ENVIRONMENT_TYPE_DEVELOPMENT, ENVIRONMENT_TYPE_PRODUCTION
+from kongflow.v1.event_service_pb2_grpc import EventServiceStub
 from kongflow.v1.queue_service_pb2_grpc import QueueServiceStub
+from kongflow.v1.run_service_pb2_grpc import RunServiceStub
 from kongflow.v1.tenancy_service_pb2 import (
     CreateEnvironmentRequest,
     CreateOrganizationRequest,
@@ -92,6 +95,9 @@ class Caller:
         self.tenancy: Any = TenancyServiceStub(self.channel)
         self.endpoints: Any = EndpointServiceStub(self.channel)
         self.catalog: Any = CatalogServiceStub(self.channel)
+        self.events: Any = EventServiceStub(self.channel)
+        self.dispatchers: Any = DispatcherServiceStub(self.channel)
+        self.runs: Any = RunServiceStub(self.channel)
         self.queue: Any = QueueServiceStub(self.channel)
         self.worker: Any = WorkerServiceStub(self.channel)
 
@@ -118,6 +124,9 @@ class CallJournal:
         """Take no notice: this is about calls."""
 
     def count_rung_again(self, lanes: int) -> None:
+        """Take no notice."""
+
+    def count_unreadable_filters(self, dispatchers: int) -> None:
         """Take no notice."""
 
     def observe_call(self, method: str, *, code: str, duration: timedelta) -> None:

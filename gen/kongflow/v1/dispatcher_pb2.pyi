@@ -74,9 +74,11 @@ class Dispatcher(_message.Message):
     source: _builtins.str
     """The source of the events it listens to."""
     payload_filter_json: _builtins.str
-    """What a payload must be like: a filter as JSON text, `{}` for any."""
+    """What a payload must be like: a filter as JSON text, `{}` for any. Equal in value to what was written; keys may come
+    back in another order.
+    """
     context_filter_json: _builtins.str
-    """What a context must be like: a filter as JSON text, `{}` for any."""
+    """What a context must be like, in the same way."""
     enabled: _builtins.bool
     """True: events reach it. False: its endpoint no longer offers it, or an operator disabled it."""
     manual: _builtins.bool

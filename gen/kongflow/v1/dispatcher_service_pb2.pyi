@@ -32,14 +32,13 @@ class CreateDispatcherRequest(_message.Message):
     environment_id: _builtins.str
     """The environment, a UUID. Empty: the API key's own."""
     request_id: _builtins.str
-    """A UUID of the caller's; a repeat within 24 hours returns the dispatcher of the first call. Empty: no repeat is
-    known.
-    """
+    """A random (version 4) UUID that makes the call safe to repeat for 24 hours. Empty: a repeat makes another dispatcher."""
     @_builtins.property
     def dispatcher(self) -> _dispatcher_pb2.Dispatcher:
-        """Required. Its `event_names` are 1 to 100 names of 1 to 256 characters each, its `source` is `trigger.dev` when it is
-        empty, its filters are `{}` when they are empty, and its `dispatchable` must be of the same environment. `enabled`
-        is what it says, so set it. What the server makes is ignored.
+        """Required. Its `event_names` are 1 to 100 names, each once and of 1 to 256 characters without control characters. Its
+        `source` is `trigger.dev` when it is empty, its filters are `{}`. Source and account are at most 256 characters
+        without control characters. A filter holds at most 1,000 values. Its `dispatchable` must be of the same environment:
+        NOT_FOUND otherwise. `enabled` is what it says, so set it. What the server makes is ignored.
         """
 
     def __init__(
@@ -211,8 +210,10 @@ class UpdateDispatcherRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Required: of `event_names`, `source`, `payload_filter_json`, `context_filter_json`, `enabled`, `manual` and
-        `account_id`.
+        """Required: which fields to change, of `event_names`, `source`, `payload_filter_json`, `context_filter_json`,
+        `enabled`, `manual` and `account_id`, or `*` for all of these. Each then is as in CreateDispatcher; an empty
+        `account_id` takes the account away. Output-only fields are ignored; what a dispatcher starts, other fields that
+        never change, and unknown paths are refused.
         """
 
     def __init__(
@@ -260,16 +261,20 @@ class DeleteDispatcherRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DISPATCHER_ID_FIELD_NUMBER: _builtins.int
+    ALLOW_MISSING_FIELD_NUMBER: _builtins.int
     dispatcher_id: _builtins.str
     """Required: a UUID."""
+    allow_missing: _builtins.bool
+    """Whether an absent dispatcher is fine. Default: it is NOT_FOUND."""
     def __init__(
         self,
         *,
         dispatcher_id: _builtins.str = ...,
+        allow_missing: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dispatcher_id", b"dispatcher_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_missing", b"allow_missing", "dispatcher_id", b"dispatcher_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

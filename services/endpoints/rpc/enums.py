@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from kongflow.v1 import (
+    dispatcher_pb2,
     dynamic_trigger_pb2,
     endpoint_index_item_pb2,
     endpoint_index_pb2,
@@ -18,6 +19,7 @@ from kongflow.v1 import (
     token_pb2,
 )
 
+from services.endpoints.domain.dispatcher import DispatcherOrigin
 from services.endpoints.domain.endpoint import EndpointState
 from services.endpoints.domain.endpoint_index import IndexSource, IndexState, ItemKind, ItemState
 from services.endpoints.domain.queue_job import Priority, Queue, QueueJobState
@@ -48,6 +50,7 @@ INDEX_SOURCE: Final = numbers(IndexSource, endpoint_index_pb2.EndpointIndexSourc
 INDEX_STATE: Final = numbers(IndexState, endpoint_index_pb2.EndpointIndexState, "ENDPOINT_INDEX_STATE_")
 ITEM_KIND: Final = numbers(ItemKind, endpoint_index_item_pb2.EndpointIndexItemKind, "ENDPOINT_INDEX_ITEM_KIND_")
 ITEM_STATE: Final = numbers(ItemState, endpoint_index_item_pb2.EndpointIndexItemState, "ENDPOINT_INDEX_ITEM_STATE_")
+DISPATCHER_ORIGIN: Final = numbers(DispatcherOrigin, dispatcher_pb2.DispatcherOrigin, "DISPATCHER_ORIGIN_")
 PRIORITY: Final = numbers(Priority, priority_pb2.Priority, "PRIORITY_")
 QUEUE: Final = numbers(Queue, queue_pb2.Queue, "QUEUE_")
 QUEUE_JOB_STATE: Final = numbers(QueueJobState, queue_job_pb2.QueueJobState, "QUEUE_JOB_STATE_")
