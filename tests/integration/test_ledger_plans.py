@@ -159,7 +159,8 @@ async def test_relay_and_workers_read_little_more_than_they_take(ledger: Ledger)
             "next_due_in": 1,
             "promote_due": _SETTINGS.max_promoted_at_once,
             "waiting_environments": ENVIRONMENTS + 4,
-            "ring": MOST_LANES,
+            # Two entries of each long lane.
+            "ring": 2 * MOST_LANES,
             "lock_rung_lanes": 50,
             "pull": 450,
             "complete": 200,

@@ -87,7 +87,8 @@ WITH idle AS (
                     SELECT range.from_priority AS last_priority, range.from_lane AS last_lane,
                         NULL::smallint[] AS priorities, NULL::text[] AS lanes
                     UNION ALL
-                    -- A few entries at a time, because to find the next place of the index costs more than to read on.
+                    -- Where lanes are short some entries at a time, because to find a place of the index costs more than
+                    -- to read on; where they are long two, because each entry is looked up in the table.
                     SELECT following.priorities[cardinality(following.priorities)],
                         following.lanes[cardinality(following.lanes)], following.priorities, following.lanes
                     FROM step
@@ -101,7 +102,7 @@ WITH idle AS (
                                 AND (queue, environment_id, queue_jobs.priority, queue_jobs.lane)
                                 <= ($1, turn.environment_id, range.to_priority, range.to_lane)
                             ORDER BY queue, environment_id, queue_jobs.priority, queue_jobs.lane
-                            LIMIT 16
+                            LIMIT CASE WHEN step.lanes[cardinality(step.lanes) - 1] <> step.last_lane THEN 16 ELSE 2 END
                         ) AS entry
                     ) AS following
                     WHERE following.lanes IS NOT NULL
