@@ -17,7 +17,9 @@ from services.endpoints.delivery.client import AiohttpEndpointClient
 from services.endpoints.delivery.guard import EgressGuard
 from services.endpoints.domain.callers import Callers
 from services.endpoints.domain.catalog import (
+    DELIVER_EVENT,
     INDEX_ENDPOINT,
+    INVOKE_DISPATCHER,
     PRUNE,
     REGISTER_DYNAMIC_SCHEDULE,
     REGISTER_DYNAMIC_TRIGGER,
@@ -31,6 +33,8 @@ from services.endpoints.domain.ports.store import Pool
 from services.endpoints.http.server import HttpServer, hooks_and_health, metrics_page
 from services.endpoints.operations.authentication import Authentication
 from services.endpoints.operations.catalog import CatalogOperations
+from services.endpoints.operations.deliver_event import DeliverEvent
+from services.endpoints.operations.dispatch_retries import RetryDelivery, RetryInvocation
 from services.endpoints.operations.dispatchers import DispatcherOperations
 from services.endpoints.operations.endpoints import EndpointOperations
 from services.endpoints.operations.events import EventOperations
@@ -40,6 +44,7 @@ from services.endpoints.operations.index_endpoint import IndexEndpoint
 from services.endpoints.operations.index_requests import IndexRequests
 from services.endpoints.operations.index_retries import RetryIndex, RetryRegistration
 from services.endpoints.operations.indexing import IndexingOperations
+from services.endpoints.operations.invoke_dispatcher import InvokeDispatcher
 from services.endpoints.operations.leases import LeaseKeeper
 from services.endpoints.operations.page_tokens import PageTokens
 from services.endpoints.operations.pings import Pinger
@@ -69,7 +74,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from services.endpoints.domain.ports.endpoint_client import AddressCheck, EndpointClient
-    from services.endpoints.domain.ports.observer import LedgerObserver
+    from services.endpoints.domain.ports.observer import Observer
     from services.endpoints.domain.ports.publisher import Publisher, WakeUps
     from services.endpoints.domain.ports.store import Store
     from services.endpoints.operations.handlers import BatchHandler
@@ -121,7 +126,7 @@ def build_operations(
     wake_ups: WakeUps,
     client: EndpointClient,
     addresses: AddressCheck,
-    observer: LedgerObserver,
+    observer: Observer,
     callers: Callers,
     more_batch_handlers: Mapping[str, BatchHandler] | None = None,
 ) -> Operations:
@@ -154,12 +159,16 @@ def build_operations(
     prune = Prune(retention=retention, new_id=new_uuid7)
     batch_handlers: dict[str, BatchHandler] = {**(more_batch_handlers or {}), PRUNE.name: prune}
     batch_handlers |= {kind.name: register_items for kind in registrations}
+    batch_handlers[DELIVER_EVENT.name] = DeliverEvent(new_id=new_uuid7, observer=observer)
+    batch_handlers[INVOKE_DISPATCHER.name] = InvokeDispatcher(new_id=new_uuid7)
     calling_handlers = {INDEX_ENDPOINT.name: index_endpoint}
     finality = Finality(handlers={**batch_handlers, **calling_handlers})
     retries = Retries(
         handlers={
             INDEX_ENDPOINT.name: RetryIndex(requests=index_requests),
             **{kind.name: retry_registration for kind in registrations},
+            DELIVER_EVENT.name: RetryDelivery(),
+            INVOKE_DISPATCHER.name: RetryInvocation(),
         }
     )
     watches = Watches(wake_ups=wake_ups)

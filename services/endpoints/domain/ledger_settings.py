@@ -38,5 +38,6 @@ class Retention:
     discarded: timedelta = timedelta(days=30)
     indexes: timedelta = timedelta(days=7)
     indexes_kept: int = 10
+    events: timedelta = timedelta(days=30)
     prune_every: timedelta = timedelta(minutes=5)
     max_rows_at_once: int = 20_000

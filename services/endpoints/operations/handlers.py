@@ -21,10 +21,11 @@ Answer = TypeVar("Answer")
 class BatchHandler(Protocol):
     """A kind that only touches the database."""
 
-    async def run(self, tx: Transaction, queue_jobs: Sequence[QueueJob]) -> None:
+    async def run(self, tx: Transaction, queue_jobs: Sequence[QueueJob]) -> Sequence[QueueJob] | None:
         """Do the effects of all `queue_jobs` in as few statements as possible.
 
-        An exception undoes the batch, which is then halved until the culprit stands alone.
+        Returns those it left, never all of them, so that the transaction stays short; None means none. They are due as
+        before. An exception undoes the batch, which is then halved until the culprit stands alone.
 
         Raises:
             AttemptFailedError: with the reason to store.

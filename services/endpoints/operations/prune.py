@@ -45,6 +45,7 @@ class Prune:
             "index_rows": await tx.indexes.delete_old(
                 older_than=self._retention.indexes, keep_last=self._retention.indexes_kept, limit=limit
             ),
+            "event_rows": await tx.dispatch.delete_old_events(older_than=self._retention.events, limit=limit),
             "request_ids": await tx.requests.delete_expired(limit=limit),
         }
         goes_on = max(deleted.values()) >= limit

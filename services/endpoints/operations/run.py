@@ -195,8 +195,7 @@ class QueueJobRunner:
             if isolating:
                 await self._isolate(tx, handler, batch, completed, failures)
             else:
-                await handler.run(tx, batch)
-                completed += batch
+                completed += _done(batch, await handler.run(tx, batch))
         return completed, failures
 
     async def _isolate(
@@ -210,7 +209,7 @@ class QueueJobRunner:
         """Run a batch behind a savepoint, and its halves when it fails, until the culprit stands alone."""
         try:
             async with tx.savepoint():
-                await handler.run(tx, batch)
+                left = await handler.run(tx, batch)
         except (ConflictError, DatabaseUnavailableError):
             raise
         except Exception as error:  # noqa: BLE001 - stored with the queue job that caused it
@@ -221,7 +220,7 @@ class QueueJobRunner:
             await self._isolate(tx, handler, batch[:middle], completed, failures)
             await self._isolate(tx, handler, batch[middle:], completed, failures)
         else:
-            completed += batch
+            completed += _done(batch, left)
 
     async def _close(
         self, tx: Transaction, completed: Sequence[QueueJob], failures: Sequence[Failure], *, isolating: bool = False
@@ -471,6 +470,14 @@ def _completed(queue_job: QueueJob) -> FinalQueueJob:
     return FinalQueueJob(
         queue_job.id, queue_job.kind, queue_job.args, queue_job.environment_id, QueueJobState.COMPLETED
     )
+
+
+def _done(batch: Sequence[QueueJob], left: Sequence[QueueJob] | None) -> Sequence[QueueJob]:
+    """Return what a handler did of a batch when it left some of it."""
+    if not left:
+        return batch
+    ids = {queue_job.id for queue_job in left}
+    return [queue_job for queue_job in batch if queue_job.id not in ids]
 
 
 def _raised(result: RunResult | BaseException) -> RunResult:

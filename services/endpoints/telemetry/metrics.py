@@ -34,6 +34,11 @@ class Metrics:
             "kongflow_queue_jobs_run", "Queue jobs carried out.", ["queue", "result"], registry=self.registry
         )
         self._rung_again = Counter("kongflow_lanes_rung_again", "Lanes whose lease ran out.", registry=self.registry)
+        self._unreadable_filters = Counter(
+            "kongflow_unreadable_filters",
+            "Dispatchers that an event passed by because their filter cannot be read.",
+            registry=self.registry,
+        )
         self._queue_jobs = Gauge(
             "kongflow_queue_jobs", "Queue jobs that are kept.", ["queue", "state"], registry=self.registry
         )
@@ -71,6 +76,10 @@ class Metrics:
     def count_rung_again(self, lanes: int) -> None:
         """Count lanes that were rescued."""
         self._rung_again.inc(lanes)
+
+    def count_unreadable_filters(self, dispatchers: int) -> None:
+        """Count dispatchers with filters that are none."""
+        self._unreadable_filters.inc(dispatchers)
 
     def show_queues(self, queues: Sequence[QueueStats]) -> None:
         """Set the gauges of all queues; a state without queue jobs shows 0."""

@@ -1,4 +1,4 @@
-"""Who takes notice of what the ledger does."""
+"""Who takes notice of what the ledger and the dispatchers do."""
 
 from __future__ import annotations
 
@@ -15,3 +15,15 @@ class LedgerObserver(Protocol):
     def count_rung_again(self, lanes: int) -> None:
         """Count lanes whose lease ran out."""
         ...
+
+
+class DispatchObserver(Protocol):
+    """Counts what is wrong with dispatchers; it never fails and never waits."""
+
+    def count_unreadable_filters(self, dispatchers: int) -> None:
+        """Count dispatchers that an event passed by because their filter cannot be read."""
+        ...
+
+
+class Observer(LedgerObserver, DispatchObserver, Protocol):
+    """Takes notice of everything."""

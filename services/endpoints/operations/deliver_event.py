@@ -1,0 +1,197 @@
+"""Delivers events: finds the dispatchers that want each and asks for their invocation."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from services.endpoints.domain.attempt import AttemptFailedError
+from services.endpoints.domain.catalog import INVOKE_DISPATCHER, event_lane, new_queue_job
+from services.endpoints.domain.filter import FilterError, compiled_filter, event_subject, rule_matches
+from services.endpoints.domain.json_text import JsonTextError, parse_json
+from services.endpoints.domain.ports.dispatch import InvocationKey, NewInvocation
+from services.endpoints.domain.queue_job import QueueJobState
+from services.endpoints.operations.dispatch_args import delivered_event, invocation_args, required
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from uuid import UUID
+
+    from services.endpoints.domain.filter import Filter
+    from services.endpoints.domain.json_text import JsonObject
+    from services.endpoints.domain.ports.clock import NewId
+    from services.endpoints.domain.ports.dispatch import Candidate, EventContent, EventKind, PendingEvent
+    from services.endpoints.domain.ports.ledger import FinalQueueJob
+    from services.endpoints.domain.ports.observer import DispatchObserver
+    from services.endpoints.domain.ports.store import Transaction
+    from services.endpoints.domain.queue_job import NewQueueJob, QueueJob
+
+_log = structlog.get_logger(__name__)
+
+MAX_INVOCATIONS_AT_ONCE: Final = 10_000
+MAX_TESTS_AT_ONCE: Final = 50_000
+_CONTENTS_READ_TOGETHER: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """What one dispatcher asks of an event."""
+
+    dispatcher_id: UUID
+    payload_filter: Filter
+    context_filter: Filter
+
+    @property
+    def asks(self) -> bool:
+        return not (self.payload_filter.is_empty and self.context_filter.is_empty)
+
+
+@dataclass(slots=True)
+class _Rules:
+    """The rules for one kind of event: those for everybody's events, and those for the events of one account only."""
+
+    of_all: list[_Rule] = field(default_factory=list)
+    of_account: defaultdict[UUID, list[_Rule]] = field(default_factory=lambda: defaultdict(list))
+
+    def for_event(self, event: PendingEvent) -> Sequence[_Rule]:
+        own = self.of_account.get(event.account_id) if event.account_id is not None else None
+        return [*self.of_all, *own] if own else self.of_all
+
+
+class DeliverEvent:
+    """The handler of `deliverEvent`."""
+
+    def __init__(
+        self, *, new_id: NewId, observer: DispatchObserver, max_invocations: int = MAX_INVOCATIONS_AT_ONCE
+    ) -> None:
+        """Hold the ports; one transaction asks for little more than `max_invocations`."""
+        self._new_id = new_id
+        self._observer = observer
+        self._max_invocations = max_invocations
+
+    async def run(self, tx: Transaction, queue_jobs: Sequence[QueueJob]) -> Sequence[QueueJob]:
+        """Give the events that are still PENDING to all dispatchers that want them, and mark them DELIVERED.
+
+        What would make the transaction long is left: an event is begun only while few invocations came of those before.
+
+        Raises:
+            AttemptFailedError: the args do not name an event, or its content cannot be read.
+        """
+        event_ids = [required(delivered_event(queue_job.args)) for queue_job in queue_jobs]
+        await tx.dispatch.lock_events(event_ids)
+        pending = await tx.dispatch.read_pending(event_ids)
+        events = [pending[event_id] for event_id in dict.fromkeys(event_ids) if event_id in pending]
+        if not events:
+            return ()
+        matches = await self._match(tx, events)
+        await self._give(tx, [event for event in events if event.id in matches], matches)
+        left = pending.keys() - matches.keys()
+        return [queue_job for queue_job, event_id in zip(queue_jobs, event_ids, strict=True) if event_id in left]
+
+    async def on_final(self, tx: Transaction, queue_jobs: Sequence[FinalQueueJob]) -> None:
+        """End the events that will not be delivered: FAILED after the last attempt, CANCELLED by an operator."""
+        ended = {state: _events_of(queue_jobs, state) for state in (QueueJobState.DISCARDED, QueueJobState.CANCELLED)}
+        event_ids = [event_id for of_state in ended.values() for event_id in of_state]
+        if not event_ids:
+            return
+        await tx.dispatch.lock_events(event_ids)
+        if discarded := ended[QueueJobState.DISCARDED]:
+            await tx.dispatch.fail_events(discarded)
+        if cancelled := ended[QueueJobState.CANCELLED]:
+            await tx.dispatch.cancel_events(cancelled)
+
+    async def _match(self, tx: Transaction, events: Sequence[PendingEvent]) -> dict[UUID, list[UUID]]:
+        """Return the dispatchers that want each event, for the first event and as many more as are quickly done."""
+        rules = self._compile(await tx.dispatch.find_candidates({event.kind for event in events}))
+        matches: dict[UUID, list[UUID]] = {}
+        invocations = tests = 0
+        for start in range(0, len(events), _CONTENTS_READ_TOGETHER):
+            some = [
+                (event, rules[event.kind].for_event(event)) for event in events[start : start + _CONTENTS_READ_TOGETHER]
+            ]
+            asked = [event.id for event, wishes in some if any(rule.asks for rule in wishes)]
+            contents = await tx.dispatch.read_contents(asked) if asked else {}
+            for event, wishes in some:
+                if matches and (invocations + len(wishes) > self._max_invocations or tests > MAX_TESTS_AT_ONCE):
+                    return matches
+                subject = _subject(event, contents[event.id]) if event.id in contents else {}
+                matches[event.id] = wanting = [
+                    rule.dispatcher_id
+                    for rule in wishes
+                    if rule_matches(rule.payload_filter, rule.context_filter, subject)
+                ]
+                invocations += len(wanting)
+                tests += len(wishes)
+        return matches
+
+    def _compile(self, candidates: Mapping[EventKind, Sequence[Candidate]]) -> dict[EventKind, _Rules]:
+        """Return the candidates with their filters ready to be asked; what cannot be read is reported and left out."""
+        unreadable = 0
+        compiled: dict[EventKind, _Rules] = {}
+        for kind, of_kind in candidates.items():
+            rules = compiled[kind] = _Rules()
+            for candidate in of_kind:
+                rule = _rule(candidate)
+                if rule is None:
+                    unreadable += 1
+                elif candidate.account_id is None:
+                    rules.of_all.append(rule)
+                else:
+                    rules.of_account[candidate.account_id].append(rule)
+        if unreadable:
+            self._observer.count_unreadable_filters(unreadable)
+        return compiled
+
+    async def _give(
+        self, tx: Transaction, events: Sequence[PendingEvent], matches: Mapping[UUID, Sequence[UUID]]
+    ) -> None:
+        """Ask for the invocations, each once whatever happened before, and mark the events."""
+        invocations = [
+            NewInvocation(InvocationKey(event.id, dispatcher_id), self._new_id())
+            for event in events
+            for dispatcher_id in matches[event.id]
+        ]
+        by_id = {event.id: event for event in events}
+        written = await tx.dispatch.insert_invocations(invocations)
+        await tx.ledger.enqueue([_invocation(one, by_id[one.key.event_record_id]) for one in written])
+        await tx.dispatch.mark_delivered({event.id: len(matches[event.id]) for event in events})
+
+
+def _events_of(queue_jobs: Sequence[FinalQueueJob], state: QueueJobState) -> list[UUID]:
+    events = [delivered_event(queue_job.args) for queue_job in queue_jobs if queue_job.state is state]
+    return [event_id for event_id in events if event_id is not None]
+
+
+def _rule(candidate: Candidate) -> _Rule | None:
+    try:
+        return _Rule(
+            candidate.dispatcher_id,
+            compiled_filter(candidate.payload_filter_json),
+            compiled_filter(candidate.context_filter_json),
+        )
+    except FilterError as error:
+        _log.warning("dispatcher_filter_unreadable", dispatcher_id=str(candidate.dispatcher_id), problem=error.problem)
+        return None
+
+
+def _subject(event: PendingEvent, content: EventContent) -> JsonObject | None:
+    try:
+        return event_subject(parse_json(content.payload_json), parse_json(content.context_json), event.payload_type)
+    except JsonTextError as error:
+        raise AttemptFailedError(
+            f"The content of the event cannot be read: {error.reason}", reason="UNREADABLE_CONTENT", is_retryable=False
+        ) from error
+
+
+def _invocation(invocation: NewInvocation, event: PendingEvent) -> NewQueueJob:
+    return new_queue_job(
+        INVOKE_DISPATCHER,
+        invocation_args(invocation.key),
+        queue_job_id=invocation.queue_job_id,
+        lane=event_lane(event.kind.environment_id, event.event_id),
+        environment_id=event.kind.environment_id,
+        priority=event.priority,
+    )

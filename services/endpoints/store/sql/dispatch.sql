@@ -1,0 +1,303 @@
+-- name: lock_events
+-- Locks events by id; rows that refer to them may be written meanwhile.
+SELECT id FROM events WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE
+
+-- name: read_event_states
+-- Reads how far events are.
+SELECT id, state FROM events WHERE id = ANY($1::uuid[])
+
+-- name: read_pending
+-- Reads PENDING events without what they say.
+SELECT id, event_id, environment_id, name, source, external_account_id, payload_type, priority
+FROM events
+WHERE id = ANY($1::uuid[]) AND state = 'PENDING'
+
+-- name: read_contents
+-- Reads what events say.
+SELECT id, payload::text AS payload, context::text AS context FROM events WHERE id = ANY($1::uuid[])
+
+-- name: find_candidates
+-- Reads the dispatchers that listen to each kind of event, by their names and never by their environment.
+SELECT
+    kind.environment_id, kind.name, kind.source, dispatcher.id, dispatcher.external_account_id,
+    dispatcher.payload_filter::text AS payload_filter, dispatcher.context_filter::text AS context_filter
+FROM unnest($1::uuid[], $2::text[], $3::text[]) AS kind (environment_id, name, source)
+CROSS JOIN LATERAL (
+    SELECT listed.dispatcher_id
+    FROM event_dispatcher_names AS listed
+    WHERE listed.environment_id = kind.environment_id
+        AND listed.event_name = kind.name
+        AND listed.source = kind.source
+    OFFSET 0
+) AS listening
+CROSS JOIN LATERAL (
+    SELECT stored.id, stored.external_account_id, stored.payload_filter, stored.context_filter
+    FROM event_dispatchers AS stored
+    WHERE stored.id = listening.dispatcher_id AND stored.enabled AND NOT stored.operator_disabled AND NOT stored.manual
+    OFFSET 0
+) AS dispatcher
+
+-- name: insert_invocations
+-- Writes the invocations that are not there yet.
+INSERT INTO event_invocations (event_record_id, dispatcher_id, queue_job_id)
+SELECT new.event_record_id, new.dispatcher_id, new.queue_job_id
+FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS new (event_record_id, dispatcher_id, queue_job_id)
+ON CONFLICT (event_record_id, dispatcher_id) DO NOTHING
+RETURNING queue_job_id
+
+-- name: mark_delivered
+-- Makes PENDING events DELIVERED.
+UPDATE events SET
+    state = 'DELIVERED', match_count = delivered.matches, delivered_at = clock_timestamp(), updated_at = clock_timestamp()
+FROM unnest($1::uuid[], $2::integer[]) AS delivered (id, matches)
+WHERE events.id = delivered.id AND events.state = 'PENDING'
+
+-- name: fail_events
+-- Makes PENDING events FAILED.
+UPDATE events SET state = 'FAILED', updated_at = clock_timestamp() WHERE id = ANY($1::uuid[]) AND state = 'PENDING'
+
+-- name: cancel_events
+-- Makes PENDING events CANCELLED.
+UPDATE events SET state = 'CANCELLED', cancelled_at = clock_timestamp(), updated_at = clock_timestamp()
+WHERE id = ANY($1::uuid[]) AND state = 'PENDING'
+
+-- name: reopen_events
+-- Makes FAILED events PENDING.
+UPDATE events SET state = 'PENDING', updated_at = clock_timestamp() WHERE id = ANY($1::uuid[]) AND state = 'FAILED'
+
+-- name: lock_invocations
+-- Locks invocations by event and dispatcher.
+SELECT stored.event_record_id
+FROM unnest($1::uuid[], $2::uuid[]) AS wanted (event_record_id, dispatcher_id)
+JOIN event_invocations AS stored
+    ON stored.event_record_id = wanted.event_record_id AND stored.dispatcher_id = wanted.dispatcher_id
+ORDER BY stored.event_record_id, stored.dispatcher_id
+FOR NO KEY UPDATE OF stored
+
+-- name: read_invocation_states
+-- Reads how far invocations are.
+SELECT stored.event_record_id, stored.dispatcher_id, stored.state
+FROM unnest($1::uuid[], $2::uuid[]) AS wanted (event_record_id, dispatcher_id)
+JOIN event_invocations AS stored
+    ON stored.event_record_id = wanted.event_record_id AND stored.dispatcher_id = wanted.dispatcher_id
+
+-- name: read_dispatchers
+-- Reads dispatchers, each with the dynamic trigger it starts.
+SELECT
+    dispatcher.id, dispatcher.enabled AND NOT dispatcher.operator_disabled AS enabled, dispatcher.dispatchable_type,
+    trigger.slug AS trigger_slug, coalesce(trigger.enabled, true) AS trigger_enabled
+FROM event_dispatchers AS dispatcher
+LEFT JOIN dynamic_triggers AS trigger ON trigger.id = dispatcher.dynamic_trigger_id
+WHERE dispatcher.id = ANY($1::uuid[])
+
+-- name: read_targets
+-- Reads the jobs that dispatchers start, by slug, each with the version its alias `latest` names in their environment.
+SELECT
+    named.dispatcher_id, named.job_slug, named.job_id, version.id AS version_id, version.version,
+    coalesce(version.state = 'ACTIVE', false) AS active
+FROM (
+    SELECT dispatcher.id AS dispatcher_id, dispatcher.environment_id, job.slug AS job_slug, job.id AS job_id
+    FROM event_dispatchers AS dispatcher
+    JOIN job_versions AS registered ON registered.id = dispatcher.job_version_id
+    JOIN jobs AS job ON job.id = registered.job_id
+    WHERE dispatcher.id = ANY($1::uuid[])
+    UNION ALL
+    SELECT dispatcher.id AS dispatcher_id, dispatcher.environment_id, attached.job_slug, job.id AS job_id
+    FROM event_dispatchers AS dispatcher
+    JOIN dynamic_triggers AS trigger ON trigger.id = dispatcher.dynamic_trigger_id
+    JOIN endpoints AS endpoint ON endpoint.id = trigger.endpoint_id
+    JOIN dynamic_trigger_jobs AS attached ON attached.dynamic_trigger_id = trigger.id
+    LEFT JOIN jobs AS job ON job.project_id = endpoint.project_id AND job.slug = attached.job_slug
+    WHERE dispatcher.id = ANY($1::uuid[])
+) AS named
+LEFT JOIN job_aliases AS latest
+    ON latest.job_id = named.job_id AND latest.environment_id = named.environment_id AND latest.name = 'latest'
+LEFT JOIN job_versions AS version ON version.id = latest.version_id
+ORDER BY named.dispatcher_id, named.job_slug COLLATE "C"
+
+-- name: lock_counters
+-- Inserts the counters that are new and locks all of them by job; who holds one may give numbers to runs of its job.
+INSERT INTO job_counters (job_id)
+SELECT wanted.job_id FROM unnest($1::uuid[]) AS wanted (job_id) ORDER BY wanted.job_id
+ON CONFLICT (job_id) DO UPDATE SET last_number = job_counters.last_number WHERE false
+
+-- name: insert_runs
+-- Writes the runs that are missing, each with the next number of its job, and raises the counters by as many.
+WITH missing AS MATERIALIZED (
+    SELECT
+        wanted.id, wanted.event_record_id, wanted.dispatcher_id, wanted.version_id, version.job_id, version.endpoint_id,
+        version.queue_id, version.preprocess_runs, version.environment_id, version.organization_id, version.project_id,
+        event.external_account_id, event.is_test,
+        row_number() OVER (PARTITION BY version.job_id ORDER BY wanted.position) AS place
+    FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[])
+        WITH ORDINALITY AS wanted (id, event_record_id, dispatcher_id, version_id, position)
+    JOIN job_versions AS version ON version.id = wanted.version_id
+    JOIN events AS event ON event.id = wanted.event_record_id
+    WHERE NOT EXISTS (
+        SELECT
+        FROM job_runs AS made
+        WHERE made.event_record_id = wanted.event_record_id
+            AND made.dispatcher_id = wanted.dispatcher_id
+            AND made.version_id = wanted.version_id
+        OFFSET 0
+    )
+), raised AS (
+    UPDATE job_counters SET last_number = job_counters.last_number + given.numbers
+    FROM (SELECT missing.job_id, count(*) AS numbers FROM missing GROUP BY missing.job_id) AS given
+    WHERE job_counters.job_id = given.job_id
+)
+INSERT INTO job_runs (
+    id, number, job_id, version_id, event_record_id, dispatcher_id, endpoint_id, queue_id, external_account_id,
+    preprocess, is_test, environment_id, organization_id, project_id
+)
+SELECT
+    missing.id, counter.last_number + missing.place, missing.job_id, missing.version_id, missing.event_record_id,
+    missing.dispatcher_id, missing.endpoint_id, missing.queue_id, missing.external_account_id, missing.preprocess_runs,
+    missing.is_test, missing.environment_id, missing.organization_id, missing.project_id
+FROM missing
+JOIN job_counters AS counter ON counter.job_id = missing.job_id
+RETURNING event_record_id, dispatcher_id
+
+-- name: settle_invocations
+-- Ends PENDING invocations.
+UPDATE event_invocations SET
+    state = settled.state, run_count = event_invocations.run_count + settled.runs, reason = settled.reason,
+    updated_at = clock_timestamp()
+FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::integer[], $5::text[])
+    AS settled (event_record_id, dispatcher_id, state, runs, reason)
+WHERE event_invocations.event_record_id = settled.event_record_id
+    AND event_invocations.dispatcher_id = settled.dispatcher_id
+    AND event_invocations.state = 'PENDING'
+
+-- name: reopen_invocations
+-- Makes ended invocations PENDING.
+UPDATE event_invocations SET state = 'PENDING', reason = NULL, updated_at = clock_timestamp()
+FROM unnest($1::uuid[], $2::uuid[]) AS reopened (event_record_id, dispatcher_id)
+WHERE event_invocations.event_record_id = reopened.event_record_id
+    AND event_invocations.dispatcher_id = reopened.dispatcher_id
+    AND event_invocations.state IN ('COMPLETED', 'SKIPPED', 'FAILED')
+
+-- name: get_run
+-- Reads one run.
+SELECT
+    run.id, run.number, run.environment_id, run.state, job.slug AS job_slug, run.version_id, version.version,
+    run.event_record_id, event.event_id, run.dispatcher_id, run.endpoint_id, account.identifier AS account, run.is_test,
+    run.created_at, run.updated_at
+FROM job_runs AS run
+JOIN jobs AS job ON job.id = run.job_id
+JOIN job_versions AS version ON version.id = run.version_id
+JOIN events AS event ON event.id = run.event_record_id
+LEFT JOIN external_accounts AS account ON account.id = run.external_account_id
+WHERE run.id = $1
+
+-- name: list_runs
+-- Reads runs, newest first: those of an event, else of a job, else of the environment, each by the index that has them.
+-- Pages of a job are bounded and sorted by all three columns of that index, which the primary key cannot stand in for.
+WITH of_event AS MATERIALIZED (
+    SELECT made.id, made.environment_id, made.job_id, made.state, made.created_at
+    FROM job_runs AS made
+    WHERE made.event_record_id = $3
+), of_job AS MATERIALIZED (
+    SELECT job.id
+    FROM jobs AS job
+    WHERE job.project_id = (SELECT environment.project_id FROM runtime_environments AS environment WHERE environment.id = $1)
+        AND job.slug = $2
+), chosen AS MATERIALIZED (
+    (
+        SELECT made.id
+        FROM of_event AS made
+        WHERE made.environment_id = $1
+            AND ($2::text IS NULL OR made.job_id = (SELECT of_job.id FROM of_job))
+            AND ($4::text IS NULL OR made.state = $4)
+            AND ($5::timestamptz IS NULL OR made.created_at >= $5)
+            AND ($6::timestamptz IS NULL OR made.created_at < $6)
+            AND ($7::uuid IS NULL OR made.id < $7)
+        ORDER BY made.id DESC
+        LIMIT $8
+    )
+    UNION ALL
+    (
+        SELECT made.id
+        FROM job_runs AS made
+        WHERE $3::uuid IS NULL
+            AND $2::text IS NOT NULL
+            AND (made.job_id, made.environment_id, made.id)
+            < ((SELECT of_job.id FROM of_job), $1, coalesce($7::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+            AND (made.job_id, made.environment_id) >= ((SELECT of_job.id FROM of_job), $1)
+            AND ($4::text IS NULL OR made.state = $4)
+            AND ($5::timestamptz IS NULL OR made.created_at >= $5)
+            AND ($6::timestamptz IS NULL OR made.created_at < $6)
+        ORDER BY made.job_id DESC, made.environment_id DESC, made.id DESC
+        LIMIT $8
+    )
+    UNION ALL
+    (
+        SELECT made.id
+        FROM job_runs AS made
+        WHERE $3::uuid IS NULL
+            AND $2::text IS NULL
+            AND (made.environment_id, made.id) < ($1, coalesce($7::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+            AND made.environment_id >= $1
+            AND ($4::text IS NULL OR made.state = $4)
+            AND ($5::timestamptz IS NULL OR made.created_at >= $5)
+            AND ($6::timestamptz IS NULL OR made.created_at < $6)
+        ORDER BY made.environment_id DESC, made.id DESC
+        LIMIT $8
+    )
+)
+SELECT
+    run.id, run.number, run.environment_id, run.state, job.slug AS job_slug, run.version_id, version.version,
+    run.event_record_id, event.event_id, run.dispatcher_id, run.endpoint_id, account.identifier AS account, run.is_test,
+    run.created_at, run.updated_at
+FROM chosen
+JOIN job_runs AS run ON run.id = chosen.id
+JOIN jobs AS job ON job.id = run.job_id
+JOIN job_versions AS version ON version.id = run.version_id
+JOIN events AS event ON event.id = run.event_record_id
+LEFT JOIN external_accounts AS account ON account.id = run.external_account_id
+ORDER BY run.id DESC
+
+-- name: lock_old_events
+-- Locks events that ended long ago and wait for nothing any more, the oldest first.
+SELECT old.id
+FROM events AS old
+WHERE old.updated_at < clock_timestamp() - $1::interval
+    AND old.state <> 'PENDING'
+    AND NOT EXISTS (
+        SELECT
+        FROM event_invocations AS waiting
+        WHERE waiting.event_record_id = old.id AND waiting.state = 'PENDING'
+        OFFSET 0
+    )
+ORDER BY old.updated_at
+LIMIT $2
+FOR UPDATE OF old SKIP LOCKED
+
+-- name: delete_runs
+-- Deletes at most $2 runs of events, in the order of these; an event with very many goes over several times.
+DELETE FROM job_runs
+WHERE ctid = ANY(ARRAY(
+    SELECT run.ctid
+    FROM unnest($1::uuid[]) AS old (id)
+    CROSS JOIN LATERAL (SELECT made.ctid FROM job_runs AS made WHERE made.event_record_id = old.id OFFSET 0) AS run
+    LIMIT $2
+))
+
+-- name: delete_invocations
+-- Deletes at most $2 invocations of events, in the order of these.
+DELETE FROM event_invocations
+WHERE ctid = ANY(ARRAY(
+    SELECT invocation.ctid
+    FROM unnest($1::uuid[]) AS old (id)
+    CROSS JOIN LATERAL (
+        SELECT stored.ctid FROM event_invocations AS stored WHERE stored.event_record_id = old.id OFFSET 0
+    ) AS invocation
+    LIMIT $2
+))
+
+-- name: delete_emptied_events
+-- Deletes those of the events that have no invocations and no runs left.
+DELETE FROM events
+WHERE id = ANY($1::uuid[])
+    AND NOT EXISTS (SELECT FROM event_invocations AS stored WHERE stored.event_record_id = events.id OFFSET 0)
+    AND NOT EXISTS (SELECT FROM job_runs AS made WHERE made.event_record_id = events.id OFFSET 0)
