@@ -128,7 +128,7 @@ def test_of_several_operators_in_one_object_the_first_of_the_schema_counts(
     assert not any(holds([operators], value) or holds([backwards], value) for value in others)
 
 
-@pytest.mark.parametrize(("first", "second"), combinations(OPERATORS_BY_RANK, 2))
+@pytest.mark.parametrize(("first", "second"), list(combinations(OPERATORS_BY_RANK, 2)))
 def test_each_operator_counts_before_those_after_it(first: str, second: str) -> None:
     assert first_operator({first: 1, second: 1}) == first_operator({second: 1, first: 1}) == first
 
