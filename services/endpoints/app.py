@@ -195,7 +195,7 @@ def build_operations(
             store=store, index_requests=index_requests, watches=watches, hook_delay=settings.hook_delay
         ),
         catalog=CatalogOperations(store=store),
-        events=EventOperations(store=store, new_id=new_uuid7),
+        events=EventOperations(store=store, finality=finality, new_id=new_uuid7),
         explanations=EventExplanations(store=store),
         dispatchers=DispatcherOperations(store=store, new_id=new_uuid7),
         runs=RunOperations(store=store),

@@ -133,7 +133,7 @@ class PostgresTransaction:
     @cached_property
     def events(self) -> PostgresEvents:
         """Event records."""
-        return PostgresEvents(self.connection)
+        return PostgresEvents(self.connection, changed=self._note_change)
 
     @cached_property
     def dispatch(self) -> PostgresDispatch:
@@ -216,16 +216,27 @@ class PostgresStore:
     @asynccontextmanager
     async def transaction(self, pool: Pool = Pool.CALLERS) -> AsyncIterator[PostgresTransaction]:
         """Begin a transaction."""
-        async with self.reading(pool) as transaction, _begun(transaction.connection):
+        async with self._given_room(pool) as transaction, _begun(transaction.connection):
             yield transaction
             crash_point("before_commit", pool.value)
+        self._tell(transaction, pool)
+
+    @asynccontextmanager
+    async def reading(self, pool: Pool = Pool.READERS) -> AsyncIterator[PostgresTransaction]:
+        """Lend a connection."""
+        async with self._given_room(pool) as transaction:
+            yield transaction
+        if transaction.has_changed_ledger:
+            self._tell(transaction, pool)
+
+    def _tell(self, transaction: PostgresTransaction, pool: Pool) -> None:
+        """Wake the relays when they have something to look for."""
         crash_point("after_commit", pool.value)
         if transaction.has_changed_ledger:
             self._on_ledger_change()
 
     @asynccontextmanager
-    async def reading(self, pool: Pool = Pool.READERS) -> AsyncIterator[PostgresTransaction]:
-        """Lend a connection."""
+    async def _given_room(self, pool: Pool) -> AsyncIterator[PostgresTransaction]:
         makes_room = pool in _CAN_WAIT and self._callers.are_many
         async with self._one if makes_room else nullcontext(), self._lent(pool) as transaction:
             yield transaction

@@ -2,8 +2,114 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    from services.endpoints.domain.event import Event, EventState, NewEvent
+
+
+@dataclass(frozen=True, slots=True)
+class EventToWrite:
+    """An event with all its ids; `event_id` is the sender's or one made for it, `lane` that of its delivery."""
+
+    id: UUID
+    event_id: str
+    queue_job_id: UUID
+    lane: str
+    content: NewEvent
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """Which events a list has; None takes all. Times are of `created_at`, the second one excluded."""
+
+    environment_id: UUID
+    name: str | None = None
+    source: str | None = None
+    state: EventState | None = None
+    account: str | None = None
+    created_from: datetime | None = None
+    created_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """An event that is to be sent once more."""
+
+    id: UUID
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayToWrite:
+    """A replay with all its ids."""
+
+    id: UUID
+    event_id: str
+    queue_job_id: UUID
+    lane: str
+    original_id: UUID
 
 
 class Events(Protocol):
-    """Statements on event records."""
+    """Statements on event records. Every state change repeats the state it expects."""
+
+    async def add_accounts(self, environment_id: UUID, accounts: Sequence[tuple[UUID, str]]) -> None:
+        """Insert the accounts, an id for each identifier, that the environment does not have; touch no other."""
+        ...
+
+    async def write(self, environment_id: UUID, events: Sequence[EventToWrite]) -> list[Event]:
+        """Insert events, each with the queue job that delivers it, in one statement; return those it inserted.
+
+        Left out are events whose event id is taken, and all when there is no such environment. An event and its queue
+        job have the same time, by the database's clock. Event ids must differ; accounts must be there.
+        """
+        ...
+
+    async def get(self, event_record_id: UUID) -> Event | None:
+        """Read one event by its id."""
+        ...
+
+    async def find(self, environment_id: UUID, event_ids: Sequence[str]) -> list[Event]:
+        """Read events by their event ids."""
+        ...
+
+    async def lock(self, event_record_id: UUID) -> EventState | None:
+        """Lock one event, whose queue job this transaction has locked; None when it is gone."""
+        ...
+
+    async def replace(self, event_record_id: UUID, content: NewEvent) -> bool:
+        """Give an event other content, another time and priority, and its queue job with it.
+
+        Both must be locked, the queue job first. False means that it is no longer PENDING, or due already.
+        """
+        ...
+
+    async def cancel(self, event_record_id: UUID) -> bool:
+        """Make a PENDING event CANCELLED; False means that it is not PENDING."""
+        ...
+
+    async def list_events(self, wanted: EventFilter, *, limit: int, before: UUID | None) -> list[Event]:
+        """Read events without payloads, newest first; `before` is the id of the last one seen."""
+        ...
+
+    async def of_ids(self, environment_id: UUID, event_record_ids: Sequence[UUID]) -> list[Original]:
+        """Read which of these an environment has, oldest first."""
+        ...
+
+    async def matching(self, wanted: EventFilter, *, limit: int) -> list[Original]:
+        """Read which events match, oldest first; both times must be given."""
+        ...
+
+    async def replay(self, environment_id: UUID, replays: Sequence[ReplayToWrite]) -> None:
+        """Insert copies of events, due now, each with its queue job; originals that are gone are left out."""
+        ...
+
+    async def between(self, environment_id: UUID, first: UUID, last: UUID) -> list[Event]:
+        """Read the events with ids from `first` to `last`, without payloads, by id."""
+        ...

@@ -1,0 +1,158 @@
+"""Sends events once more: each becomes a new event, through the dispatchers of today."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from services.endpoints.domain.catalog import event_lane
+from services.endpoints.domain.errors import KongflowError, NotFoundError, Reason
+from services.endpoints.domain.ports.events import EventFilter, ReplayToWrite
+from services.endpoints.domain.request_hash import request_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from services.endpoints.domain.event import Event
+    from services.endpoints.domain.ports.clock import NewId
+    from services.endpoints.domain.ports.events import Original
+    from services.endpoints.domain.ports.store import Transaction
+    from services.endpoints.domain.tenancy import Principal
+
+MAX_REPLAYED: Final = 1_000
+EVENTS_ARE_KEPT: Final = timedelta(days=30)
+
+_METHOD: Final = "ReplayEvents"
+_MAX_EVENT_ID_CHARACTERS: Final = 256
+_TIME_ORDERED_UUID_VERSION: Final = 7
+_MILLISECONDS_SHIFT: Final = 80
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_MILLISECOND: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1)
+# The replays of one request have consecutive ids, so that its id alone finds them again.
+_IDS_OF_A_REQUEST: Final = 1 << 12
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayEvents:
+    """A request to send events once more: those of `ids`, or those of a time range that match; `most` is 1 to 1,000.
+
+    Both times are given when there are no `ids`.
+    """
+
+    environment_id: UUID | None
+    ids: tuple[UUID, ...] = ()
+    created_from: datetime | None = None
+    created_before: datetime | None = None
+    name: str | None = None
+    source: str | None = None
+    most: int = MAX_REPLAYED
+    validate_only: bool = False
+    request_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """The new events without payloads, oldest original first; `matched` counts them even when none was written."""
+
+    events: tuple[Event, ...]
+    matched: int
+    has_more: bool
+
+
+async def replay_events(
+    tx: Transaction, principal: Principal, environment_id: UUID, request: ReplayEvents, *, new_id: NewId
+) -> Replayed:
+    """Send events of an environment once more, all or none.
+
+    Raises:
+        NotFoundError: the environment lacks one of the events.
+        InvalidRequestError: the request id was used for another request.
+        KongflowError: OUT_OF_RANGE, it is about a time before that for which events are kept.
+    """
+    if request.request_id is not None and not request.validate_only:
+        first = await tx.requests.claim(principal.name, _METHOD, request.request_id, request_hash(request))
+        if first is not None:
+            has_more = await tx.requests.flag(principal.name, _METHOD, request.request_id)
+            return await _replayed(tx, environment_id, first, has_more=has_more)
+    originals, has_more = await _originals(tx, environment_id, request)
+    if request.validate_only:
+        return Replayed((), len(originals), has_more=has_more)
+    first = _first_of_many(new_id())
+    await tx.events.replay(environment_id, _replays(environment_id, originals, first, new_id))
+    if request.request_id is not None:
+        await tx.requests.record(
+            principal.name, _METHOD, request.request_id, request_hash(request), first, flag=has_more
+        )
+    return await _replayed(tx, environment_id, first, has_more=has_more)
+
+
+async def _originals(tx: Transaction, environment_id: UUID, request: ReplayEvents) -> tuple[Sequence[Original], bool]:
+    """Return what is to be sent once more, oldest first, and whether there is more of it."""
+    kept_from = await tx.ledger.now() - EVENTS_ARE_KEPT
+    if request.ids:
+        originals = await tx.events.of_ids(environment_id, request.ids)
+        found = {original.id for original in originals}
+        for event_record_id in request.ids:
+            if event_record_id not in found:
+                raise _absent(event_record_id, kept_from)
+        return originals, False
+    if request.created_from is not None and request.created_from < kept_from:
+        raise _too_old("created_from", request.created_from.isoformat(), kept_from)
+    wanted = EventFilter(
+        environment_id,
+        name=request.name,
+        source=request.source,
+        created_from=request.created_from,
+        created_before=request.created_before,
+    )
+    originals = await tx.events.matching(wanted, limit=request.most + 1)
+    return originals[: request.most], len(originals) > request.most
+
+
+def _replays(environment_id: UUID, originals: Sequence[Original], first: UUID, new_id: NewId) -> list[ReplayToWrite]:
+    replays = []
+    for place, original in enumerate(originals):
+        replay_id = UUID(int=first.int + place)
+        suffix = f":replay:{replay_id.hex}"
+        event_id = original.event_id[: _MAX_EVENT_ID_CHARACTERS - len(suffix)] + suffix
+        replays.append(
+            ReplayToWrite(
+                id=replay_id,
+                event_id=event_id,
+                queue_job_id=new_id(),
+                lane=event_lane(environment_id, event_id),
+                original_id=original.id,
+            )
+        )
+    return replays
+
+
+async def _replayed(tx: Transaction, environment_id: UUID, first: UUID, *, has_more: bool) -> Replayed:
+    last = UUID(int=first.int + _IDS_OF_A_REQUEST - 1)
+    events = await tx.events.between(environment_id, first, last)
+    return Replayed(tuple(events), len(events), has_more=has_more)
+
+
+def _first_of_many(new: UUID) -> UUID:
+    """Return a version 7 UUID like `new` that 4,095 others may follow."""
+    return UUID(int=new.int & ~(_IDS_OF_A_REQUEST - 1))
+
+
+def _absent(event_record_id: UUID, kept_from: datetime) -> KongflowError:
+    """Return why an event is not there: its id, which begins with a time, says whether it may have been deleted."""
+    if event_record_id.version == _TIME_ORDERED_UUID_VERSION:
+        made_at = _EPOCH + timedelta(milliseconds=min(event_record_id.int >> _MILLISECONDS_SHIFT, _LAST_MILLISECOND))
+        if made_at < kept_from:
+            return _too_old("id", str(event_record_id), kept_from)
+    return NotFoundError("event", str(event_record_id))
+
+
+def _too_old(field: str, value: str, kept_from: datetime) -> KongflowError:
+    return KongflowError(
+        f"Events are kept for {EVENTS_ARE_KEPT.days} days, now from {kept_from.isoformat()} on; "
+        f"{field} {value} lies before that.",
+        reason=Reason.OUT_OF_RANGE,
+        metadata={"resource": "event", field: value, "kept_from": kept_from.isoformat()},
+    )
