@@ -164,11 +164,11 @@ class Dispatch(Protocol):
         ...
 
     async def settle_invocations(self, outcomes: Sequence[InvocationOutcome]) -> None:
-        """End PENDING invocations; the runs made now are added to those made before."""
+        """End PENDING invocations that are locked; the runs made now are added to those made before."""
         ...
 
     async def reopen_invocations(self, keys: Collection[InvocationKey]) -> None:
-        """Make ended invocations PENDING."""
+        """Make ended invocations PENDING that are locked."""
         ...
 
     async def get_run(self, run_id: UUID) -> Run | None:

@@ -1,3 +1,6 @@
+-- Kept plans are made while tables are small or their statistics young, so a subquery ends in OFFSET 0 or locks where it
+-- must be looked up by index, once for each row to its left.
+
 -- name: lock_events
 -- Locks events by id; rows that refer to them may be written meanwhile.
 SELECT id FROM events WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE
@@ -48,9 +51,11 @@ RETURNING queue_job_id
 -- name: mark_delivered
 -- Makes PENDING events DELIVERED.
 UPDATE events SET
-    state = 'DELIVERED', match_count = delivered.matches, delivered_at = clock_timestamp(), updated_at = clock_timestamp()
-FROM unnest($1::uuid[], $2::integer[]) AS delivered (id, matches)
-WHERE events.id = delivered.id AND events.state = 'PENDING'
+    state = 'DELIVERED',
+    match_count = ($2::integer[])[array_position($1::uuid[], id)],
+    delivered_at = clock_timestamp(),
+    updated_at = clock_timestamp()
+WHERE id = ANY($1::uuid[]) AND state = 'PENDING'
 
 -- name: fail_events
 -- Makes PENDING events FAILED.
@@ -67,19 +72,30 @@ UPDATE events SET state = 'PENDING', updated_at = clock_timestamp() WHERE id = A
 
 -- name: lock_invocations
 -- Locks invocations by event and dispatcher.
-SELECT stored.event_record_id
-FROM unnest($1::uuid[], $2::uuid[]) AS wanted (event_record_id, dispatcher_id)
-JOIN event_invocations AS stored
-    ON stored.event_record_id = wanted.event_record_id AND stored.dispatcher_id = wanted.dispatcher_id
-ORDER BY stored.event_record_id, stored.dispatcher_id
-FOR NO KEY UPDATE OF stored
+SELECT locked.event_record_id
+FROM (
+    SELECT sorted.event_record_id, sorted.dispatcher_id
+    FROM unnest($1::uuid[], $2::uuid[]) AS sorted (event_record_id, dispatcher_id)
+    ORDER BY sorted.event_record_id, sorted.dispatcher_id
+    OFFSET 0
+) AS wanted
+CROSS JOIN LATERAL (
+    SELECT stored.event_record_id
+    FROM event_invocations AS stored
+    WHERE stored.event_record_id = wanted.event_record_id AND stored.dispatcher_id = wanted.dispatcher_id
+    FOR NO KEY UPDATE
+) AS locked
 
 -- name: read_invocation_states
 -- Reads how far invocations are.
 SELECT stored.event_record_id, stored.dispatcher_id, stored.state
 FROM unnest($1::uuid[], $2::uuid[]) AS wanted (event_record_id, dispatcher_id)
-JOIN event_invocations AS stored
-    ON stored.event_record_id = wanted.event_record_id AND stored.dispatcher_id = wanted.dispatcher_id
+CROSS JOIN LATERAL (
+    SELECT invocation.event_record_id, invocation.dispatcher_id, invocation.state
+    FROM event_invocations AS invocation
+    WHERE invocation.event_record_id = wanted.event_record_id AND invocation.dispatcher_id = wanted.dispatcher_id
+    OFFSET 0
+) AS stored
 
 -- name: read_dispatchers
 -- Reads dispatchers, each with the dynamic trigger it starts.
@@ -93,8 +109,8 @@ WHERE dispatcher.id = ANY($1::uuid[])
 -- name: read_targets
 -- Reads the jobs that dispatchers start, by slug, each with the version its alias `latest` names in their environment.
 SELECT
-    named.dispatcher_id, named.job_slug, named.job_id, version.id AS version_id, version.version,
-    coalesce(version.state = 'ACTIVE', false) AS active
+    named.dispatcher_id, named.job_slug, named.job_id, latest.version_id, latest.version,
+    coalesce(latest.state = 'ACTIVE', false) AS active
 FROM (
     SELECT dispatcher.id AS dispatcher_id, dispatcher.environment_id, job.slug AS job_slug, job.id AS job_id
     FROM event_dispatchers AS dispatcher
@@ -110,9 +126,13 @@ FROM (
     LEFT JOIN jobs AS job ON job.project_id = endpoint.project_id AND job.slug = attached.job_slug
     WHERE dispatcher.id = ANY($1::uuid[])
 ) AS named
-LEFT JOIN job_aliases AS latest
-    ON latest.job_id = named.job_id AND latest.environment_id = named.environment_id AND latest.name = 'latest'
-LEFT JOIN job_versions AS version ON version.id = latest.version_id
+LEFT JOIN LATERAL (
+    SELECT version.id AS version_id, version.version, version.state
+    FROM job_aliases AS alias
+    JOIN job_versions AS version ON version.id = alias.version_id
+    WHERE alias.job_id = named.job_id AND alias.environment_id = named.environment_id AND alias.name = 'latest'
+    OFFSET 0
+) AS latest ON true
 ORDER BY named.dispatcher_id, named.job_slug COLLATE "C"
 
 -- name: lock_counters
@@ -138,7 +158,7 @@ WITH missing AS MATERIALIZED (
         FROM job_runs AS made
         WHERE made.event_record_id = wanted.event_record_id
             AND made.dispatcher_id = wanted.dispatcher_id
-            AND made.version_id = wanted.version_id
+            AND made.version_id IS NOT DISTINCT FROM wanted.version_id -- not by the index of versions, which have many runs
         OFFSET 0
     )
 ), raised AS (
@@ -159,22 +179,31 @@ JOIN job_counters AS counter ON counter.job_id = missing.job_id
 RETURNING event_record_id, dispatcher_id
 
 -- name: settle_invocations
--- Ends PENDING invocations.
+-- Ends PENDING invocations that are locked, so that they stay where they were found.
 UPDATE event_invocations SET
     state = settled.state, run_count = event_invocations.run_count + settled.runs, reason = settled.reason,
     updated_at = clock_timestamp()
 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::integer[], $5::text[])
     AS settled (event_record_id, dispatcher_id, state, runs, reason)
-WHERE event_invocations.event_record_id = settled.event_record_id
-    AND event_invocations.dispatcher_id = settled.dispatcher_id
-    AND event_invocations.state = 'PENDING'
+CROSS JOIN LATERAL (
+    SELECT stored.ctid
+    FROM event_invocations AS stored
+    WHERE stored.event_record_id = settled.event_record_id AND stored.dispatcher_id = settled.dispatcher_id
+    OFFSET 0
+) AS locked
+WHERE event_invocations.ctid = locked.ctid AND event_invocations.state = 'PENDING'
 
 -- name: reopen_invocations
--- Makes ended invocations PENDING.
+-- Makes ended invocations PENDING that are locked.
 UPDATE event_invocations SET state = 'PENDING', reason = NULL, updated_at = clock_timestamp()
 FROM unnest($1::uuid[], $2::uuid[]) AS reopened (event_record_id, dispatcher_id)
-WHERE event_invocations.event_record_id = reopened.event_record_id
-    AND event_invocations.dispatcher_id = reopened.dispatcher_id
+CROSS JOIN LATERAL (
+    SELECT stored.ctid
+    FROM event_invocations AS stored
+    WHERE stored.event_record_id = reopened.event_record_id AND stored.dispatcher_id = reopened.dispatcher_id
+    OFFSET 0
+) AS locked
+WHERE event_invocations.ctid = locked.ctid
     AND event_invocations.state IN ('COMPLETED', 'SKIPPED', 'FAILED')
 
 -- name: get_run
