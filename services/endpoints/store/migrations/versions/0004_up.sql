@@ -1,4 +1,5 @@
 -- Which names dispatchers listen to, one row each, so that an event finds its own without reading the others'.
+-- Names and sources longer than any event's are left out: no event has them, and the primary key could not hold them.
 CREATE TABLE event_dispatcher_names (
     environment_id uuid NOT NULL,
     event_name     text NOT NULL,
@@ -17,7 +18,9 @@ BEGIN
         DELETE FROM event_dispatcher_names WHERE dispatcher_id = NEW.id;
     END IF;
     INSERT INTO event_dispatcher_names (environment_id, event_name, source, dispatcher_id)
-    SELECT DISTINCT NEW.environment_id, name, NEW.source, NEW.id FROM unnest(NEW.event_names) AS name;
+    SELECT DISTINCT NEW.environment_id, name, NEW.source, NEW.id
+    FROM unnest(NEW.event_names) AS name
+    WHERE length(name) <= 256 AND length(NEW.source) <= 256;
     RETURN NULL;
 END
 $$;
@@ -26,7 +29,10 @@ CREATE TRIGGER event_dispatchers_list_names AFTER INSERT OR UPDATE ON event_disp
     FOR EACH ROW EXECUTE FUNCTION event_dispatchers_list_names();
 
 INSERT INTO event_dispatcher_names (environment_id, event_name, source, dispatcher_id)
-SELECT DISTINCT d.environment_id, name, d.source, d.id FROM event_dispatchers d CROSS JOIN unnest(d.event_names) AS name;
+SELECT DISTINCT d.environment_id, name, d.source, d.id
+FROM event_dispatchers d
+CROSS JOIN unnest(d.event_names) AS name
+WHERE length(name) <= 256 AND length(d.source) <= 256;
 
 CREATE INDEX event_dispatchers_environment_id ON event_dispatchers (environment_id, id);
 
