@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from services.endpoints.domain.catalog import DELIVER_EVENT, INVOKE_DISPATCHER, event_lane, new_queue_job
 from services.endpoints.domain.identifiers import new_uuid7
@@ -26,6 +25,8 @@ from tests.support.memory_queue import MemoryPublisher, MemoryWakeUps
 from tests.support.offers import job, static_trigger
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     import asyncpg
 
     from services.endpoints.domain.queue_job import QueueJob
