@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -12,7 +13,9 @@ from kongflow.v1.dispatcher_pb2 import DISPATCHER_ORIGIN_API, DISPATCHER_ORIGIN_
 
 from services.endpoints.domain.identifiers import new_uuid7
 from tests.support.dispatchers import DispatcherStage
+from tests.support.eventually import eventually
 from tests.support.offers import job, static_trigger
+from tests.support.rpc import refused
 
 if TYPE_CHECKING:
     import asyncpg
@@ -291,6 +294,17 @@ async def test_an_update_and_a_registration_do_not_lose_each_other(dispatching: 
         shown = await dispatching.shown(own)
         assert ([*shown.event_names], shown.enabled) == ([f"name-{round_number}"], is_enabled)
         assert await names(dispatching, own) == [(f"name-{round_number}", "trigger.dev")]
+
+
+async def test_what_is_to_start_cannot_go_away_meanwhile(dispatching: DispatcherStage) -> None:
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+    of_trigger: dict[str, Any] = {"job_version_id": None, "dynamic_trigger_id": dispatching.dynamic_trigger_id}
+    for table, told in {"job_versions": {}, "dynamic_triggers": of_trigger}.items():
+        async with dispatching.connection.transaction():
+            await dispatching.connection.execute(f"DELETE FROM {table}")
+            creating = asyncio.ensure_future(refused(dispatching.create(**told)))
+            await eventually(lambda: dispatching.connection.fetchval(waiting), within=timedelta(seconds=5))
+        assert (await creating).reason == "NOT_FOUND"
 
 
 async def test_ids_sort_by_age(dispatching: DispatcherStage) -> None:

@@ -21,7 +21,7 @@ LEFT JOIN external_accounts a ON a.id = d.external_account_id
 WHERE
     (d.environment_id, d.id) > ($1, $2) AND d.environment_id <= $1
     AND ($3::text IS NULL OR d.source = $3)
-    AND ($4::text IS NULL OR d.origin = $4)
+    AND ($4::text IS NULL OR d.origin IS NOT DISTINCT FROM $4) -- not by the index of those of origin INDEX
 ORDER BY d.environment_id, d.id
 LIMIT $5
 
