@@ -18,6 +18,7 @@ from services.endpoints.operations.replays import MAX_REPLAYED, ReplayEvents
 from services.endpoints.rpc import enums
 from services.endpoints.rpc.auth import current_principal
 from services.endpoints.rpc.convert_events import EVENT_STATE, event_message
+from services.endpoints.rpc.convert_explanations import explanation_message
 from services.endpoints.rpc.new_events import read_event_id, read_new_event
 from services.endpoints.rpc.validate import Checks
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from services.endpoints.rpc.paging import Paging
 
     Context = grpc.aio.ServicerContext[Any, Any]
-    Looking = messages.GetEventRequest | messages.CancelEventRequest
+    Looking = messages.GetEventRequest | messages.CancelEventRequest | messages.ExplainEventRequest
     Ranged = messages.ListEventsRequest | messages.ReplayEventsRequest
 
 MAX_EVENTS: Final = 1_000
@@ -123,6 +124,25 @@ class EventServicer(EventServiceServicer):
             events=map(event_message, replayed.events), matched_count=replayed.matched, has_more=replayed.has_more
         )
 
+    async def ExplainEvent(
+        self, request: messages.ExplainEventRequest, context: Context
+    ) -> messages.ExplainEventResponse:
+        """Explain what came of an event, or what would."""
+        principal, checks = current_principal(), Checks()
+        asked = self._paging.request(checks, principal, request)
+        if request.WhichOneof("lookup") == "draft":
+            environment_id = checks.optional_uuid("environment_id", request.environment_id)
+            draft = read_new_event(checks, "draft", request.draft, now=self._clock())
+            checks.finish()
+            explanation = await self._explanations.explain_draft(principal, environment_id, draft, asked)
+        else:
+            lookup = _read_lookup(checks, request)
+            checks.finish()
+            explanation = await self._explanations.explain(principal, lookup, asked)
+        return explanation_message(
+            explanation, next_page_token=self._paging.next_token(principal, request, explanation.dispatchers)
+        )
+
     async def _new_events(self, checks: Checks, request: messages.SendEventsRequest) -> list[NewEvent]:
         """Read the events of a batch, a few at a time: the other callers wait meanwhile."""
         if not 1 <= len(request.events) <= MAX_EVENTS:
@@ -138,15 +158,18 @@ class EventServicer(EventServiceServicer):
 
 def _lookup(request: Looking) -> EventLookup:
     checks = Checks()
+    lookup = _read_lookup(checks, request)
+    checks.finish()
+    return lookup
+
+
+def _read_lookup(checks: Checks, request: Looking) -> EventLookup:
     if request.WhichOneof("lookup") == "event_id":
-        lookup = EventLookup(
+        return EventLookup(
             event_id=read_event_id(checks, "event_id", request.event_id),
             environment_id=checks.optional_uuid("environment_id", request.environment_id),
         )
-    else:
-        lookup = EventLookup(id=checks.uuid("id", request.id))
-    checks.finish()
-    return lookup
+    return EventLookup(id=checks.uuid("id", request.id))
 
 
 def _range(checks: Checks, request: Ranged) -> tuple[datetime | None, datetime | None]:

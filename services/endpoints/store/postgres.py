@@ -22,6 +22,7 @@ from services.endpoints.store.dispatchers import PostgresDispatchers
 from services.endpoints.store.endpoints import PostgresEndpoints
 from services.endpoints.store.errors import translated
 from services.endpoints.store.events import PostgresEvents
+from services.endpoints.store.explanations import PostgresExplanations
 from services.endpoints.store.indexes import PostgresIndexes
 from services.endpoints.store.ledger import PostgresLedger
 from services.endpoints.store.plans import Plans
@@ -144,6 +145,11 @@ class PostgresTransaction:
     def dispatchers(self) -> PostgresDispatchers:
         """Dispatchers."""
         return PostgresDispatchers(self.connection)
+
+    @cached_property
+    def explanations(self) -> PostgresExplanations:
+        """What came of events."""
+        return PostgresExplanations(self.connection)
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:

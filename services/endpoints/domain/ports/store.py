@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from services.endpoints.domain.ports.dispatchers import Dispatchers
     from services.endpoints.domain.ports.endpoints import Endpoints
     from services.endpoints.domain.ports.events import Events
+    from services.endpoints.domain.ports.explanations import Explanations
     from services.endpoints.domain.ports.indexes import Indexes
     from services.endpoints.domain.ports.ledger import Ledger
     from services.endpoints.domain.ports.queue_control import QueueControl
@@ -84,6 +85,11 @@ class Transaction(Protocol):
     @property
     def dispatchers(self) -> Dispatchers:
         """Dispatchers."""
+        ...
+
+    @property
+    def explanations(self) -> Explanations:
+        """What came of events."""
         ...
 
     def savepoint(self) -> AbstractAsyncContextManager[None]:
