@@ -5,8 +5,11 @@ from typing import TYPE_CHECKING
 import pytest
 from kongflow.v1 import (
     catalog_service_pb2,
+    dispatcher_service_pb2,
     endpoint_service_pb2,
+    event_service_pb2,
     queue_service_pb2,
+    run_service_pb2,
     tenancy_service_pb2,
     worker_service_pb2,
 )
@@ -22,8 +25,11 @@ CONTRACT: list[FileDescriptor] = [
     module.DESCRIPTOR
     for module in (
         catalog_service_pb2,
+        dispatcher_service_pb2,
         endpoint_service_pb2,
+        event_service_pb2,
         queue_service_pb2,
+        run_service_pb2,
         tenancy_service_pb2,
         worker_service_pb2,
     )

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from kongflow.v1 import (
+    dispatcher_pb2,
     dynamic_trigger_pb2,
     endpoint_index_item_pb2,
     endpoint_index_pb2,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         (enums.INDEX_STATE, endpoint_index_pb2.EndpointIndexState),
         (enums.ITEM_KIND, endpoint_index_item_pb2.EndpointIndexItemKind),
         (enums.ITEM_STATE, endpoint_index_item_pb2.EndpointIndexItemState),
+        (enums.DISPATCHER_ORIGIN, dispatcher_pb2.DispatcherOrigin),
         (enums.PRIORITY, priority_pb2.Priority),
         (enums.QUEUE, queue_pb2.Queue),
         (enums.QUEUE_JOB_STATE, queue_job_pb2.QueueJobState),
