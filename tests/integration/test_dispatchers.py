@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
+import grpc
 import pytest
 from kongflow.v1.dispatcher_pb2 import DISPATCHER_ORIGIN_API, DISPATCHER_ORIGIN_INDEX, Dispatcher
 
@@ -203,6 +204,13 @@ async def test_a_deleted_dispatcher_is_gone_with_its_names(dispatching: Dispatch
     assert await names(dispatching, created.id) == []
     assert await dispatching.listed(event_name="order.paid") == [kept.id]
     await dispatching.delete(created.id, allow_missing=True)
+
+
+async def test_one_of_several_deletes_is_the_one(dispatching: DispatcherStage) -> None:
+    created = await dispatching.created()
+    answers = await asyncio.gather(*(dispatching.delete(created.id) for _ in range(4)), return_exceptions=True)
+    codes = [answer.code() for answer in answers if isinstance(answer, grpc.aio.AioRpcError)]
+    assert codes == [grpc.StatusCode.NOT_FOUND] * 3
 
 
 async def test_dispatchers_go_with_what_they_start(dispatching: DispatcherStage) -> None:
