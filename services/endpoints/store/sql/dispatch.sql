@@ -246,18 +246,21 @@ WITH of_event AS MATERIALIZED (
     )
     UNION ALL
     (
-        SELECT made.id
-        FROM job_runs AS made
+        SELECT page.id
+        FROM of_job
+        CROSS JOIN LATERAL (
+            SELECT made.id
+            FROM job_runs AS made
+            WHERE (made.job_id, made.environment_id, made.id)
+                < (of_job.id, $1, coalesce($7::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+                AND (made.job_id, made.environment_id) >= (of_job.id, $1)
+                AND ($4::text IS NULL OR made.state = $4)
+                AND ($5::timestamptz IS NULL OR made.created_at >= $5)
+                AND ($6::timestamptz IS NULL OR made.created_at < $6)
+            ORDER BY made.job_id DESC, made.environment_id DESC, made.id DESC
+            LIMIT $8
+        ) AS page
         WHERE $3::uuid IS NULL
-            AND $2::text IS NOT NULL
-            AND (made.job_id, made.environment_id, made.id)
-            < ((SELECT of_job.id FROM of_job), $1, coalesce($7::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-            AND (made.job_id, made.environment_id) >= ((SELECT of_job.id FROM of_job), $1)
-            AND ($4::text IS NULL OR made.state = $4)
-            AND ($5::timestamptz IS NULL OR made.created_at >= $5)
-            AND ($6::timestamptz IS NULL OR made.created_at < $6)
-        ORDER BY made.job_id DESC, made.environment_id DESC, made.id DESC
-        LIMIT $8
     )
     UNION ALL
     (
@@ -279,10 +282,17 @@ SELECT
     run.event_record_id, event.event_id, run.dispatcher_id, run.endpoint_id, account.identifier AS account, run.is_test,
     run.created_at, run.updated_at
 FROM chosen
-JOIN job_runs AS run ON run.id = chosen.id
+CROSS JOIN LATERAL (
+    SELECT
+        made.id, made.number, made.environment_id, made.state, made.job_id, made.version_id, made.event_record_id,
+        made.dispatcher_id, made.endpoint_id, made.external_account_id, made.is_test, made.created_at, made.updated_at
+    FROM job_runs AS made
+    WHERE made.id = chosen.id
+    OFFSET 0
+) AS run
+CROSS JOIN LATERAL (SELECT sent.event_id FROM events AS sent WHERE sent.id = run.event_record_id OFFSET 0) AS event
 JOIN jobs AS job ON job.id = run.job_id
 JOIN job_versions AS version ON version.id = run.version_id
-JOIN events AS event ON event.id = run.event_record_id
 LEFT JOIN external_accounts AS account ON account.id = run.external_account_id
 ORDER BY run.id DESC
 

@@ -118,9 +118,11 @@ CREATE TABLE job_runs (
     created_at          timestamptz NOT NULL DEFAULT now(),
     updated_at          timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT job_runs_state CHECK (state = 'PENDING'),
-    CONSTRAINT job_runs_job_number_unique UNIQUE (job_id, number),
+    CONSTRAINT job_runs_number CHECK (number > 0),
     CONSTRAINT job_runs_event_dispatcher_version_unique UNIQUE (event_record_id, dispatcher_id, version_id)
 ) WITH (fillfactor = 80);
+-- Partial by what holds for every row, so that lists of a job's runs are only given the index that sorts them by age.
+CREATE UNIQUE INDEX job_runs_job_number_unique ON job_runs (job_id, number) WHERE number > 0;
 CREATE INDEX job_runs_environment_id ON job_runs (environment_id, id);
 CREATE INDEX job_runs_job_id ON job_runs (job_id, environment_id, id);
 CREATE INDEX job_runs_version_id ON job_runs (version_id);

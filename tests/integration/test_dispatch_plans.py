@@ -1,0 +1,160 @@
+"""What finding the listeners of an event, and the runs of an event, reads where there is much else."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from services.endpoints.domain.catalog import DELIVER_EVENT
+from services.endpoints.domain.identifiers import new_uuid7
+from services.endpoints.domain.ports.dispatch import EventKind
+from services.endpoints.domain.ports.store import Pool
+from services.endpoints.store.postgres import DEFAULT_POOLS
+from services.endpoints.store.queries import load
+from tests.support.dispatching import Scene, new_scene
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from services.endpoints.store.postgres import PostgresStore
+
+OTHERS = 10_000
+LISTENING = 10
+RUNS = 5_000
+
+_DISPATCHERS = """
+INSERT INTO event_dispatchers
+    (id, origin, event_names, source, dispatchable_type, dispatchable_id, job_version_id, environment_id)
+SELECT gen_random_uuid(), 'API', ARRAY['other-' || n % 500, 'another'], 'trigger.dev', 'JOB_VERSION', $1, $1, $2
+FROM generate_series(1, $3::integer) AS n
+"""
+_RUNS = """
+INSERT INTO job_runs
+    (id, number, job_id, version_id, event_record_id, dispatcher_id, endpoint_id, environment_id, organization_id,
+    project_id)
+SELECT gen_random_uuid(), 1000 + n, v.job_id, v.id, $1, gen_random_uuid(), v.endpoint_id, v.environment_id,
+    v.organization_id, v.project_id
+FROM job_versions AS v CROSS JOIN generate_series(1, $2::integer) AS n
+"""
+
+
+@pytest.fixture
+async def scene(store: PostgresStore, connection: asyncpg.Connection[asyncpg.Record]) -> Scene:
+    scene = await new_scene(store, connection)
+    await scene.register("welcome", event="registered")
+    return scene
+
+
+async def _settings_of(pool: Pool, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    for name, value in DEFAULT_POOLS[pool].plans.value.items():
+        await connection.execute(f"SET {name} = {value}")
+
+
+async def _plan(connection: asyncpg.Connection[asyncpg.Record], block: str, *arguments: str) -> dict[str, Any]:
+    """Run a block as its pool does, with a plan made before the arguments were known; return what it did."""
+    await connection.execute(f"PREPARE explained AS {load('dispatch')[block]}")
+    try:
+        explained = await connection.fetchval(
+            f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) EXECUTE explained({', '.join(arguments)})"
+        )
+    finally:
+        await connection.execute("DEALLOCATE explained")
+    plan: dict[str, Any] = json.loads(explained)[0]["Plan"]
+    return plan
+
+
+def _rows_read(plan: dict[str, Any], table: str) -> float:
+    """Count the rows that scans of a table and its indexes handed on or threw away."""
+    rows: float = sum(_rows_read(child, table) for child in plan.get("Plans", ()))
+    scanned = plan.get("Relation Name") or plan.get("Index Name", "")
+    if "Scan" in plan["Node Type"] and scanned.startswith(table):
+        rows += plan["Actual Loops"] * (plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0))
+    return rows
+
+
+def _quoted(*ids: object) -> str:
+    return "ARRAY[" + ", ".join(f"'{each}'" for each in ids) + "]"
+
+
+@pytest.mark.parametrize("is_analyzed", [True, False])
+async def test_ten_of_ten_thousand_dispatchers_cost_like_ten(scene: Scene, is_analyzed: bool) -> None:
+    version_id = await scene.version_id("welcome")
+    listening = {await scene.dispatcher("wanted", "other-7", version_id=version_id) for _ in range(LISTENING)}
+    await _settings_of(Pool.CALL_BACKS, scene.connection)
+    environment = scene.tenant.environment_id
+    arguments = (f"{_quoted(environment)}::uuid[]", _quoted("wanted"), _quoted("trigger.dev"))
+    alone = await _plan(scene.connection, "find_candidates", *arguments)
+    await scene.connection.execute(_DISPATCHERS, version_id, environment, OTHERS)
+    if is_analyzed:
+        await scene.connection.execute("ANALYZE")
+
+    plan = await _plan(scene.connection, "find_candidates", *arguments)
+    async with scene.store.reading(Pool.CALL_BACKS) as tx:
+        found = await tx.dispatch.find_candidates([EventKind(environment, "wanted", "trigger.dev")])
+
+    ((candidates),) = found.values()
+    assert {candidate.dispatcher_id for candidate in candidates} == listening
+    assert _rows_read(plan, "event_dispatcher") <= 2 * LISTENING, plan
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] <= 6 * LISTENING, plan
+    assert _rows_read(alone, "event_dispatcher") == _rows_read(plan, "event_dispatcher")
+
+
+async def test_making_and_ending_runs_reads_none_of_the_others(scene: Scene) -> None:
+    busy, event = await scene.send("busy"), await scene.send("registered")
+    await scene.connection.execute(_RUNS, busy, RUNS)
+    await scene.connection.execute(
+        "INSERT INTO event_invocations (event_record_id, dispatcher_id, queue_job_id)"
+        " SELECT $1, gen_random_uuid(), gen_random_uuid() FROM generate_series(1, $2::integer)",
+        busy,
+        RUNS,
+    )
+    async with scene.store.transaction() as tx:
+        await scene.deliver.run(tx, await scene.pulled(DELIVER_EVENT.name))
+    dispatcher = (await scene.invocation(event))["dispatcher_id"]
+    version = await scene.version_id("welcome")
+    await scene.connection.execute("INSERT INTO job_counters SELECT id, 10000 FROM jobs")
+    await _settings_of(Pool.CALL_BACKS, scene.connection)
+
+    key = (f"{_quoted(event)}::uuid[]", f"{_quoted(dispatcher)}::uuid[]")
+    plans = {
+        "lock_invocations": await _plan(scene.connection, "lock_invocations", *key),
+        "read_invocation_states": await _plan(scene.connection, "read_invocation_states", *key),
+        "insert_runs": await _plan(
+            scene.connection, "insert_runs", f"{_quoted(new_uuid7())}::uuid[]", *key, f"{_quoted(version)}::uuid[]"
+        ),
+        "settle_invocations": await _plan(
+            scene.connection, "settle_invocations", *key, "ARRAY['COMPLETED']", "ARRAY[1]", "ARRAY[NULL]::text[]"
+        ),
+        "reopen_invocations": await _plan(scene.connection, "reopen_invocations", *key),
+    }
+
+    for block, plan in plans.items():
+        assert _rows_read(plan, "event_invocations") + _rows_read(plan, "job_runs") <= 4, (block, plan)
+    assert ("welcome", 10_001, "1.0.0") in await scene.runs()
+
+
+async def test_lists_of_runs_read_a_page_by_the_index_that_has_it(scene: Scene) -> None:
+    await scene.register("seldom", event="seldom.happens")
+    busy, quiet = await scene.send("busy"), await scene.send("seldom.happens")
+    await scene.work_off()
+    await scene.connection.execute(f"{_RUNS} WHERE v.id = '{await scene.version_id('welcome')}'", busy, RUNS)
+    await _settings_of(Pool.READERS, scene.connection)
+    environment = f"'{scene.tenant.environment_id}'::uuid"
+
+    def arguments(job: str, event: str) -> tuple[str, ...]:
+        return (environment, job, event, "'PENDING'", "NULL", "NULL", "NULL", "51")
+
+    plans = {
+        "of all": await _plan(scene.connection, "list_runs", *arguments("NULL", "NULL")),
+        "of a busy job": await _plan(scene.connection, "list_runs", *arguments("'welcome'", "NULL")),
+        "of a quiet job": await _plan(scene.connection, "list_runs", *arguments("'seldom'", "NULL")),
+        "of a quiet event": await _plan(scene.connection, "list_runs", *arguments("NULL", f"'{quiet}'")),
+        "of no job": await _plan(scene.connection, "list_runs", *arguments("'unheard-of'", "NULL")),
+    }
+
+    rows = {"of all": 51, "of a busy job": 51, "of a quiet job": 1, "of a quiet event": 1, "of no job": 0}
+    for what, plan in plans.items():
+        assert plan["Actual Rows"] == rows[what], (what, plan)
+        assert _rows_read(plan, "job_runs") <= 2 * rows[what] + 1, (what, plan)
