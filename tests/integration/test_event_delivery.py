@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -100,16 +100,16 @@ async def test_invocations_share_the_lane_and_the_priority_of_their_event(scene:
     ],
 )
 async def test_a_dispatcher_wants_what_its_rule_says(
-    scene: Scene, dispatcher: dict[str, object], event: dict[str, str], is_wanted: bool
+    scene: Scene, dispatcher: dict[str, Any], event: dict[str, Any], is_wanted: bool
 ) -> None:
     await scene.register("welcome", event="other")
-    await scene.dispatcher(version_id=await scene.version_id("welcome"), **dispatcher)  # type: ignore[arg-type]
+    await scene.dispatcher(version_id=await scene.version_id("welcome"), **dispatcher)
     for name, raw_body in (("[REQUEST]", '{"a": 1}'), ("[BROKEN]", '{"a": ')):
         if event.get("payload") == name:
             headers = {"content-type": "application/json"}
             event = {**event, "payload": json.dumps({"method": "POST", "headers": headers, "rawBody": raw_body})}
 
-    record_id = await scene.send(**event)  # type: ignore[arg-type]
+    record_id = await scene.send(**event)
     await scene.work_off()
 
     assert (await scene.event(record_id))["match_count"] == int(is_wanted)
