@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 HOOK_IDENTIFIER_ALPHABET: Final = "0123456789abcdefghijklmnopqrstuvxyz"
 HOOK_IDENTIFIER_LENGTH: Final = 10
 MAX_SLUG_LENGTH: Final = 100
+MAX_CONSECUTIVE_IDS: Final = 1 << 12
 NIL_UUID: Final = uuid.UUID(int=0)
 
 _ALPHANUMERIC: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -42,6 +43,21 @@ def new_uuid7(
     value |= 0b10 << 62
     value |= random_bits(62)
     return uuid.UUID(int=value)
+
+
+def consecutive_ids(first: uuid.UUID, count: int) -> list[uuid.UUID]:
+    """Return `count` ids, at most 4,096, in ascending order: those of one request, which sort as it gives them.
+
+    They begin with `first`, a version 7 UUID, whose last 12 bits give way: 62 random bits distinguish requests of one
+    millisecond.
+    """
+    start = first_of_consecutive(first).int
+    return [uuid.UUID(int=start + place) for place in range(count)]
+
+
+def first_of_consecutive(first: uuid.UUID) -> uuid.UUID:
+    """Return the first id of those that `consecutive_ids` makes of a version 7 UUID."""
+    return uuid.UUID(int=first.int & ~(MAX_CONSECUTIVE_IDS - 1))
 
 
 def new_hook_identifier() -> str:

@@ -19,6 +19,7 @@ from services.endpoints.domain.errors import (
 )
 from services.endpoints.domain.event import Event, EventState
 from services.endpoints.domain.event_content import differing_fields
+from services.endpoints.domain.identifiers import consecutive_ids
 from services.endpoints.domain.page import page_of
 from services.endpoints.domain.ports.events import EventToWrite
 from services.endpoints.domain.ports.store import Pool
@@ -86,7 +87,7 @@ class EventOperations:
             KongflowError: ALREADY_EXISTS, the event id is taken by other content.
         """
         wanted = await self._admitted(principal, environment_id)
-        event = self._to_write(wanted, content, self._new_id())
+        event = _to_write(wanted, content, self._new_id(), self._new_id())
         for _ in range(_ATTEMPTS):
             if written := await self._write_one(wanted, event):
                 return SentEvent(written, created=True)
@@ -109,13 +110,13 @@ class EventOperations:
             KongflowError: ALREADY_EXISTS, an event id is taken by other content; `index` is in the metadata.
         """
         wanted = await self._admitted(principal, environment_id)
-        # Ids of one millisecond are in no order: sorted, they keep that of the request.
-        ids = sorted(self._new_id() for _ in contents)
+        ids = consecutive_ids(self._new_id(), len(contents))
+        queue_job_ids = consecutive_ids(self._new_id(), len(contents))
         events: dict[str, EventToWrite] = {}
         order = []
         violations = []
-        for index, (content, event_record_id) in enumerate(zip(contents, ids, strict=True)):
-            event = self._to_write(wanted, content, event_record_id)
+        for index, (content, *new_ids) in enumerate(zip(contents, ids, queue_job_ids, strict=True)):
+            event = _to_write(wanted, content, *new_ids)
             first = events.setdefault(event.event_id, event)
             order.append(first)
             if first is not event and (differs := differing_fields(content, first.content)):
@@ -205,16 +206,6 @@ class EventOperations:
 
         return require_environment(principal, await self._environments.read(wanted, read), name=wanted).id
 
-    def _to_write(self, environment_id: UUID, content: NewEvent, event_record_id: UUID) -> EventToWrite:
-        event_id = content.event_id or str(event_record_id)
-        return EventToWrite(
-            id=event_record_id,
-            event_id=event_id,
-            queue_job_id=self._new_id(),
-            lane=event_lane(environment_id, event_id),
-            content=content,
-        )
-
     async def _write_one(self, environment_id: UUID, event: EventToWrite) -> Event | None:
         """Write an event in as few round trips as it takes: one, when it has no account."""
         if event.content.account is None:
@@ -280,6 +271,17 @@ async def owned_event(tx: Transaction, principal: Principal, lookup: EventLookup
         name=name,
     )
     return event
+
+
+def _to_write(environment_id: UUID, content: NewEvent, event_record_id: UUID, queue_job_id: UUID) -> EventToWrite:
+    event_id = content.event_id or str(event_record_id)
+    return EventToWrite(
+        id=event_record_id,
+        event_id=event_id,
+        queue_job_id=queue_job_id,
+        lane=event_lane(environment_id, event_id),
+        content=content,
+    )
 
 
 async def _in_order(

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from services.endpoints.domain.catalog import event_lane
 from services.endpoints.domain.errors import KongflowError, NotFoundError, Reason
+from services.endpoints.domain.identifiers import MAX_CONSECUTIVE_IDS, consecutive_ids, first_of_consecutive
 from services.endpoints.domain.ports.events import EventFilter, ReplayToWrite
 from services.endpoints.domain.request_hash import request_hash
 
@@ -30,8 +31,6 @@ _TIME_ORDERED_UUID_VERSION: Final = 7
 _MILLISECONDS_SHIFT: Final = 80
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MILLISECOND: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1)
-# The replays of one request have consecutive ids, so that its id alone finds them again.
-_IDS_OF_A_REQUEST: Final = 1 << 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,8 @@ async def replay_events(
     originals, has_more = await _originals(tx, environment_id, request)
     if request.validate_only:
         return Replayed((), len(originals), has_more=has_more)
-    first = _first_of_many(new_id())
+    # Consecutive ids, so that the first one finds all of them again.
+    first = first_of_consecutive(new_id())
     await tx.events.replay(environment_id, _replays(environment_id, originals, first, new_id))
     if request.request_id is not None:
         await tx.requests.record(
@@ -113,15 +113,16 @@ async def _originals(tx: Transaction, environment_id: UUID, request: ReplayEvent
 
 def _replays(environment_id: UUID, originals: Sequence[Original], first: UUID, new_id: NewId) -> list[ReplayToWrite]:
     replays = []
-    for place, original in enumerate(originals):
-        replay_id = UUID(int=first.int + place)
+    ids = consecutive_ids(first, len(originals))
+    queue_job_ids = consecutive_ids(new_id(), len(originals))
+    for original, replay_id, queue_job_id in zip(originals, ids, queue_job_ids, strict=True):
         suffix = f":replay:{replay_id.hex}"
         event_id = original.event_id[: _MAX_EVENT_ID_CHARACTERS - len(suffix)] + suffix
         replays.append(
             ReplayToWrite(
                 id=replay_id,
                 event_id=event_id,
-                queue_job_id=new_id(),
+                queue_job_id=queue_job_id,
                 lane=event_lane(environment_id, event_id),
                 original_id=original.id,
             )
@@ -130,14 +131,9 @@ def _replays(environment_id: UUID, originals: Sequence[Original], first: UUID, n
 
 
 async def _replayed(tx: Transaction, environment_id: UUID, first: UUID, *, has_more: bool) -> Replayed:
-    last = UUID(int=first.int + _IDS_OF_A_REQUEST - 1)
+    last = UUID(int=first.int + MAX_CONSECUTIVE_IDS - 1)
     events = await tx.events.between(environment_id, first, last)
     return Replayed(tuple(events), len(events), has_more=has_more)
-
-
-def _first_of_many(new: UUID) -> UUID:
-    """Return a version 7 UUID like `new` that 4,095 others may follow."""
-    return UUID(int=new.int & ~(_IDS_OF_A_REQUEST - 1))
 
 
 def _absent(event_record_id: UUID, kept_from: datetime) -> KongflowError:
