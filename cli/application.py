@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from cli.commands import endpoints, jobs, migrate, queue, run, tokens
+from cli.commands import dispatchers, endpoints, events, jobs, migrate, queue, run, runs, tokens
 
 
 def _exit_by(result: object, **_: object) -> None:
@@ -15,7 +15,10 @@ def _exit_by(result: object, **_: object) -> None:
 
 application = typer.Typer(
     name="kongflow",
-    help="Registers, pings and indexes endpoints that speak the trigger.dev v2 protocol; runs the services that do it.",
+    help=(
+        "Registers, pings and indexes endpoints that speak the trigger.dev v2 protocol, takes in events and says what "
+        "they start; runs the services that do it."
+    ),
     epilog=(
         "Exit codes: 0 done; 1 refused or failed; 2 wrong command line or setting; 3 the server cannot be reached; "
         "130 interrupted."
@@ -33,4 +36,7 @@ application.add_typer(migrate.commands, name="migrate")
 application.add_typer(tokens.commands, name="tokens")
 application.add_typer(endpoints.commands, name="endpoints")
 application.add_typer(jobs.commands, name="jobs")
+application.add_typer(events.commands, name="events")
+application.add_typer(dispatchers.commands, name="dispatchers")
+application.add_typer(runs.commands, name="runs")
 application.add_typer(queue.commands, name="queue")

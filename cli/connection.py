@@ -97,16 +97,22 @@ class Connection:
     def _method(self, method: str) -> Any:  # noqa: ANN401 - stubs are typed by service
         from kongflow.v1 import (  # noqa: PLC0415 - `kongflow --help` starts without them
             catalog_service_pb2_grpc,
+            dispatcher_service_pb2_grpc,
             endpoint_service_pb2_grpc,
+            event_service_pb2_grpc,
             queue_service_pb2_grpc,
+            run_service_pb2_grpc,
             tenancy_service_pb2_grpc,
         )
 
         service, name = method.split(".")
         stubs: dict[str, Any] = {
             "CatalogService": catalog_service_pb2_grpc.CatalogServiceStub,
+            "DispatcherService": dispatcher_service_pb2_grpc.DispatcherServiceStub,
             "EndpointService": endpoint_service_pb2_grpc.EndpointServiceStub,
+            "EventService": event_service_pb2_grpc.EventServiceStub,
             "QueueService": queue_service_pb2_grpc.QueueServiceStub,
+            "RunService": run_service_pb2_grpc.RunServiceStub,
             "TenancyService": tenancy_service_pb2_grpc.TenancyServiceStub,
         }
         return getattr(stubs[service](self._channel), name)

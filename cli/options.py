@@ -37,3 +37,6 @@ EnvironmentOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON with the contract's field names.")]
 NoWaitOption = Annotated[bool, typer.Option("--no-wait", help="Do not wait for the index.")]
 EndpointArgument = Annotated[str, typer.Argument(metavar="ENDPOINT", help="The endpoint's slug or id.")]
+EventArgument = Annotated[str, typer.Argument(metavar="EVENT", help="The event's id, or the sender's own id of it.")]
+SinceOption = Annotated[str, typer.Option("--since", help="Only those written then or later: 2h, 7d, or ISO 8601.")]
+UntilOption = Annotated[str, typer.Option("--until", help="Only those written before: 2h, 7d, or ISO 8601.")]

@@ -22,6 +22,8 @@ from tests.support.command import ROOT, environment
         *(["tokens", name, "--help"] for name in ("create", "list", "revoke")),
         *(["endpoints", name, "--help"] for name in ("create", "list", "show", "ping", "index", "delete")),
         ["jobs", "list", "--help"],
+        *(["events", name, "--help"] for name in ("send", "list", "show", "cancel", "replay", "explain")),
+        *([noun, name, "--help"] for noun in ("dispatchers", "runs") for name in ("list", "show")),
         *(["queue", name, "--help"] for name in ("stats", "jobs", "show", "retry", "cancel", "pause", "resume")),
     ],
     ids=" ".join,
