@@ -44,7 +44,9 @@ class NewEvent(_message.Message):
     name: _builtins.str
     """Required: 1 to 256 characters without control characters."""
     payload_json: _builtins.str
-    """The event's payload: a JSON value as text, at most 512 KiB and 64 levels deep. Empty: `{}`."""
+    """The event's payload: a JSON value as text, at most 512 KiB and 64 levels deep, with at most 10,000 keys of up to
+    1,024 characters. Empty: `{}`.
+    """
     context_json: _builtins.str
     """What surrounds it: a JSON object as text, under the same limits. Empty: `{}`."""
     event_id: _builtins.str
@@ -111,7 +113,9 @@ class SendEventRequest(_message.Message):
     environment_id: _builtins.str
     """The environment, a UUID. Empty: the API key's own."""
     update_if_pending: _builtins.bool
-    """True: when an event of this id is not yet due, replace its content and its time. False: other content is refused."""
+    """True: when an event of this id is not yet due, other content replaces its content, its time and its priority; the
+    same content changes nothing. False: other content is refused.
+    """
     @_builtins.property
     def event(self) -> Global___NewEvent:
         """Required."""
@@ -476,11 +480,13 @@ class ReplayEventsRequest(_message.Message):
 
     @_builtins.property
     def created_from(self) -> _timestamp_pb2.Timestamp:
-        """Only events written at this time or later. Required without `ids`."""
+        """Only events written at this time or later. Required without `ids`, refused with them."""
 
     @_builtins.property
     def created_before(self) -> _timestamp_pb2.Timestamp:
-        """Only events written before this time, which must be after `created_from`. Required without `ids`."""
+        """Only events written before this time, which must be after `created_from`. Required without `ids`, refused with
+        them.
+        """
 
     def __init__(
         self,

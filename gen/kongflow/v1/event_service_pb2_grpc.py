@@ -83,8 +83,9 @@ class EventServiceServicer:
     def SendEvent(self, request, context):
         """Takes in one event: stores it and asks for its delivery, in one transaction. Needs the scope `write`.
 
-        Idempotent by environment and event id: the same content again returns the first event. ALREADY_EXISTS, with the
-        names of the fields in the metadata as `differs`, when the content is another.
+        Idempotent by environment and event id: the same content again returns the first event, whatever it says about its
+        delivery. Payloads and contexts are compared as JSON values; 1 and 1.0 are two values. ALREADY_EXISTS, with the
+        first one's `id` and the names of the fields as `differs` in the metadata, when the content is another.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -94,7 +95,8 @@ class EventServiceServicer:
         """Takes in up to 1,000 events, all or none. Needs the scope `write`.
 
         A violation names the event by its place, as in `events[17].name`. An event that is there already with the same
-        content counts as taken in; with other content the whole call is ALREADY_EXISTS, with `index` in the metadata.
+        content counts as taken in; with other content the whole call is ALREADY_EXISTS, with `index` beside what SendEvent
+        has in the metadata.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -127,8 +129,9 @@ class EventServiceServicer:
     def ReplayEvents(self, request, context):
         """Sends events once more, through the dispatchers of today. Needs the scope `write`.
 
-        Each becomes a new event with `replay_of`, an event id of its own and runs of its own. OUT_OF_RANGE: it lies before
-        the 30 days for which events are kept. All or none.
+        Each becomes a new event with `replay_of`, runs of its own and the event id `<original's>:replay:<hex digits>`, its
+        beginning cut to fit; it is due now, with the priority and the timestamp of its original. OUT_OF_RANGE: it lies
+        before the 30 days for which events are kept. All or none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

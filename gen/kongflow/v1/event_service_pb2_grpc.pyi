@@ -39,14 +39,16 @@ class EventServiceStub:
     SendEvent: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.SendEventRequest, _event_service_pb2.SendEventResponse]
     """Takes in one event: stores it and asks for its delivery, in one transaction. Needs the scope `write`.
 
-    Idempotent by environment and event id: the same content again returns the first event. ALREADY_EXISTS, with the
-    names of the fields in the metadata as `differs`, when the content is another.
+    Idempotent by environment and event id: the same content again returns the first event, whatever it says about its
+    delivery. Payloads and contexts are compared as JSON values; 1 and 1.0 are two values. ALREADY_EXISTS, with the
+    first one's `id` and the names of the fields as `differs` in the metadata, when the content is another.
     """
     SendEvents: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.SendEventsRequest, _event_service_pb2.SendEventsResponse]
     """Takes in up to 1,000 events, all or none. Needs the scope `write`.
 
     A violation names the event by its place, as in `events[17].name`. An event that is there already with the same
-    content counts as taken in; with other content the whole call is ALREADY_EXISTS, with `index` in the metadata.
+    content counts as taken in; with other content the whole call is ALREADY_EXISTS, with `index` beside what SendEvent
+    has in the metadata.
     """
     GetEvent: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.GetEventRequest, _event_service_pb2.GetEventResponse]
     """Returns one event. Needs the scope `read`. Events are kept for 30 days."""
@@ -61,8 +63,9 @@ class EventServiceStub:
     ReplayEvents: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.ReplayEventsRequest, _event_service_pb2.ReplayEventsResponse]
     """Sends events once more, through the dispatchers of today. Needs the scope `write`.
 
-    Each becomes a new event with `replay_of`, an event id of its own and runs of its own. OUT_OF_RANGE: it lies before
-    the 30 days for which events are kept. All or none.
+    Each becomes a new event with `replay_of`, runs of its own and the event id `<original's>:replay:<hex digits>`, its
+    beginning cut to fit; it is due now, with the priority and the timestamp of its original. OUT_OF_RANGE: it lies
+    before the 30 days for which events are kept. All or none.
     """
     ExplainEvent: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.ExplainEventRequest, _event_service_pb2.ExplainEventResponse]
     """Says for every dispatcher that listens to an event whether it wants it, and if not, why not; and what came of each
@@ -80,14 +83,16 @@ class EventServiceAsyncStub(EventServiceStub):
     SendEvent: _aio.UnaryUnaryMultiCallable[_event_service_pb2.SendEventRequest, _event_service_pb2.SendEventResponse]  # type: ignore[assignment]
     """Takes in one event: stores it and asks for its delivery, in one transaction. Needs the scope `write`.
 
-    Idempotent by environment and event id: the same content again returns the first event. ALREADY_EXISTS, with the
-    names of the fields in the metadata as `differs`, when the content is another.
+    Idempotent by environment and event id: the same content again returns the first event, whatever it says about its
+    delivery. Payloads and contexts are compared as JSON values; 1 and 1.0 are two values. ALREADY_EXISTS, with the
+    first one's `id` and the names of the fields as `differs` in the metadata, when the content is another.
     """
     SendEvents: _aio.UnaryUnaryMultiCallable[_event_service_pb2.SendEventsRequest, _event_service_pb2.SendEventsResponse]  # type: ignore[assignment]
     """Takes in up to 1,000 events, all or none. Needs the scope `write`.
 
     A violation names the event by its place, as in `events[17].name`. An event that is there already with the same
-    content counts as taken in; with other content the whole call is ALREADY_EXISTS, with `index` in the metadata.
+    content counts as taken in; with other content the whole call is ALREADY_EXISTS, with `index` beside what SendEvent
+    has in the metadata.
     """
     GetEvent: _aio.UnaryUnaryMultiCallable[_event_service_pb2.GetEventRequest, _event_service_pb2.GetEventResponse]  # type: ignore[assignment]
     """Returns one event. Needs the scope `read`. Events are kept for 30 days."""
@@ -102,8 +107,9 @@ class EventServiceAsyncStub(EventServiceStub):
     ReplayEvents: _aio.UnaryUnaryMultiCallable[_event_service_pb2.ReplayEventsRequest, _event_service_pb2.ReplayEventsResponse]  # type: ignore[assignment]
     """Sends events once more, through the dispatchers of today. Needs the scope `write`.
 
-    Each becomes a new event with `replay_of`, an event id of its own and runs of its own. OUT_OF_RANGE: it lies before
-    the 30 days for which events are kept. All or none.
+    Each becomes a new event with `replay_of`, runs of its own and the event id `<original's>:replay:<hex digits>`, its
+    beginning cut to fit; it is due now, with the priority and the timestamp of its original. OUT_OF_RANGE: it lies
+    before the 30 days for which events are kept. All or none.
     """
     ExplainEvent: _aio.UnaryUnaryMultiCallable[_event_service_pb2.ExplainEventRequest, _event_service_pb2.ExplainEventResponse]  # type: ignore[assignment]
     """Says for every dispatcher that listens to an event whether it wants it, and if not, why not; and what came of each
@@ -124,8 +130,9 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_event_service_pb2.SendEventResponse, _abc.Awaitable[_event_service_pb2.SendEventResponse]]:
         """Takes in one event: stores it and asks for its delivery, in one transaction. Needs the scope `write`.
 
-        Idempotent by environment and event id: the same content again returns the first event. ALREADY_EXISTS, with the
-        names of the fields in the metadata as `differs`, when the content is another.
+        Idempotent by environment and event id: the same content again returns the first event, whatever it says about its
+        delivery. Payloads and contexts are compared as JSON values; 1 and 1.0 are two values. ALREADY_EXISTS, with the
+        first one's `id` and the names of the fields as `differs` in the metadata, when the content is another.
         """
 
     @_abc_1.abstractmethod
@@ -137,7 +144,8 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         """Takes in up to 1,000 events, all or none. Needs the scope `write`.
 
         A violation names the event by its place, as in `events[17].name`. An event that is there already with the same
-        content counts as taken in; with other content the whole call is ALREADY_EXISTS, with `index` in the metadata.
+        content counts as taken in; with other content the whole call is ALREADY_EXISTS, with `index` beside what SendEvent
+        has in the metadata.
         """
 
     @_abc_1.abstractmethod
@@ -176,8 +184,9 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_event_service_pb2.ReplayEventsResponse, _abc.Awaitable[_event_service_pb2.ReplayEventsResponse]]:
         """Sends events once more, through the dispatchers of today. Needs the scope `write`.
 
-        Each becomes a new event with `replay_of`, an event id of its own and runs of its own. OUT_OF_RANGE: it lies before
-        the 30 days for which events are kept. All or none.
+        Each becomes a new event with `replay_of`, runs of its own and the event id `<original's>:replay:<hex digits>`, its
+        beginning cut to fit; it is due now, with the priority and the timestamp of its original. OUT_OF_RANGE: it lies
+        before the 30 days for which events are kept. All or none.
         """
 
     @_abc_1.abstractmethod

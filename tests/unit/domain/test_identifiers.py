@@ -9,6 +9,8 @@ import pytest
 
 from services.endpoints.domain.identifiers import (
     HOOK_IDENTIFIER_ALPHABET,
+    consecutive_ids,
+    first_of_consecutive,
     is_hook_identifier,
     is_slug,
     new_api_key,
@@ -71,3 +73,14 @@ def test_slug_is_refused(text: str) -> None:
 
 def test_token_tells_its_kind() -> None:
     assert re.fullmatch(r"kf_worker_[a-zA-Z0-9]{40}", new_token("worker"))
+
+
+def test_consecutive_ids_ascend_from_a_time_of_their_own() -> None:
+    made = new_uuid7(now_ms=lambda: 0x0123456789AB, random_bits=lambda bits: (1 << bits) - 1)
+    ids = consecutive_ids(made, 4096)
+
+    assert ids[0] == first_of_consecutive(made)
+    assert ids == sorted(set(ids))
+    assert ids[-1] == made
+    assert {each.int >> 80 for each in ids} == {0x0123456789AB}
+    assert {(each.version, each.variant) for each in ids} == {(7, made.variant)}
