@@ -12,10 +12,13 @@ from structlog.testing import capture_logs
 
 from services.endpoints.domain.catalog import DELIVER_EVENT, INVOKE_DISPATCHER, event_lane
 from services.endpoints.domain.identifiers import new_uuid7
+from services.endpoints.domain.ledger_settings import Retention
 from services.endpoints.domain.ports.store import Pool
 from services.endpoints.domain.queue_job import Priority
 from services.endpoints.operations.deliver_event import DeliverEvent
+from services.endpoints.operations.prune import Prune
 from tests.support.dispatching import Scene, new_scene
+from tests.support.eventually import eventually
 
 if TYPE_CHECKING:
     import asyncpg
@@ -211,6 +214,25 @@ async def test_an_event_delivered_four_times_at_once_is_given_once(scene: Scene)
     assert len(await scene.runs()) == 75
 
 
+async def test_an_event_that_is_being_cancelled_is_not_delivered(scene: Scene) -> None:
+    await scene.register("welcome")
+    event = await scene.send()
+    queue_jobs = await scene.pulled(DELIVER_EVENT.name)
+
+    async def deliver(tx: Transaction) -> None:
+        await scene.deliver.run(tx, queue_jobs)
+
+    async with scene.store.transaction() as cancelling:
+        await cancelling.dispatch.cancel_events([event])
+        delivering = asyncio.create_task(scene.store.transact(deliver, Pool.CALL_BACKS))
+        await eventually(scene.somebody_waits_for_a_lock)
+    await delivering
+
+    assert (await scene.event(event))["state"] == "CANCELLED"
+    assert await scene.invocations(event) == []
+    assert await scene.queue_jobs(INVOKE_DISPATCHER.name) == []
+
+
 async def test_a_delivery_that_rolls_back_leaves_nothing(scene: Scene) -> None:
     await scene.register("welcome")
     event = await scene.send()
@@ -288,9 +310,8 @@ async def test_old_events_go_with_their_runs_and_those_that_wait_stay(scene: Sce
     )
 
     async with scene.store.transaction() as tx:
-        deleted = await tx.dispatch.delete_old_events(older_than=timedelta(days=30), limit=100)
+        await Prune(retention=Retention(), new_id=new_uuid7).run(tx, [])
 
-    assert deleted == 3
     left = {row["id"] for row in await scene.tenant.rows("SELECT id FROM events")}
     assert left == {fresh, waiting, undelivered}
     assert [number for _, number, _ in await scene.runs()] == [2]

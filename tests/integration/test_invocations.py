@@ -13,8 +13,11 @@ from structlog.testing import capture_logs
 
 from services.endpoints.domain.catalog import DELIVER_EVENT, INVOKE_DISPATCHER
 from services.endpoints.domain.identifiers import new_uuid7
-from services.endpoints.domain.ports.dispatch import InvocationKey, WantedRun
+from services.endpoints.domain.ports.dispatch import InvocationKey, InvocationOutcome, WantedRun
+from services.endpoints.domain.ports.store import Pool
+from services.endpoints.domain.run import InvocationState
 from tests.support.dispatching import Scene, new_scene
+from tests.support.eventually import eventually
 from tests.support.offers import dynamic
 
 if TYPE_CHECKING:
@@ -189,6 +192,25 @@ async def test_an_invocation_carried_out_four_times_at_once_makes_its_runs_once(
     assert await scene.runs() == [(slug, number, "1.0.0") for slug in ("audit", "welcome") for number in range(1, 21)]
     counts = await scene.tenant.rows("SELECT DISTINCT state, run_count FROM event_invocations")
     assert counts == [{"state": "COMPLETED", "run_count": 1}]
+
+
+async def test_an_invocation_that_is_being_ended_makes_no_runs(scene: Scene) -> None:
+    await scene.register("welcome")
+    event = await delivered(scene)
+    key = InvocationKey(event, (await scene.invocation(event))["dispatcher_id"])
+    queue_jobs = await scene.pulled(INVOKE_DISPATCHER.name)
+
+    async def invoke(tx: Transaction) -> None:
+        await scene.invoke.run(tx, queue_jobs)
+
+    async with scene.store.transaction() as ending:
+        await ending.dispatch.settle_invocations([InvocationOutcome(key, InvocationState.FAILED, reason="It broke.")])
+        invoking = asyncio.create_task(scene.store.transact(invoke, Pool.CALL_BACKS))
+        await eventually(scene.somebody_waits_for_a_lock)
+    await invoking
+
+    assert (await scene.invocation(event))["state"] == "FAILED"
+    assert await scene.runs() == []
 
 
 async def test_numbers_have_no_gaps_whatever_rolls_back_beside_them(scene: Scene) -> None:

@@ -197,6 +197,12 @@ class Scene:
             await tx.ledger.enqueue([queue_job])
         return record_id
 
+    async def somebody_waits_for_a_lock(self) -> bool:
+        waiting: int = await self.connection.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        return waiting > 0
+
     async def event(self, record_id: UUID) -> dict[str, Any]:
         return await self.tenant.row("SELECT state, match_count, delivered_at FROM events WHERE id = $1", record_id)
 
