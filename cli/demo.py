@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from cli.commands.endpoints import item_table, list_items
 from cli.connection import PING_SECONDS, Target, connected
 from cli.demo_apps import running_app, sample_app, sdk_app
+from cli.demo_events import explained_when_done, reasons, send_events
 from cli.demo_findings import SAMPLE_FINDINGS, SDK_FINDINGS, Finding, Findings, differences
+from cli.dispatch_tables import dispatchable_names, explanation_table, run_table
 from cli.failures import REFUSED, CommandError
 from cli.output import console, enum_name, print_json, table
 from cli.queue_tables import queue_job_table, stats_table
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from cli.connection import Connection
     from cli.demo_apps import DemoApp
+    from cli.demo_events import DemoEvent
 
 _INTERRUPTED = 130
 _SHOWN_QUEUE_JOBS = 5
@@ -67,7 +70,7 @@ async def _demo(app: DemoApp, *, as_json: bool) -> Findings:
                 )
                 async with serving as url:
                     step("")
-                    return await asyncio.to_thread(_walk, stack, app.slug, url, as_json)
+                    return await asyncio.to_thread(_walk, stack, app, url, as_json)
 
 
 @asynccontextmanager
@@ -86,11 +89,11 @@ def _new_directory() -> Path:
     return directory
 
 
-def _walk(stack: Stack, slug: str, url: str, as_json: bool) -> Findings:
-    """Register the endpoint, show what was found, index it again, and return what is to be checked."""
+def _walk(stack: Stack, app: DemoApp, url: str, as_json: bool) -> Findings:
+    """Register the app, show what was found, send events, index it again, and return what is to be checked."""
     target = Target(server=stack.grpc_target, token=stack.service_token, environment_id=stack.environment_id)
     with connected(target) as connection:
-        return _Walk(connection, quiet=as_json).findings_of(slug, url)
+        return _Walk(connection, quiet=as_json).findings_of(app, url)
 
 
 class _Walk:
@@ -102,10 +105,11 @@ class _Walk:
         self._quiet = quiet
         self._findings: dict[str, Finding] = {}
 
-    def findings_of(self, slug: str, url: str) -> Findings:
-        self._say(f"Registering {slug} at {url} through gRPC.")
-        endpoint = self._register(slug, url)
+    def findings_of(self, app: DemoApp, url: str) -> Findings:
+        self._say(f"Registering {app.slug} at {url} through gRPC.")
+        endpoint = self._register(app.slug, url)
         self._show_catalog()
+        self._send(app.events)
         self._show_ledger()
         self._index_again(endpoint)
         return self._findings
@@ -139,6 +143,24 @@ class _Walk:
             self._findings[f"catalog {field}"] = len(answers[field])
         rows = [*_job_rows(answers["jobs"]), *_other_rows(answers)]
         self._show(table("The catalog", ("what", "key", "version", "state", "how"), rows))
+
+    def _send(self, events: tuple[DemoEvent, ...]) -> None:
+        from kongflow.v1 import run_service_pb2  # noqa: PLC0415 - loaded by now
+
+        self._say(f"Sending {len(events)} events and asking what came of each.")
+        names = dispatchable_names(self._connection)
+        for sent, event in zip(send_events(self._connection, events), events, strict=True):
+            explanation = explained_when_done(self._connection, sent)
+            title = f"{event.name} {event.payload_json}: {explanation.summary}"
+            self._show(explanation_table(title, explanation.dispatchers, names))
+            self._count("event", [enum_name(explanation.event, "state")])
+            self._count("verdict", (enum_name(one, "verdict") for one in explanation.dispatchers))
+            for why in reasons(explanation):
+                self._findings["no run because"] = why
+        request = run_service_pb2.ListRunsRequest(environment_id=self._environment_id)
+        runs = self._connection.list_all("RunService.ListRuns", request, field="runs").runs
+        self._show(run_table("The runs that were made, newest first", runs))
+        self._count("run of", (run.job_slug for run in runs))
 
     def _show_ledger(self) -> None:
         from kongflow.v1 import queue_service_pb2  # noqa: PLC0415 - loaded by now

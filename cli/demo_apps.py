@@ -15,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from cli.demo_events import DemoEvent
 from cli.failures import USAGE, CommandError
 from services.embedded.process import ServerProcess
 
@@ -31,11 +32,12 @@ _LOOK_AGAIN_AFTER: Final = timedelta(milliseconds=20)
 
 @dataclass(frozen=True, slots=True)
 class DemoApp:
-    """An app to start: how, with which variables, and the slug it calls itself."""
+    """An app to start: how, with which variables, the slug it calls itself, and events that its jobs listen to."""
 
     slug: str
     command: tuple[str, ...]
     variables: Mapping[str, str]
+    events: tuple[DemoEvent, ...]
 
 
 def sample_app() -> DemoApp:
@@ -50,6 +52,11 @@ def sample_app() -> DemoApp:
         slug="greenhouse",
         command=(sys.executable, "-m", "examples.sample_endpoint"),
         variables={"PYTHONPATH": str(_ROOT)},
+        events=(
+            DemoEvent("soil.dry", '{"bed": "tomatoes", "moisture": 12}'),
+            DemoEvent("air.hot", '{"degrees": 41.5}'),
+            DemoEvent("visitor.came", '{"day": "monday"}'),
+        ),
     )
 
 
@@ -82,7 +89,16 @@ def sdk_app() -> DemoApp:
             said = (outcome.stderr.strip() or outcome.stdout.strip()).splitlines()
             raise CommandError(f"npm could not install the SDK app: {said[-1] if said else 'it did not say why'}")
         installed.touch()
-    return DemoApp(slug="observatory", command=(node, str(folder / "index.js")), variables={})
+    return DemoApp(
+        slug="observatory",
+        command=(node, str(folder / "index.js")),
+        variables={},
+        events=(
+            DemoEvent("comet.seen", '{"name": "Halley", "magnitude": 2.1}'),
+            DemoEvent("rain.began", "{}"),
+            DemoEvent("comet.seen", '{"name": "Borrelly", "magnitude": 9.5}'),
+        ),
+    )
 
 
 @asynccontextmanager

@@ -23,7 +23,10 @@ pytestmark = pytest.mark.acceptance
 def test_demo_registers_the_sample_endpoint_checks_itself_and_cleans_up(directory: Path) -> None:
     result = kongflow("demo", variables={"TMPDIR": str(directory)})
     assert result.returncode == 0, result.stderr
-    for shown in ("count-bees", "supplier.seeds", "grower-digest", "registerJob", "All 23 numbers"):
+    for shown in (
+        *("count-bees", "supplier.seeds", "grower-digest", "deliverEvent"),
+        *("water-plants", "which made 1 run", "payload.day", "events.invokeDispatcher", "All 31 numbers"),
+    ):
         assert shown in result.stdout, shown
     assert list(directory.iterdir()) == []
 
@@ -34,6 +37,8 @@ def test_demo_prints_its_numbers_as_json(capsys: pytest.CaptureFixture[str]) -> 
     assert outcome["ok"] is True
     assert outcome["findings"]["index jobs"] == 10
     assert outcome["findings"]["second item UNCHANGED"] == 14
+    assert outcome["findings"]["run of water-plants"] == 1
+    assert outcome["findings"]["no run because"].startswith("payload.day must be one of")
 
 
 def test_demo_whose_numbers_are_wrong_fails_and_names_them(
@@ -52,6 +57,7 @@ def test_demo_registers_a_real_sdk_app() -> None:
     result = kongflow("demo", "--sdk", "--json")
     assert result.returncode == 0, result.stdout + result.stderr
     assert json.loads(result.stdout)["findings"]["index"] == "SUCCEEDED"
+    assert json.loads(result.stdout)["findings"]["run of comet-seen"] == 1
 
 
 def test_demo_with_an_sdk_app_says_when_node_is_absent(directory: Path) -> None:

@@ -66,6 +66,7 @@ EVENT = Event(
     delivered_at=NOW,
     cancelled_at=None,
 )
+NOBODY = "It was delivered, and nothing ran: nobody listens to 'order.paid' from the source 'shop'."
 # From the first verdict that counts to the last: each row adds its own reason to those below it.
 WORST_FIRST: list[tuple[Verdict, dict[str, Any]]] = [
     (Verdict.MANUAL, {"is_manual": True}),
@@ -135,14 +136,13 @@ def test_dispatcher_of_an_account_wants_the_events_of_that_account_only() -> Non
             {},
             {},
             [],
-            "It was delivered, and nothing ran: nobody listens to 'order.paid' from the source 'shop'.",
+            NOBODY,
         ),
         (
             {},
             {},
             [Verdict.OTHER_SOURCE] * 2,
-            "It was delivered, and nothing ran: nobody listens to 'order.paid' from the source 'shop', "
-            "and 2 from another.",
+            NOBODY.replace("'shop'.", "'shop', and 2 from another."),
         ),
         (
             {},
