@@ -1,4 +1,4 @@
-"""The commands of the README and of docs/operations.md, in their order and on ports of their own."""
+"""The commands of the README, of docs/events.md and of docs/operations.md, in their order and on ports of their own."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 README: Final = ROOT / "README.md"
-BLOCKS: Final = [*blocks_of(README), *blocks_of(ROOT / "docs" / "operations.md")]
+PAGES: Final = (README, ROOT / "docs" / "events.md", ROOT / "docs" / "operations.md")
+BLOCKS: Final = [block for page in PAGES for block in blocks_of(page)]
 TESTS: Final = "make test\n"
 # What make builds in a checkout is taken from this one, so that nothing is installed twice.
 SEEN: Final = (
