@@ -91,8 +91,16 @@ def test_unknown_section_is_refused() -> None:
 
 def test_unary_methods_are_those_of_the_contract() -> None:
     methods = unary_methods()
-    assert len(methods) == 34
-    assert {"CreateEndpoint", "RotateApiKey", "GetJob", "GetQueueStats", "RunQueueJobs"} <= methods.keys()
+    assert len(methods) == 48
+    assert {
+        "CreateEndpoint",
+        "RotateApiKey",
+        "GetJob",
+        "SendEvent",
+        "GetRun",
+        "GetQueueStats",
+        "RunQueueJobs",
+    } <= methods.keys()
     assert "WatchEndpointIndex" not in methods
 
 
