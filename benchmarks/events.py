@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _BATCH: Final = 1_000
 _MANY: Final = 32
+_SEVERAL: Final = 4
 _LEAST_SENT: Final = 1_000.0
 _LEAST_TOGETHER: Final = 15_000.0
 _LARGEST_AUDIENCE: Final = 10_000
@@ -79,16 +80,11 @@ class Events:
             progress(f"SendEvent, {callers} callers")
             least = {"events/s": _LEAST_SENT} if callers == _MANY else {}
             rows.append(await self._sent(f"SendEvent, {callers} callers", callers, count, size=1, least=least))
-        progress("SendEvents")
-        rows.append(
-            await self._sent(
-                f"SendEvents of {_BATCH:,}, 1 caller",
-                1,
-                self._extent.batches,
-                size=_BATCH,
-                least={"events/s": _LEAST_TOGETHER},
-            )
-        )
+        for callers in (1, _SEVERAL):
+            name = f"SendEvents of {_BATCH:,}, {callers} callers"
+            progress(name)
+            least = {"events/s": _LEAST_TOGETHER} if callers == _SEVERAL else {}
+            rows.append(await self._sent(name, callers, self._extent.batches, size=_BATCH, least=least))
         return Table(
             "events",
             "Taking events in",
