@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -40,7 +41,7 @@ from tests.support.memory_queue import MemoryPublisher, MemoryWakeUps
 from tests.support.servers import fresh_database
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from services.embedded.postgres import EmbeddedPostgres
 
@@ -70,14 +71,28 @@ _ONLY_FOR_SOME = {"request_cancel", "fail"}
 _MIXES = {"finished": FINISHED, "backlog": BACKLOG}
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session", params=_MIXES)
-async def million(postgres: EmbeddedPostgres, request: pytest.FixtureRequest) -> AsyncIterator[str]:
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def millions(postgres: EmbeddedPostgres) -> AsyncIterator[Callable[[str], Awaitable[str]]]:
+    """Gives the address of a database with a mix of a million queue jobs, filled once, whatever order tests come in."""
+    async with AsyncExitStack() as stack:
+        urls: dict[str, str] = {}
+
+        async def of_mix(name: str) -> str:
+            if name not in urls:
+                url = await stack.enter_async_context(fresh_database(postgres))
+                connection = await asyncpg.connect(url)
+                await fill(connection, _MIXES[name])
+                await connection.close()
+                urls[name] = url
+            return urls[name]
+
+        yield of_mix
+
+
+@pytest_asyncio.fixture(loop_scope="session", params=_MIXES)
+async def million(millions: Callable[[str], Awaitable[str]], request: pytest.FixtureRequest) -> str:
     """The address of a database with a million queue jobs, and the statistics of an empty table."""
-    async with fresh_database(postgres) as url:
-        connection = await asyncpg.connect(url)
-        await fill(connection, _MIXES[request.param])
-        await connection.close()
-        yield url
+    return await millions(request.param)
 
 
 @pytest.fixture(params=["analyzed", "never analyzed"])
