@@ -64,9 +64,11 @@ class PriorityName(StrEnum):
 
 
 PayloadOption = Annotated[
-    str, typer.Option("--payload", help="JSON, @FILE that holds it, or - for standard input; else {}.")
+    str | None, typer.Option("--payload", help="JSON, @FILE that holds it, or - for standard input; else {}.")
 ]
-ContextOption = Annotated[str, typer.Option("--context", help="A JSON object, @FILE that holds it, or -; else {}.")]
+ContextOption = Annotated[
+    str | None, typer.Option("--context", help="A JSON object, @FILE that holds it, or -; else {}.")
+]
 EventIdOption = Annotated[str, typer.Option("--id", help="The sender's own id, once in an environment; else made.")]
 SourceOption = Annotated[str, typer.Option("--source", help="Where it happened; else trigger.dev.")]
 AccountOption = Annotated[str, typer.Option("--account", help="The account that it belongs to.")]
@@ -81,8 +83,8 @@ SourceFilter = Annotated[str, typer.Option("--source", help="Only events of this
 def send(
     *,
     name: Annotated[str, typer.Argument(help="What happened, such as user.created.")],
-    payload: PayloadOption = "",
-    context: ContextOption = "",
+    payload: PayloadOption = None,
+    context: ContextOption = None,
     event_id: EventIdOption = "",
     source: SourceOption = "",
     timestamp: Annotated[str, typer.Option(help="When it happened, ISO 8601 or 2h ago; else now.")] = "",
@@ -264,8 +266,8 @@ def explain(
     *,
     event: Annotated[str, typer.Argument(metavar="[ID]", help="A stored event; else one that --name describes.")] = "",
     name: Annotated[str, typer.Option("--name", help="An event that is not stored: its name.")] = "",
-    payload: PayloadOption = "",
-    context: ContextOption = "",
+    payload: PayloadOption = None,
+    context: ContextOption = None,
     event_id: EventIdOption = "",
     source: SourceOption = "",
     account: AccountOption = "",
@@ -279,7 +281,7 @@ def explain(
     """Say which dispatchers want an event, which do not and why, and what came of it."""
     from kongflow.v1 import event_service_pb2  # noqa: PLC0415 - see above
 
-    describes = bool(payload or context or event_id or source or account or request)
+    describes = payload is not None or context is not None or bool(event_id or source or account or request)
     if bool(event) is bool(name) or (event and describes):
         raise CommandError("Name a stored event by its id, or describe one by --name and more.", exit_code=USAGE)
     target = resolve_target(server=server, token=token, environment=environment)
@@ -329,7 +331,7 @@ def read_json(option: str, given: str) -> str:
 
 
 def _new_event(
-    name: str, *, payload: str, context: str, event_id: str, source: str, account: str, request: bool
+    name: str, *, payload: str | None, context: str | None, event_id: str, source: str, account: str, request: bool
 ) -> Any:  # noqa: ANN401 - NewEvent
     from kongflow.v1 import event_pb2, event_service_pb2  # noqa: PLC0415 - see above
 
@@ -337,8 +339,8 @@ def _new_event(
         raise CommandError("Only one of --payload and --context can come from standard input.", exit_code=USAGE)
     return event_service_pb2.NewEvent(
         name=name,
-        payload_json=read_json("--payload", payload),
-        context_json=read_json("--context", context),
+        payload_json=None if payload is None else read_json("--payload", payload),
+        context_json=None if context is None else read_json("--context", context),
         event_id=event_id,
         source=source,
         account_id=account,

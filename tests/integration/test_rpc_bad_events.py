@@ -68,6 +68,7 @@ async def test_refused_texts_and_numbers(stage: Stage, fields: dict[str, Any], f
     "text",
     [
         "no json",
+        "",
         " ",
         "\ufeff{}",
         "{}{}",

@@ -29,7 +29,7 @@ from kongflow.v1 import event_explanation_pb2 as kongflow_dot_v1_dot_event__expl
 from kongflow.v1 import priority_pb2 as kongflow_dot_v1_dot_priority__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fkongflow/v1/event_service.proto\x12\x0bkongflow.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17kongflow/v1/event.proto\x1a#kongflow/v1/event_explanation.proto\x1a\x1akongflow/v1/priority.proto\"\x86\x03\n\x08NewEvent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cpayload_json\x18\x02 \x01(\t\x12\x14\n\x0c\x63ontext_json\x18\x03 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x04 \x01(\t\x12\x0e\n\x06source\x18\x05 \x01(\t\x12-\n\ttimestamp\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0c\x64\x65liver_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12\x32\n\rdeliver_delay\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x12\'\n\x08priority\x18\t \x01(\x0e\x32\x15.kongflow.v1.Priority\x12\x12\n\naccount_id\x18\n \x01(\t\x12.\n\x0cpayload_type\x18\x0b \x01(\x0e\x32\x18.kongflow.v1.PayloadType\x12\x0f\n\x07is_test\x18\x0c \x01(\x08\x42\t\n\x07\x64\x65liver\"k\n\x10SendEventRequest\x12\x16\n\x0e\x65nvironment_id\x18\x01 \x01(\t\x12$\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x15.kongflow.v1.NewEvent\x12\x19\n\x11update_if_pending\x18\x03 \x01(\x08\"X\n\x11SendEventResponse\x12!\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x12.kongflow.v1.Event\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\x12\x0f\n\x07updated\x18\x03 \x01(\x08\"R\n\x11SendEventsRequest\x12\x16\n\x0e\x65nvironment_id\x18\x01 \x01(\t\x12%\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x15.kongflow.v1.NewEvent\"<\n\x12SendEventsResponse\x12&\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x16.kongflow.v1.SentEvent\":\n\tSentEvent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\x12\x0f\n\x07\x63reated\x18\x03 \x01(\x08\"U\n\x0fGetEventRequest\x12\x0c\n\x02id\x18\x01 \x01(\tH\x00\x12\x12\n\x08\x65vent_id\x18\x02 \x01(\tH\x00\x12\x16\n\x0e\x65nvironment_id\x18\x03 \x01(\tB\x08\n\x06lookup\"5\n\x10GetEventResponse\x12!\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x12.kongflow.v1.Event\"\x92\x02\n\x11ListEventsRequest\x12\x16\n\x0e\x65nvironment_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12&\n\x05state\x18\x04 \x01(\x0e\x32\x17.kongflow.v1.EventState\x12\x12\n\naccount_id\x18\x05 \x01(\t\x12\x30\n\x0c\x63reated_from\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x08 \x01(\x05\x12\x12\n\npage_token\x18\t \x01(\t\"Q\n\x12ListEventsResponse\x12\"\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x12.kongflow.v1.Event\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"X\n\x12\x43\x61ncelEventRequest\x12\x0c\n\x02id\x18\x01 \x01(\tH\x00\x12\x12\n\x08\x65vent_id\x18\x02 \x01(\tH\x00\x12\x16\n\x0e\x65nvironment_id\x18\x03 \x01(\tB\x08\n\x06lookup\"8\n\x13\x43\x61ncelEventResponse\x12!\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x12.kongflow.v1.Event\"\xfc\x01\n\x13ReplayEventsRequest\x12\x16\n\x0e\x65nvironment_id\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\x12\x30\n\x0c\x63reated_from\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04name\x18\x05 \x01(\t\x12\x0e\n\x06source\x18\x06 \x01(\t\x12\x11\n\tmax_count\x18\x07 \x01(\x05\x12\x15\n\rvalidate_only\x18\x08 \x01(\x08\x12\x12\n\nrequest_id\x18\t \x01(\t\"c\n\x14ReplayEventsResponse\x12\"\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x12.kongflow.v1.Event\x12\x15\n\rmatched_count\x18\x02 \x01(\x05\x12\x10\n\x08has_more\x18\x03 \x01(\x08\"\xa8\x01\n\x13\x45xplainEventRequest\x12\x0c\n\x02id\x18\x01 \x01(\tH\x00\x12\x12\n\x08\x65vent_id\x18\x02 \x01(\tH\x00\x12&\n\x05\x64raft\x18\x03 \x01(\x0b\x32\x15.kongflow.v1.NewEventH\x00\x12\x16\n\x0e\x65nvironment_id\x18\x04 \x01(\t\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\tB\x08\n\x06lookup\"\xb2\x01\n\x14\x45xplainEventResponse\x12!\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x12.kongflow.v1.Event\x12\x0f\n\x07summary\x18\x02 \x01(\t\x12\x14\n\x0cis_duplicate\x18\x03 \x01(\x08\x12\x37\n\x0b\x64ispatchers\x18\x04 \x03(\x0b\x32\".kongflow.v1.DispatcherExplanation\x12\x17\n\x0fnext_page_token\x18\x05 \x01(\t2\xe0\x04\n\x0c\x45ventService\x12O\n\tSendEvent\x12\x1d.kongflow.v1.SendEventRequest\x1a\x1e.kongflow.v1.SendEventResponse\"\x03\x90\x02\x02\x12R\n\nSendEvents\x12\x1e.kongflow.v1.SendEventsRequest\x1a\x1f.kongflow.v1.SendEventsResponse\"\x03\x90\x02\x02\x12L\n\x08GetEvent\x12\x1c.kongflow.v1.GetEventRequest\x1a\x1d.kongflow.v1.GetEventResponse\"\x03\x90\x02\x01\x12R\n\nListEvents\x12\x1e.kongflow.v1.ListEventsRequest\x1a\x1f.kongflow.v1.ListEventsResponse\"\x03\x90\x02\x01\x12U\n\x0b\x43\x61ncelEvent\x12\x1f.kongflow.v1.CancelEventRequest\x1a .kongflow.v1.CancelEventResponse\"\x03\x90\x02\x02\x12X\n\x0cReplayEvents\x12 .kongflow.v1.ReplayEventsRequest\x1a!.kongflow.v1.ReplayEventsResponse\"\x03\x90\x02\x00\x12X\n\x0c\x45xplainEvent\x12 .kongflow.v1.ExplainEventRequest\x1a!.kongflow.v1.ExplainEventResponse\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fkongflow/v1/event_service.proto\x12\x0bkongflow.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17kongflow/v1/event.proto\x1a#kongflow/v1/event_explanation.proto\x1a\x1akongflow/v1/priority.proto\"\xb2\x03\n\x08NewEvent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x19\n\x0cpayload_json\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x19\n\x0c\x63ontext_json\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x10\n\x08\x65vent_id\x18\x04 \x01(\t\x12\x0e\n\x06source\x18\x05 \x01(\t\x12-\n\ttimestamp\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0c\x64\x65liver_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12\x32\n\rdeliver_delay\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x12\'\n\x08priority\x18\t \x01(\x0e\x32\x15.kongflow.v1.Priority\x12\x12\n\naccount_id\x18\n \x01(\t\x12.\n\x0cpayload_type\x18\x0b \x01(\x0e\x32\x18.kongflow.v1.PayloadType\x12\x0f\n\x07is_test\x18\x0c \x01(\x08\x42\t\n\x07\x64\x65liverB\x0f\n\r_payload_jsonB\x0f\n\r_context_json\"k\n\x10SendEventRequest\x12\x16\n\x0e\x65nvironment_id\x18\x01 \x01(\t\x12$\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x15.kongflow.v1.NewEvent\x12\x19\n\x11update_if_pending\x18\x03 \x01(\x08\"X\n\x11SendEventResponse\x12!\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x12.kongflow.v1.Event\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\x12\x0f\n\x07updated\x18\x03 \x01(\x08\"R\n\x11SendEventsRequest\x12\x16\n\x0e\x65nvironment_id\x18\x01 \x01(\t\x12%\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x15.kongflow.v1.NewEvent\"<\n\x12SendEventsResponse\x12&\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x16.kongflow.v1.SentEvent\":\n\tSentEvent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\x12\x0f\n\x07\x63reated\x18\x03 \x01(\x08\"U\n\x0fGetEventRequest\x12\x0c\n\x02id\x18\x01 \x01(\tH\x00\x12\x12\n\x08\x65vent_id\x18\x02 \x01(\tH\x00\x12\x16\n\x0e\x65nvironment_id\x18\x03 \x01(\tB\x08\n\x06lookup\"5\n\x10GetEventResponse\x12!\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x12.kongflow.v1.Event\"\x92\x02\n\x11ListEventsRequest\x12\x16\n\x0e\x65nvironment_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12&\n\x05state\x18\x04 \x01(\x0e\x32\x17.kongflow.v1.EventState\x12\x12\n\naccount_id\x18\x05 \x01(\t\x12\x30\n\x0c\x63reated_from\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x08 \x01(\x05\x12\x12\n\npage_token\x18\t \x01(\t\"Q\n\x12ListEventsResponse\x12\"\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x12.kongflow.v1.Event\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"X\n\x12\x43\x61ncelEventRequest\x12\x0c\n\x02id\x18\x01 \x01(\tH\x00\x12\x12\n\x08\x65vent_id\x18\x02 \x01(\tH\x00\x12\x16\n\x0e\x65nvironment_id\x18\x03 \x01(\tB\x08\n\x06lookup\"8\n\x13\x43\x61ncelEventResponse\x12!\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x12.kongflow.v1.Event\"\xfc\x01\n\x13ReplayEventsRequest\x12\x16\n\x0e\x65nvironment_id\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\x12\x30\n\x0c\x63reated_from\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04name\x18\x05 \x01(\t\x12\x0e\n\x06source\x18\x06 \x01(\t\x12\x11\n\tmax_count\x18\x07 \x01(\x05\x12\x15\n\rvalidate_only\x18\x08 \x01(\x08\x12\x12\n\nrequest_id\x18\t \x01(\t\"c\n\x14ReplayEventsResponse\x12\"\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x12.kongflow.v1.Event\x12\x15\n\rmatched_count\x18\x02 \x01(\x05\x12\x10\n\x08has_more\x18\x03 \x01(\x08\"\xa8\x01\n\x13\x45xplainEventRequest\x12\x0c\n\x02id\x18\x01 \x01(\tH\x00\x12\x12\n\x08\x65vent_id\x18\x02 \x01(\tH\x00\x12&\n\x05\x64raft\x18\x03 \x01(\x0b\x32\x15.kongflow.v1.NewEventH\x00\x12\x16\n\x0e\x65nvironment_id\x18\x04 \x01(\t\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\tB\x08\n\x06lookup\"\xb2\x01\n\x14\x45xplainEventResponse\x12!\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x12.kongflow.v1.Event\x12\x0f\n\x07summary\x18\x02 \x01(\t\x12\x14\n\x0cis_duplicate\x18\x03 \x01(\x08\x12\x37\n\x0b\x64ispatchers\x18\x04 \x03(\x0b\x32\".kongflow.v1.DispatcherExplanation\x12\x17\n\x0fnext_page_token\x18\x05 \x01(\t2\xe0\x04\n\x0c\x45ventService\x12O\n\tSendEvent\x12\x1d.kongflow.v1.SendEventRequest\x1a\x1e.kongflow.v1.SendEventResponse\"\x03\x90\x02\x02\x12R\n\nSendEvents\x12\x1e.kongflow.v1.SendEventsRequest\x1a\x1f.kongflow.v1.SendEventsResponse\"\x03\x90\x02\x02\x12L\n\x08GetEvent\x12\x1c.kongflow.v1.GetEventRequest\x1a\x1d.kongflow.v1.GetEventResponse\"\x03\x90\x02\x01\x12R\n\nListEvents\x12\x1e.kongflow.v1.ListEventsRequest\x1a\x1f.kongflow.v1.ListEventsResponse\"\x03\x90\x02\x01\x12U\n\x0b\x43\x61ncelEvent\x12\x1f.kongflow.v1.CancelEventRequest\x1a .kongflow.v1.CancelEventResponse\"\x03\x90\x02\x02\x12X\n\x0cReplayEvents\x12 .kongflow.v1.ReplayEventsRequest\x1a!.kongflow.v1.ReplayEventsResponse\"\x03\x90\x02\x00\x12X\n\x0c\x45xplainEvent\x12 .kongflow.v1.ExplainEventRequest\x1a!.kongflow.v1.ExplainEventResponse\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,37 +51,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVENTSERVICE'].methods_by_name['ExplainEvent']._loaded_options = None
   _globals['_EVENTSERVICE'].methods_by_name['ExplainEvent']._serialized_options = b'\220\002\001'
   _globals['_NEWEVENT']._serialized_start=204
-  _globals['_NEWEVENT']._serialized_end=594
-  _globals['_SENDEVENTREQUEST']._serialized_start=596
-  _globals['_SENDEVENTREQUEST']._serialized_end=703
-  _globals['_SENDEVENTRESPONSE']._serialized_start=705
-  _globals['_SENDEVENTRESPONSE']._serialized_end=793
-  _globals['_SENDEVENTSREQUEST']._serialized_start=795
-  _globals['_SENDEVENTSREQUEST']._serialized_end=877
-  _globals['_SENDEVENTSRESPONSE']._serialized_start=879
-  _globals['_SENDEVENTSRESPONSE']._serialized_end=939
-  _globals['_SENTEVENT']._serialized_start=941
-  _globals['_SENTEVENT']._serialized_end=999
-  _globals['_GETEVENTREQUEST']._serialized_start=1001
-  _globals['_GETEVENTREQUEST']._serialized_end=1086
-  _globals['_GETEVENTRESPONSE']._serialized_start=1088
-  _globals['_GETEVENTRESPONSE']._serialized_end=1141
-  _globals['_LISTEVENTSREQUEST']._serialized_start=1144
-  _globals['_LISTEVENTSREQUEST']._serialized_end=1418
-  _globals['_LISTEVENTSRESPONSE']._serialized_start=1420
-  _globals['_LISTEVENTSRESPONSE']._serialized_end=1501
-  _globals['_CANCELEVENTREQUEST']._serialized_start=1503
-  _globals['_CANCELEVENTREQUEST']._serialized_end=1591
-  _globals['_CANCELEVENTRESPONSE']._serialized_start=1593
-  _globals['_CANCELEVENTRESPONSE']._serialized_end=1649
-  _globals['_REPLAYEVENTSREQUEST']._serialized_start=1652
-  _globals['_REPLAYEVENTSREQUEST']._serialized_end=1904
-  _globals['_REPLAYEVENTSRESPONSE']._serialized_start=1906
-  _globals['_REPLAYEVENTSRESPONSE']._serialized_end=2005
-  _globals['_EXPLAINEVENTREQUEST']._serialized_start=2008
-  _globals['_EXPLAINEVENTREQUEST']._serialized_end=2176
-  _globals['_EXPLAINEVENTRESPONSE']._serialized_start=2179
-  _globals['_EXPLAINEVENTRESPONSE']._serialized_end=2357
-  _globals['_EVENTSERVICE']._serialized_start=2360
-  _globals['_EVENTSERVICE']._serialized_end=2968
+  _globals['_NEWEVENT']._serialized_end=638
+  _globals['_SENDEVENTREQUEST']._serialized_start=640
+  _globals['_SENDEVENTREQUEST']._serialized_end=747
+  _globals['_SENDEVENTRESPONSE']._serialized_start=749
+  _globals['_SENDEVENTRESPONSE']._serialized_end=837
+  _globals['_SENDEVENTSREQUEST']._serialized_start=839
+  _globals['_SENDEVENTSREQUEST']._serialized_end=921
+  _globals['_SENDEVENTSRESPONSE']._serialized_start=923
+  _globals['_SENDEVENTSRESPONSE']._serialized_end=983
+  _globals['_SENTEVENT']._serialized_start=985
+  _globals['_SENTEVENT']._serialized_end=1043
+  _globals['_GETEVENTREQUEST']._serialized_start=1045
+  _globals['_GETEVENTREQUEST']._serialized_end=1130
+  _globals['_GETEVENTRESPONSE']._serialized_start=1132
+  _globals['_GETEVENTRESPONSE']._serialized_end=1185
+  _globals['_LISTEVENTSREQUEST']._serialized_start=1188
+  _globals['_LISTEVENTSREQUEST']._serialized_end=1462
+  _globals['_LISTEVENTSRESPONSE']._serialized_start=1464
+  _globals['_LISTEVENTSRESPONSE']._serialized_end=1545
+  _globals['_CANCELEVENTREQUEST']._serialized_start=1547
+  _globals['_CANCELEVENTREQUEST']._serialized_end=1635
+  _globals['_CANCELEVENTRESPONSE']._serialized_start=1637
+  _globals['_CANCELEVENTRESPONSE']._serialized_end=1693
+  _globals['_REPLAYEVENTSREQUEST']._serialized_start=1696
+  _globals['_REPLAYEVENTSREQUEST']._serialized_end=1948
+  _globals['_REPLAYEVENTSRESPONSE']._serialized_start=1950
+  _globals['_REPLAYEVENTSRESPONSE']._serialized_end=2049
+  _globals['_EXPLAINEVENTREQUEST']._serialized_start=2052
+  _globals['_EXPLAINEVENTREQUEST']._serialized_end=2220
+  _globals['_EXPLAINEVENTRESPONSE']._serialized_start=2223
+  _globals['_EXPLAINEVENTRESPONSE']._serialized_end=2401
+  _globals['_EVENTSERVICE']._serialized_start=2404
+  _globals['_EVENTSERVICE']._serialized_end=3012
 # @@protoc_insertion_point(module_scope)

@@ -45,10 +45,10 @@ class NewEvent(_message.Message):
     """Required: 1 to 256 characters without control characters."""
     payload_json: _builtins.str
     """The event's payload: a JSON value as text, at most 512 KiB and 64 levels deep, with at most 10,000 keys of up to
-    1,024 characters. Empty: `{}`.
+    1,024 characters. Unset: `{}`; an empty text is no JSON.
     """
     context_json: _builtins.str
-    """What surrounds it: a JSON object as text, under the same limits. Empty: `{}`."""
+    """What surrounds it: a JSON object as text, under the same limits. Unset: `{}`; an empty text is no JSON."""
     event_id: _builtins.str
     """The sender's own id, 1 to 256 characters without control characters. Empty: made by the server."""
     source: _builtins.str
@@ -79,8 +79,8 @@ class NewEvent(_message.Message):
         self,
         *,
         name: _builtins.str = ...,
-        payload_json: _builtins.str = ...,
-        context_json: _builtins.str = ...,
+        payload_json: _builtins.str | None = ...,
+        context_json: _builtins.str | None = ...,
         event_id: _builtins.str = ...,
         source: _builtins.str = ...,
         timestamp: _timestamp_pb2.Timestamp | None = ...,
@@ -91,12 +91,21 @@ class NewEvent(_message.Message):
         payload_type: _event_pb2.PayloadType.ValueType = ...,
         is_test: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["deliver", b"deliver", "deliver_delay", b"deliver_delay", "deliver_time", b"deliver_time", "timestamp", b"timestamp"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_context_json", b"_context_json", "_payload_json", b"_payload_json", "context_json", b"context_json", "deliver", b"deliver", "deliver_delay", b"deliver_delay", "deliver_time", b"deliver_time", "payload_json", b"payload_json", "timestamp", b"timestamp"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "context_json", b"context_json", "deliver", b"deliver", "deliver_delay", b"deliver_delay", "deliver_time", b"deliver_time", "event_id", b"event_id", "is_test", b"is_test", "name", b"name", "payload_json", b"payload_json", "payload_type", b"payload_type", "priority", b"priority", "source", b"source", "timestamp", b"timestamp"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_context_json", b"_context_json", "_payload_json", b"_payload_json", "account_id", b"account_id", "context_json", b"context_json", "deliver", b"deliver", "deliver_delay", b"deliver_delay", "deliver_time", b"deliver_time", "event_id", b"event_id", "is_test", b"is_test", "name", b"name", "payload_json", b"payload_json", "payload_type", b"payload_type", "priority", b"priority", "source", b"source", "timestamp", b"timestamp"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__context_json: _TypeAlias = _typing.Literal["context_json"]  # noqa: Y015
+    _WhichOneofArgType__context_json: _TypeAlias = _typing.Literal["_context_json", b"_context_json"]  # noqa: Y015
+    _WhichOneofReturnType__payload_json: _TypeAlias = _typing.Literal["payload_json"]  # noqa: Y015
+    _WhichOneofArgType__payload_json: _TypeAlias = _typing.Literal["_payload_json", b"_payload_json"]  # noqa: Y015
     _WhichOneofReturnType_deliver: _TypeAlias = _typing.Literal["deliver_time", "deliver_delay"]  # noqa: Y015
     _WhichOneofArgType_deliver: _TypeAlias = _typing.Literal["deliver", b"deliver"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__context_json) -> _WhichOneofReturnType__context_json | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__payload_json) -> _WhichOneofReturnType__payload_json | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_deliver) -> _WhichOneofReturnType_deliver | None: ...
 
 Global___NewEvent: _TypeAlias = NewEvent  # noqa: Y015

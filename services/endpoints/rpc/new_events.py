@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from services.endpoints.domain.errors import Reason
 from services.endpoints.domain.event import DEFAULT_SOURCE, NewEvent, PayloadType
@@ -49,8 +49,8 @@ def read_new_event(checks: Checks, field: str, event: messages.NewEvent, *, now:
         deliver_at = checks.time(f"{field}.deliver_time", event.deliver_time, latest=now + MAX_TIME_AHEAD)
     return NewEvent(
         name=_text(checks, f"{field}.name", event.name),
-        payload_json=_payload(checks, f"{field}.payload_json", event.payload_json, payload_type),
-        context_json=_context(checks, f"{field}.context_json", event.context_json),
+        payload_json=_payload(checks, f"{field}.payload_json", _given(event, "payload_json"), payload_type),
+        context_json=_context(checks, f"{field}.context_json", _given(event, "context_json")),
         event_id=_text(checks, f"{field}.event_id", event.event_id) if event.event_id else None,
         source=_text(checks, f"{field}.source", event.source) if event.source else DEFAULT_SOURCE,
         event_time=checks.time(f"{field}.timestamp", event.timestamp) if event.HasField("timestamp") else None,
@@ -76,22 +76,23 @@ def _text(checks: Checks, field: str, text: str) -> str:
     return text
 
 
+def _given(event: messages.NewEvent, field: Literal["payload_json", "context_json"]) -> str:
+    text: str = getattr(event, field) if event.HasField(field) else _EMPTY
+    return text
+
+
 def _payload(checks: Checks, field: str, text: str, payload_type: PayloadType) -> str:
-    if not text and payload_type is PayloadType.JSON:
-        return _EMPTY
-    parsed = _json(checks, field, text or _EMPTY)
+    parsed = _json(checks, field, text)
     if parsed is not None and payload_type is PayloadType.REQUEST and not _is_request(parsed[0]):
         checks.refuse(
             field,
             "must be an object with the texts `url`, `method` and `rawBody` and the object `headers`, "
             "because the payload is a request",
         )
-    return text or _EMPTY
+    return text
 
 
 def _context(checks: Checks, field: str, text: str) -> str:
-    if not text:
-        return _EMPTY
     parsed = _json(checks, field, text)
     if parsed is not None and not isinstance(parsed[0], dict):
         checks.refuse(field, "must be a JSON object")
