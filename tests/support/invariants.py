@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from services.endpoints.store.postgres import DEFAULT_POOLS
 from tests.support.endpoint_farm import MARKER
 from tests.support.eventually import eventually
 
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from tests.support.fault_load import IndexLoad
     from tests.support.fault_stack import FaultStack
 
-# What one service may hold when nothing happens: the three pools of both servers, and what a process opens.
-MOST_CONNECTIONS: Final = 2 * (12 + 6 + 5)
+# What may be held when nothing happens: the pools of both servers, and what a process opens.
+MOST_CONNECTIONS: Final = 2 * sum(settings.max_size for settings in DEFAULT_POOLS.values())
 MOST_FILES: Final = 200
 _SESSIONS_END_WITHIN: Final = timedelta(seconds=15)
 MOST_MEMORY_BYTES: Final = 600 * 1024 * 1024
