@@ -10,6 +10,7 @@ from uuid import UUID
 from services.endpoints.domain.catalog import event_lane
 from services.endpoints.domain.errors import KongflowError, NotFoundError, Reason
 from services.endpoints.domain.identifiers import MAX_CONSECUTIVE_IDS, consecutive_ids, first_of_consecutive
+from services.endpoints.domain.ledger_settings import Retention
 from services.endpoints.domain.ports.events import EventFilter, ReplayToWrite
 from services.endpoints.domain.request_hash import request_hash
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from services.endpoints.domain.tenancy import Principal
 
 MAX_REPLAYED: Final = 1_000
-EVENTS_ARE_KEPT: Final = timedelta(days=30)
+EVENTS_ARE_KEPT: Final = Retention().events
 
 _METHOD: Final = "ReplayEvents"
 _MAX_EVENT_ID_CHARACTERS: Final = 256

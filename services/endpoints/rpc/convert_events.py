@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from kongflow.v1 import event_pb2
 
-from services.endpoints.domain.event import EventState, PayloadType
 from services.endpoints.rpc import enums
 from services.endpoints.rpc.convert import optional_id, optional_timestamp, timestamp
 
 if TYPE_CHECKING:
     from services.endpoints.domain.event import Event
-
-EVENT_STATE: Final = enums.numbers(EventState, event_pb2.EventState, "EVENT_STATE_")
-PAYLOAD_TYPE: Final = enums.numbers(PayloadType, event_pb2.PayloadType, "PAYLOAD_TYPE_")
 
 
 def event_message(event: Event) -> event_pb2.Event:
@@ -27,10 +23,10 @@ def event_message(event: Event) -> event_pb2.Event:
         source=event.source,
         payload_json=event.payload_json or "",
         context_json=event.context_json or "",
-        payload_type=PAYLOAD_TYPE[event.payload_type],
+        payload_type=enums.PAYLOAD_TYPE[event.payload_type],
         account_id=event.account or "",
         timestamp=timestamp(event.event_time),
-        state=EVENT_STATE[event.state],
+        state=enums.EVENT_STATE[event.state],
         deliver_time=timestamp(event.deliver_at),
         priority=enums.PRIORITY[event.priority],
         match_count=event.match_count,

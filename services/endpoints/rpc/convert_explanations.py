@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from kongflow.v1 import event_explanation_pb2, event_invocation_pb2, event_service_pb2
 
-from services.endpoints.domain.explanation import Verdict
-from services.endpoints.domain.run import InvocationState
 from services.endpoints.rpc import enums
 from services.endpoints.rpc.convert import timestamp
 from services.endpoints.rpc.convert_dispatchers import dispatcher_message
@@ -17,11 +15,6 @@ if TYPE_CHECKING:
     from services.endpoints.domain.explanation import DispatcherExplanation
     from services.endpoints.domain.run import Invocation
     from services.endpoints.operations.explanations import EventExplanation
-
-VERDICT: Final = enums.numbers(Verdict, event_explanation_pb2.DispatcherVerdict, "DISPATCHER_VERDICT_")
-INVOCATION_STATE: Final = enums.numbers(
-    InvocationState, event_invocation_pb2.EventInvocationState, "EVENT_INVOCATION_STATE_"
-)
 
 
 def explanation_message(
@@ -40,7 +33,7 @@ def explanation_message(
 def dispatcher_explanation_message(explained: DispatcherExplanation) -> event_explanation_pb2.DispatcherExplanation:
     """Return what one dispatcher makes of an event."""
     message = event_explanation_pb2.DispatcherExplanation(
-        dispatcher=dispatcher_message(explained.dispatcher), verdict=VERDICT[explained.verdict]
+        dispatcher=dispatcher_message(explained.dispatcher), verdict=enums.VERDICT[explained.verdict]
     )
     if (failure := explained.failure) is not None:
         message.failed_clause.CopyFrom(
@@ -54,7 +47,7 @@ def dispatcher_explanation_message(explained: DispatcherExplanation) -> event_ex
 def invocation_message(invocation: Invocation) -> event_invocation_pb2.EventInvocation:
     """Return what came of giving an event to a dispatcher."""
     return event_invocation_pb2.EventInvocation(
-        state=INVOCATION_STATE[invocation.state],
+        state=enums.INVOCATION_STATE[invocation.state],
         queue_job_id=str(invocation.queue_job_id),
         run_count=invocation.run_count,
         reason=invocation.reason or "",

@@ -11,10 +11,14 @@ from kongflow.v1 import (
     endpoint_index_pb2,
     endpoint_pb2,
     environment_pb2,
+    event_explanation_pb2,
+    event_invocation_pb2,
+    event_pb2,
     job_version_pb2,
     priority_pb2,
     queue_job_pb2,
     queue_pb2,
+    run_pb2,
     source_pb2,
     token_pb2,
 )
@@ -22,7 +26,10 @@ from kongflow.v1 import (
 from services.endpoints.domain.dispatcher import DispatcherOrigin
 from services.endpoints.domain.endpoint import EndpointState
 from services.endpoints.domain.endpoint_index import IndexSource, IndexState, ItemKind, ItemState
+from services.endpoints.domain.event import EventState, PayloadType
+from services.endpoints.domain.explanation import Verdict
 from services.endpoints.domain.queue_job import Priority, Queue, QueueJobState
+from services.endpoints.domain.run import InvocationState, RunState
 from services.endpoints.domain.tenancy import EnvironmentType, Scope, TokenKind
 
 if TYPE_CHECKING:
@@ -50,6 +57,11 @@ INDEX_SOURCE: Final = numbers(IndexSource, endpoint_index_pb2.EndpointIndexSourc
 INDEX_STATE: Final = numbers(IndexState, endpoint_index_pb2.EndpointIndexState, "ENDPOINT_INDEX_STATE_")
 ITEM_KIND: Final = numbers(ItemKind, endpoint_index_item_pb2.EndpointIndexItemKind, "ENDPOINT_INDEX_ITEM_KIND_")
 ITEM_STATE: Final = numbers(ItemState, endpoint_index_item_pb2.EndpointIndexItemState, "ENDPOINT_INDEX_ITEM_STATE_")
+EVENT_STATE: Final = numbers(EventState, event_pb2.EventState, "EVENT_STATE_")
+PAYLOAD_TYPE: Final = numbers(PayloadType, event_pb2.PayloadType, "PAYLOAD_TYPE_")
+INVOCATION_STATE: Final = numbers(InvocationState, event_invocation_pb2.EventInvocationState, "EVENT_INVOCATION_STATE_")
+RUN_STATE: Final = numbers(RunState, run_pb2.RunState, "RUN_STATE_")
+VERDICT: Final = numbers(Verdict, event_explanation_pb2.DispatcherVerdict, "DISPATCHER_VERDICT_")
 DISPATCHER_ORIGIN: Final = numbers(DispatcherOrigin, dispatcher_pb2.DispatcherOrigin, "DISPATCHER_ORIGIN_")
 PRIORITY: Final = numbers(Priority, priority_pb2.Priority, "PRIORITY_")
 QUEUE: Final = numbers(Queue, queue_pb2.Queue, "QUEUE_")

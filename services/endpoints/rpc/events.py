@@ -17,7 +17,7 @@ from services.endpoints.operations.events import EventLookup
 from services.endpoints.operations.replays import MAX_REPLAYED, ReplayEvents
 from services.endpoints.rpc import enums
 from services.endpoints.rpc.auth import current_principal
-from services.endpoints.rpc.convert_events import EVENT_STATE, event_message
+from services.endpoints.rpc.convert_events import event_message
 from services.endpoints.rpc.convert_explanations import explanation_message
 from services.endpoints.rpc.new_events import read_event_id, read_new_event
 from services.endpoints.rpc.validate import Checks
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 MAX_EVENTS: Final = 1_000
 
-_STATES: Final = enums.members(EVENT_STATE)
+_STATES: Final = enums.members(enums.EVENT_STATE)
 _READ_AT_ONCE: Final = 50
 
 

@@ -11,7 +11,6 @@ from services.endpoints.domain.event import DEFAULT_SOURCE, NewEvent, PayloadTyp
 from services.endpoints.domain.json_text import JsonTextError, parse_json
 from services.endpoints.domain.queue_job import Priority
 from services.endpoints.rpc import enums
-from services.endpoints.rpc.convert_events import PAYLOAD_TYPE
 from services.endpoints.rpc.validate import MAX_JSON_BYTES
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ MAX_KEY_CHARACTERS: Final = 1_024
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _EMPTY: Final = "{}"
 _PRIORITIES: Final = enums.members(enums.PRIORITY)
-_PAYLOAD_TYPES: Final = enums.members(PAYLOAD_TYPE)
+_PAYLOAD_TYPES: Final = enums.members(enums.PAYLOAD_TYPE)
 _MAX_NANOS: Final = 999_999_999
 _NANOS_OF_A_MICROSECOND: Final = 1_000
 _REQUEST_TEXTS: Final = ("url", "method", "rawBody")

@@ -8,7 +8,6 @@ from kongflow.v1 import run_pb2
 from kongflow.v1 import run_service_pb2 as messages
 from kongflow.v1.run_service_pb2_grpc import RunServiceServicer
 
-from services.endpoints.domain.run import RunState
 from services.endpoints.operations.runs import RunWish
 from services.endpoints.rpc import enums
 from services.endpoints.rpc.auth import current_principal
@@ -24,8 +23,7 @@ if TYPE_CHECKING:
 
     Context = grpc.aio.ServicerContext[Any, Any]
 
-RUN_STATE: Final = enums.numbers(RunState, run_pb2.RunState, "RUN_STATE_")
-_STATES: Final = enums.members(RUN_STATE)
+_STATES: Final = enums.members(enums.RUN_STATE)
 
 
 class RunServicer(RunServiceServicer):
@@ -61,7 +59,7 @@ def run_message(run: Run) -> run_pb2.Run:
         id=str(run.id),
         number=run.number,
         environment_id=str(run.environment_id),
-        state=RUN_STATE[run.state],
+        state=enums.RUN_STATE[run.state],
         job_slug=run.job_slug,
         job_version_id=str(run.job_version_id),
         version=run.version,
