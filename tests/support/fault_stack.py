@@ -20,7 +20,7 @@ from services.endpoints.store.migrations import runner
 from tests.support.endpoint_farm import EndpointFarm
 from tests.support.eventually import eventually
 from tests.support.fault_audit import AUDIT
-from tests.support.pair import Pair
+from tests.support.pair import Pair, serving
 from tests.support.ports import free_ports
 from tests.support.processes import CHANNEL_OPTIONS, ServiceProcess, server_environment
 from tests.support.proxy import TcpProxy
@@ -145,6 +145,9 @@ class FaultStack:
             process.thaw()
         for process in (*self.servers, *self.workers):
             await process.ready()
+        # A channel that was refused waits before it tries again, however long its server has been back.
+        for pair in self.pairs:
+            await serving(pair.channel)
 
     async def is_over(self) -> bool:
         """Tell whether the ledger has nothing left to do but upkeep and what nobody knows."""
