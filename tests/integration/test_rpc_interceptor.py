@@ -121,8 +121,34 @@ async def test_a_cancellation_from_inside_does_not_hang_the_caller() -> None:
 
     async with serving(behave) as (caller, journal):
         refusal = await refused(caller.endpoints.GetEndpoint(REQUEST, timeout=60))
-        assert refusal.code is grpc.StatusCode.INTERNAL
-        assert journal.calls == [CallRecord(GET, "INTERNAL")]
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "INTERRUPTED")
+        assert "google.rpc.RetryInfo" in refusal.details
+        assert refusal.metadata == {"reference": "ref-1"}
+        assert journal.calls == [CallRecord(GET, "UNAVAILABLE")]
+
+
+async def test_a_cancellation_from_inside_ends_a_stream_at_once() -> None:
+    async def behave() -> None:
+        raise asyncio.CancelledError
+
+    async with serving(behave) as (caller, journal):
+        received = aiter(caller.endpoints.WatchEndpointIndex(messages.WatchEndpointIndexRequest(), timeout=60))
+        assert await anext(received) == messages.WatchEndpointIndexResponse()
+        refusal = await refused(anext(received))
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "INTERRUPTED")
+        await eventually(lambda: journal.calls == [CallRecord(WATCH, "UNAVAILABLE")])
+
+
+async def test_a_defect_of_a_stream_is_masked_as_well() -> None:
+    async def behave() -> None:
+        raise RuntimeError("password=hunter2")
+
+    async with serving(behave) as (caller, _):
+        received = aiter(caller.endpoints.WatchEndpointIndex(messages.WatchEndpointIndexRequest()))
+        await anext(received)
+        refusal = await refused(anext(received))
+        assert (refusal.code, refusal.metadata) == (grpc.StatusCode.INTERNAL, {"reference": "ref-1"})
+        assert "hunter2" not in refusal.message
 
 
 async def test_a_caller_that_goes_away_cancels_the_handler() -> None:
@@ -175,6 +201,16 @@ async def test_bytes_that_are_no_message_are_an_invalid_request() -> None:
             refusal = await refused(caller.send(GET, raw))
             assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
             assert "protobuf" not in refusal.message.lower()
+
+
+async def test_bytes_that_are_no_message_are_an_invalid_request_of_a_stream_too() -> None:
+    async def behave() -> None:
+        raise AssertionError("must not be called")
+
+    async with serving(behave) as (caller, _):
+        watch: Any = caller.channel.unary_stream(WATCH)
+        refusal = await refused(anext(aiter(watch(b"\xff\xff\xff"))))
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
 
 
 async def test_unknown_fields_are_ignored() -> None:

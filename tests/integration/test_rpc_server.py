@@ -210,3 +210,18 @@ async def test_the_ledger_is_shown_to_those_whose_work_it_is(stage: Stage) -> No
     theirs = stage.service.caller(stage.theirs.service_token)
     for of_queue in (await theirs.queue.GetQueueStats(queue.GetQueueStatsRequest())).queues:
         assert not of_queue.counts
+
+
+@pytest.mark.parametrize("method", [*REFLECTIONS, "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"])
+async def test_bytes_that_are_no_message_are_an_invalid_request_of_the_librarys_services_too(
+    stage: Stage, method: str
+) -> None:
+    if method in REFLECTIONS:
+        dialogue: Any = stage.reader.channel.stream_stream(method)
+        call = dialogue(iter([b"\xff\xff\xff"]))
+    else:
+        watch: Any = stage.reader.channel.unary_stream(method)
+        call = watch(b"\xff\xff\xff")
+    refusal = await refused(anext(aiter(call)))
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
+    assert "protobuf" not in refusal.message.lower()

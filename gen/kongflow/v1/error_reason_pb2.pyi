@@ -68,6 +68,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAVAILABLE with RetryInfo: the database is away."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 21
     """INTERNAL: a defect. The text is fixed; metadata holds `reference`, which is in the server's log."""
+    ERROR_REASON_INTERRUPTED: _ErrorReason.ValueType  # 22
+    """UNAVAILABLE with RetryInfo: work of the call was cancelled inside the server, and whether it had an effect is
+    unknown. Metadata holds `reference`, which is in the server's log.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Says why a call failed.
@@ -123,4 +127,8 @@ ERROR_REASON_DATABASE_UNAVAILABLE: ErrorReason.ValueType  # 20
 """UNAVAILABLE with RetryInfo: the database is away."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 21
 """INTERNAL: a defect. The text is fixed; metadata holds `reference`, which is in the server's log."""
+ERROR_REASON_INTERRUPTED: ErrorReason.ValueType  # 22
+"""UNAVAILABLE with RetryInfo: work of the call was cancelled inside the server, and whether it had an effect is
+unknown. Metadata holds `reference`, which is in the server's log.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

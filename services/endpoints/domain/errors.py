@@ -38,6 +38,7 @@ class Reason(Enum):
     DRAINING = "DRAINING"
     DATABASE_UNAVAILABLE = "DATABASE_UNAVAILABLE"
     INTERNAL = "INTERNAL"
+    INTERRUPTED = "INTERRUPTED"
 
 
 @dataclass(frozen=True, slots=True)

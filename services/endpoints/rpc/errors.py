@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 ERROR_DOMAIN: Final = "kongflow.v1"
 MAX_VIOLATIONS: Final = 50
 MAX_MESSAGE_CHARACTERS: Final = 1000
+_RETRY_INTERRUPTED_AFTER: Final = timedelta(seconds=1)
 
 _Code = grpc.StatusCode
 
@@ -43,6 +45,7 @@ STATUS_CODES: Final[Mapping[Reason, grpc.StatusCode]] = {
     Reason.DRAINING: _Code.UNAVAILABLE,
     Reason.DATABASE_UNAVAILABLE: _Code.UNAVAILABLE,
     Reason.INTERNAL: _Code.INTERNAL,
+    Reason.INTERRUPTED: _Code.UNAVAILABLE,
 }
 
 
@@ -84,6 +87,17 @@ def internal_error(reference: str) -> KongflowError:
         f"Something went wrong inside KongFlow; its log has the cause under the reference {reference}.",
         reason=Reason.INTERNAL,
         metadata={"reference": reference},
+    )
+
+
+def interrupted_error(reference: str) -> KongflowError:
+    """Return the error of a call whose work was cancelled inside the server; whether it had an effect is unknown."""
+    return KongflowError(
+        "The call was interrupted inside KongFlow, and whether it had an effect is unknown: repeat it, with the same "
+        f"request_id where there is one. The log has the cause under the reference {reference}.",
+        reason=Reason.INTERRUPTED,
+        metadata={"reference": reference},
+        retry_after=_RETRY_INTERRUPTED_AFTER,
     )
 
 

@@ -18,7 +18,7 @@ from services.endpoints.domain.errors import FieldViolation, InvalidRequestError
 from services.endpoints.rpc.access import ACCESS, Access, require_access
 from services.endpoints.rpc.auth import bearer_credential, set_principal, set_readmission
 from services.endpoints.rpc.deadlines import deadline_error, effective_deadline, remaining_time, time_to_work
-from services.endpoints.rpc.errors import grpc_status, internal_error, status_code
+from services.endpoints.rpc.errors import grpc_status, internal_error, interrupted_error, status_code
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -90,8 +90,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         """Return the handler of a method with everything around it; None for a method that is not there."""
         method = handler_call_details.method
         handler = await continuation(handler_call_details)
-        if handler is None or ACCESS.get(method) is Access.ANYONE:
-            return handler
+        if handler is None:
+            return None
+        if ACCESS.get(method) is Access.ANYONE:
+            return _open_handler(handler)
         if handler.unary_unary is not None:
             return grpc.unary_unary_rpc_method_handler(
                 self._unary(method, handler), response_serializer=handler.response_serializer
@@ -102,8 +104,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 response_serializer=handler.response_serializer,
             )
         return grpc.stream_stream_rpc_method_handler(
-            self._stream(method, handler.stream_stream, _as_it_is),
-            request_deserializer=handler.request_deserializer,
+            self._stream(method, handler.stream_stream, _each_decoded(_decoder(handler))),
             response_serializer=handler.response_serializer,
         )
 
@@ -177,20 +178,18 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 call.code = grpc.StatusCode.CANCELLED
                 raise
             # Something the handler waited for was cancelled; unanswered, the caller would hang until its deadline.
-            await self._fail(call, context, error)
+            await self._fail(call, context, error, interrupted_error(self._new_reference()))
         except grpc.aio.AbortError:
             call.code = context.code()
             raise
         except Exception as error:  # noqa: BLE001 - nothing internal leaves: it is logged here under a reference
-            await self._fail(call, context, error)
+            await self._fail(call, context, error, internal_error(self._new_reference()))
         finally:
             self._note(call)
 
-    async def _fail(self, call: _Call, context: Context, error: BaseException) -> None:
-        reference = self._new_reference()
-        answer = internal_error(reference)
+    async def _fail(self, call: _Call, context: Context, error: BaseException, answer: KongflowError) -> None:
         call.code, call.reason = status_code(answer), answer.reason.value
-        _log.error("call failed with a defect", reference=reference, exc_info=error)
+        _log.error("call failed with a defect", reference=answer.metadata["reference"], exc_info=error)
         await context.abort_with_status(grpc_status(answer))
 
     def _note(self, call: _Call) -> None:
@@ -211,5 +210,30 @@ def _decoder(handler: Handler) -> Callable[[bytes], Any]:
     return decode
 
 
-def _as_it_is(request: Any) -> Any:  # noqa: ANN401 - a stream's requests are decoded by the library
-    return request
+def _each_decoded(decode: Callable[[bytes], Any]) -> Callable[[AsyncIterator[bytes]], AsyncIterator[Any]]:
+    async def decode_each(requests: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+        async for raw in requests:
+            yield decode(raw)
+
+    return decode_each
+
+
+def _open_handler(handler: Handler) -> Any:  # noqa: ANN401 - the library's own handlers are untyped
+    """Return the handler of a method that anyone may call: its requests are decoded here, and nothing else is done.
+
+    A method that streams writes to the context, as the library's health service does.
+    """
+    decode = _decoder(handler)
+    behaviour: Any = handler.unary_unary or handler.unary_stream
+
+    async def serve(raw: bytes, context: Context) -> Any:  # noqa: ANN401 - any response message
+        try:
+            request = decode(raw)
+        except InvalidRequestError as error:
+            await context.abort_with_status(grpc_status(error))
+            raise
+        return await behaviour(request, context)
+
+    if handler.unary_unary is not None:
+        return grpc.unary_unary_rpc_method_handler(serve, response_serializer=handler.response_serializer)
+    return grpc.unary_stream_rpc_method_handler(serve, response_serializer=handler.response_serializer)
