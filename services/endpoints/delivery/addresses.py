@@ -22,10 +22,16 @@ _METADATA: Final = frozenset(
     {
         IPv4Address("169.254.169.254"),
         IPv4Address("169.254.170.2"),
+        IPv4Address("169.254.170.23"),
+        IPv4Address("169.254.0.23"),
+        IPv4Address("169.254.42.42"),
         IPv4Address("100.100.100.200"),
         IPv4Address("192.0.0.192"),
         IPv4Address("168.63.129.16"),
         IPv6Address("fd00:ec2::254"),
+        IPv6Address("fd00:ec2::23"),
+        IPv6Address("fd00:c1::a9fe:a9fe"),
+        IPv6Address("fd00:42::42"),
         IPv6Address("fd20:ce::254"),
     }
 )
@@ -83,8 +89,9 @@ def refusal_of(address: Address, allowed_networks: Sequence[Network]) -> str | N
     if isinstance(address, IPv6Address):
         if address.scope_id is not None:
             return "an address with a zone"
-        if address.ipv4_mapped is not None:
-            return refusal_of(address.ipv4_mapped, allowed_networks)
+        if address.ipv4_mapped is not None or address in _NAT64:
+            # What it reaches counts, even where a network as wide as ::/0 is open.
+            return refusal_of(_last_32_bits(address), allowed_networks)
     if address in _METADATA:
         return None if _is_in(address, _single(allowed_networks)) else "a cloud metadata address"
     if _is_in(address, allowed_networks):
@@ -98,11 +105,13 @@ def _ipv6_refusal(address: IPv6Address, allowed_networks: Sequence[Network]) -> 
     kind = next((kind for network, kind in _REFUSED_IPV6 if address in network), None)
     if kind is not None:
         return kind
-    value = int(address)
-    last_32_bits = IPv4Address(value & 0xFFFF_FFFF)
-    if address in _NAT64 or (value >> 32) & 0xFFFF_FFFF in _ISATAP_MARKS:
-        return refusal_of(last_32_bits, allowed_networks)
+    if (int(address) >> 32) & 0xFFFF_FFFF in _ISATAP_MARKS:
+        return refusal_of(_last_32_bits(address), allowed_networks)
     return None if address in _GLOBAL_UNICAST else "a reserved address"
+
+
+def _last_32_bits(address: IPv6Address) -> IPv4Address:
+    return IPv4Address(int(address) & 0xFFFF_FFFF)
 
 
 def _single(networks: Iterable[Network]) -> list[Network]:

@@ -137,10 +137,10 @@ class EgressGuard:
             return self._localhost(host)
         async with asyncio.timeout(self._lookup_timeout.total_seconds()):
             try:
-                texts = await self._lookup.addresses_of(name, port)
-            except UnicodeError as failure:
+                addresses = [ip_address(text) for text in await self._lookup.addresses_of(name, port)]
+            except ValueError as failure:
+                # A name that no question can hold, or an answer that is no address.
                 raise socket.gaierror(socket.EAI_NONAME, "the name cannot be looked up") from failure
-        addresses = [ip_address(text) for text in texts]
         if not addresses:
             raise socket.gaierror(socket.EAI_NONAME, "the name has no address")
         self._admit(host, addresses)

@@ -160,6 +160,12 @@ def test_metadata_address_is_opened_by_its_own_network_only() -> None:
     assert refusal_of(metadata, [ip_network("169.254.169.254/32")]) is None
 
 
+@pytest.mark.parametrize("text", ["64:ff9b::a9fe:a9fe", "::ffff:a9fe:a9fe", "64:ff9b::a00:1"])
+def test_address_wrapped_in_ipv6_is_not_opened_by_a_network_of_ipv6(text: str) -> None:
+    assert refusal_of(ip_address(text), [ip_network("::/0")]) is not None
+    assert refusal_of(ip_address(text), [ip_network("169.254.169.254/32"), ip_network("10.0.0.0/8")]) is None
+
+
 def test_opened_networks_are_logged_once_and_silence_means_none() -> None:
     with capture_logs() as logs:
         EgressGuard(allowed_networks=LOOPBACK_NETWORKS)
