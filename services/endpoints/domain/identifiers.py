@@ -6,6 +6,7 @@ import re
 import secrets
 import time
 import uuid
+from base64 import b64encode
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -17,11 +18,13 @@ HOOK_IDENTIFIER_ALPHABET: Final = "0123456789abcdefghijklmnopqrstuvxyz"
 HOOK_IDENTIFIER_LENGTH: Final = 10
 MAX_SLUG_LENGTH: Final = 100
 MAX_CONSECUTIVE_IDS: Final = 1 << 12
+SIGNING_SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - what every secret begins with
 NIL_UUID: Final = uuid.UUID(int=0)
 
 _ALPHANUMERIC: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _API_KEY_LENGTH: Final = 20
 _TOKEN_LENGTH: Final = 40
+_SIGNING_SECRET_BYTES: Final = 32
 _SLUG: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,99}", re.ASCII)
 _HOOK_IDENTIFIER: Final = re.compile(rf"[{HOOK_IDENTIFIER_ALPHABET}]{{{HOOK_IDENTIFIER_LENGTH}}}", re.ASCII)
 
@@ -79,6 +82,14 @@ def new_api_key(environment_type: EnvironmentType) -> str:
 def new_token(kind: str) -> str:
     """Return a token `kf_<kind>_<40 alphanumerics>`; `kind` is `service`, `worker` or `admin`."""
     return f"kf_{kind}_{_random_alphanumerics(_TOKEN_LENGTH)}"
+
+
+def new_signing_secret(*, random_bytes: Callable[[int], bytes] = secrets.token_bytes) -> str:
+    """Return a secret that calls are signed with: `whsec_` and the base64 of 32 random bytes.
+
+    Source: Standard Webhooks 1.0.0, section "Signature scheme": 24 to 64 bytes.
+    """
+    return SIGNING_SECRET_PREFIX + b64encode(random_bytes(_SIGNING_SECRET_BYTES)).decode()
 
 
 def is_slug(text: str) -> bool:
