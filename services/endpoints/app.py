@@ -28,7 +28,6 @@ from services.endpoints.domain.catalog import (
 )
 from services.endpoints.domain.errors import KongflowError
 from services.endpoints.domain.identifiers import new_uuid7
-from services.endpoints.domain.ledger_settings import LedgerSettings, Retention
 from services.endpoints.domain.ports.store import Pool
 from services.endpoints.http.server import HttpServer, hooks_and_health, metrics_page
 from services.endpoints.operations.authentication import Authentication
@@ -46,6 +45,7 @@ from services.endpoints.operations.index_retries import RetryIndex, RetryRegistr
 from services.endpoints.operations.indexing import IndexingOperations
 from services.endpoints.operations.invoke_dispatcher import InvokeDispatcher
 from services.endpoints.operations.leases import LeaseKeeper
+from services.endpoints.operations.limits import CallLimits, TenantLimits
 from services.endpoints.operations.page_tokens import PageTokens
 from services.endpoints.operations.pings import Pinger
 from services.endpoints.operations.prune import Prune, Upkeep
@@ -131,13 +131,8 @@ def build_operations(
     more_batch_handlers: Mapping[str, BatchHandler] | None = None,
 ) -> Operations:
     """Wire every use case to these ports; `more_batch_handlers` carry kinds, by name, that the catalog lacks."""
-    ledger_settings = LedgerSettings(
-        lease=timedelta(seconds=settings.lease_seconds),
-        renew_every=timedelta(seconds=settings.lease_seconds * 0.3),
-        ring_answered_within=timedelta(seconds=settings.ring_answered_within_seconds),
-        max_calls_per_environment=settings.max_calls_per_environment,
-    )
-    retention = Retention()
+    ledger_settings = settings.ledger
+    retention = settings.retention
     pepper = parse_key(settings.lookup_pepper.get_secret_value())
     key_hasher = HmacKeyHasher(pepper=pepper)
     secret_box = AesGcmSecretBox(keys=parse_keys(settings.secret_keys.get_secret_value()))
@@ -145,7 +140,9 @@ def build_operations(
     authentication = Authentication(
         store=store, key_hasher=key_hasher, admin_token=admin_token, monotonic=time.monotonic
     )
-    index_requests = IndexRequests(new_id=new_uuid7, window=settings.index_window)
+    index_requests = IndexRequests(
+        new_id=new_uuid7, window=settings.index_window, max_attempts=settings.queue_max_attempts
+    )
     index_endpoint = IndexEndpoint(
         client=client,
         secret_box=secret_box,
@@ -184,7 +181,13 @@ def build_operations(
         ),
         endpoints=EndpointOperations(
             store=store,
-            pinger=Pinger(client=client, callers=callers, total=timedelta(seconds=settings.ping_total_seconds)),
+            pinger=Pinger(
+                client=client,
+                callers=callers,
+                total=timedelta(seconds=settings.ping_total_seconds),
+                tries=settings.api_client_max_retries,
+                pause=settings.retry_backoff,
+            ),
             addresses=addresses,
             secret_box=secret_box,
             index_requests=index_requests,
@@ -261,13 +264,14 @@ async def run(
                 guard=guard,
                 timeout=timedelta(seconds=settings.endpoint_timeout_seconds),
                 max_answer_bytes=settings.max_answer_bytes,
+                user_agent=settings.api_client_user_agent,
             )
         )
         metrics = Metrics()
         operations = build_operations(
             settings=settings,
             store=store,
-            publisher=ArqPublisher(redis=redis),
+            publisher=ArqPublisher(redis=redis, window=settings.ledger_max_waiting_messages),
             wake_ups=wake_ups,
             client=client,
             addresses=guard,
@@ -292,6 +296,7 @@ async def run(
             authenticator=operations.authentication,
             observer=metrics,
             callers=callers,
+            limits=TenantLimits(limits=_call_limits(settings), monotonic=time.monotonic),
             address=str(settings.grpc_address),
         )
         listening = await _listen(
@@ -402,6 +407,14 @@ def _pools(settings: EndpointsSettings) -> Mapping[Pool, PoolSettings]:
         Pool.RELAY: settings.relay_pool_size,
     }
     return {pool: default.with_size(sizes[pool]) for pool, default in DEFAULT_POOLS.items()}
+
+
+def _call_limits(settings: EndpointsSettings) -> CallLimits:
+    return CallLimits(
+        calls_per_second=settings.tenant_calls_per_second,
+        burst=settings.tenant_calls_burst,
+        at_once=settings.tenant_calls_at_once,
+    )
 
 
 def _stopped_by_signals() -> asyncio.Event:

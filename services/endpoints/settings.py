@@ -114,6 +114,15 @@ class EndpointsSettings(BaseSettings):
     A customer that hangs keeps its slots for as long as a call may take; the others are for everybody else.
     """
 
+    tenant_calls_per_second: float = Field(default=2_000, gt=0, le=1_000_000)
+    """How many calls each organization may make at this server in a second; administrators together are one."""
+
+    tenant_calls_burst: int = Field(default=4_000, ge=1, le=10_000_000)
+    """How many calls an organization may make in a row after a pause, before only the rate counts."""
+
+    tenant_calls_at_once: int = Field(default=256, ge=1, le=100_000)
+    """How many calls of one organization this server holds open at once, watches included."""
+
     drain_timeout_seconds: float = Field(default=30, ge=0, le=600)
     """How long a stopping server waits for what it has begun."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from kongflow.v1.endpoint_service_pb2_grpc import EndpointServiceServicer, add_E
 from services.endpoints.domain.callers import MANY, Callers
 from services.endpoints.domain.errors import NotFoundError, UnauthenticatedError
 from services.endpoints.domain.tenancy import Principal, PrincipalKind, Scope
+from services.endpoints.operations.limits import CallLimits, TenantLimits
 from services.endpoints.rpc.auth import current_principal
 from services.endpoints.rpc.interceptors import CallInterceptor
 from tests.support.eventually import eventually
@@ -58,7 +60,11 @@ async def serving(
 ) -> AsyncIterator[tuple[Caller, CallJournal]]:
     journal = CallJournal()
     interceptor = CallInterceptor(
-        authenticator=OneReader(), observer=journal, callers=callers or Callers(), new_reference=lambda: "ref-1"
+        authenticator=OneReader(),
+        observer=journal,
+        callers=callers or Callers(),
+        limits=TenantLimits(limits=CallLimits(), monotonic=time.monotonic),
+        new_reference=lambda: "ref-1",
     )
     server = grpc.aio.server(interceptors=(interceptor,), options=(("grpc.so_reuseport", 0),))
     add_EndpointServiceServicer_to_server(Scripted(behave), server)  # type: ignore[abstract]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from kongflow.v1 import tenancy_service_pb2 as tenancy
 from kongflow.v1.queue_pb2 import QUEUE_EXECUTION, Queue
 
 from services.endpoints.domain.callers import Callers
+from services.endpoints.operations.limits import CallLimits, TenantLimits
 from services.endpoints.rpc.server import RpcServer, RpcServices
 from tests.support.rpc import ADMIN_TOKEN, CallRecord, refused, running_service
 
@@ -58,6 +60,7 @@ def another_server(service: Service, address: str) -> RpcServer:
         authenticator=operations.authentication,
         observer=service.journal,
         callers=Callers(),
+        limits=TenantLimits(limits=CallLimits(), monotonic=time.monotonic),
         address=address,
     )
 

@@ -8,6 +8,7 @@ async with running_service(database_url) as service:
 from __future__ import annotations
 
 import base64
+import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -44,6 +45,7 @@ from services.endpoints.app import Operations, build_operations
 from services.endpoints.delivery.client import AiohttpEndpointClient
 from services.endpoints.delivery.guard import EgressGuard
 from services.endpoints.domain.callers import Callers
+from services.endpoints.operations.limits import CallLimits, TenantLimits
 from services.endpoints.rpc.server import RpcServer, RpcServices
 from services.endpoints.settings import EndpointsSettings
 from services.endpoints.store.postgres import PostgresStore
@@ -152,8 +154,8 @@ class Service:
 
 
 @asynccontextmanager
-async def running_service(database_url: str) -> AsyncIterator[Service]:
-    """Serve on a free port; loopback endpoints are allowed."""
+async def running_service(database_url: str, *, limits: CallLimits | None = None) -> AsyncIterator[Service]:
+    """Serve on a free port; loopback endpoints are allowed. `limits` hold for each tenant."""
     settings = EndpointsSettings(
         database_url=database_url,
         secret_keys=base64.b64encode(b"k" * 32).decode(),
@@ -196,6 +198,7 @@ async def running_service(database_url: str) -> AsyncIterator[Service]:
                 authenticator=operations.authentication,
                 observer=journal,
                 callers=callers,
+                limits=TenantLimits(limits=limits or CallLimits(), monotonic=time.monotonic),
                 address="127.0.0.1:0",
             )
             port = await server.start()

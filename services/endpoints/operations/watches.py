@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from services.endpoints.domain.errors import KongflowError, Reason
+from services.endpoints.operations.limits import tenant_name
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -77,12 +78,12 @@ class Watches:
         Raises:
             KongflowError: QUOTA_EXCEEDED, the tenant has as many as it may.
         """
-        tenant = str(principal.organization_id or principal.kind.value)
+        tenant = tenant_name(principal)
         if self._open[tenant] >= self._most:
             raise KongflowError(
                 f"There are {self._most} watches open here already; end one of them first.",
                 reason=Reason.QUOTA_EXCEEDED,
-                metadata={"limit": str(self._most)},
+                metadata={"limit": str(self._most), "tenant": tenant},
                 retry_after=_QUOTA_RETRY_AFTER,
             )
         self._open[tenant] += 1

@@ -125,4 +125,9 @@ def _details(error: KongflowError) -> list[Message]:
             type=error.reason.value, subject=error.metadata.get("resource", "endpoint"), description=error.message[:500]
         )
         details.append(error_details_pb2.PreconditionFailure(violations=[violation]))
+    if status_code(error) is _Code.RESOURCE_EXHAUSTED:
+        exhausted = error_details_pb2.QuotaFailure.Violation(
+            subject=error.metadata.get("tenant", ""), description=error.message[:500]
+        )
+        details.append(error_details_pb2.QuotaFailure(violations=[exhausted]))
     return details

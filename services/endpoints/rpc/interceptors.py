@@ -8,7 +8,7 @@ import time
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import grpc
 import structlog
@@ -25,11 +25,15 @@ if TYPE_CHECKING:
 
     from services.endpoints.domain.callers import Callers
     from services.endpoints.domain.tenancy import Principal
+    from services.endpoints.operations.limits import TenantLimits
 
     Context = grpc.aio.ServicerContext[Any, Any]
     Handler = grpc.RpcMethodHandler[Any, Any]
 
 _log = structlog.get_logger(__name__)
+
+# The ledger paces workers; reflection is how people look for a method.
+_UNLIMITED: Final = frozenset({Access.WORKER, Access.ANY_CREDENTIAL})
 
 
 class Authenticator(Protocol):
@@ -63,8 +67,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every handler but those that anyone may call.
 
     Requests are decoded here rather than in the library, which would answer UNKNOWN with the decoder's own words.
-    `callers` counts the unary calls that somebody waits for, which workers do not. `new_reference` names a defect in
-    the answer and in the log alike.
+    `callers` counts the unary calls that somebody waits for, which workers do not. `limits` count what each tenant
+    asks; workers and reflection are not limited. `new_reference` names a defect in the answer and in the log alike.
     """
 
     def __init__(
@@ -73,12 +77,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         authenticator: Authenticator,
         observer: CallObserver,
         callers: Callers,
+        limits: TenantLimits,
         monotonic: Callable[[], float] = time.monotonic,
         new_reference: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
         self._authenticator = authenticator
         self._observer = observer
         self._callers = callers
+        self._limits = limits
         self._monotonic = monotonic
         self._new_reference = new_reference
 
@@ -118,9 +124,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 deadline = effective_deadline(method, remaining_time(context))
                 try:
                     async with asyncio.timeout(time_to_work(deadline).total_seconds()) as limit:
-                        await self._admit(method, context)
-                        with counted():
-                            return await behaviour(decode(raw), context)
+                        async with self._admitted(method, context):
+                            with counted():
+                                return await behaviour(decode(raw), context)
                 except TimeoutError as error:
                     if limit.expired():
                         raise deadline_error(deadline) from error
@@ -135,28 +141,32 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         decode: Callable[[Any], Any],
     ) -> Callable[[Any, Context], AsyncIterator[Any]]:
         async def serve(raw: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401 - bytes or an iterator
-            async with self._served(method, context):
-                await self._admit(method, context)
+            async with self._served(method, context), self._admitted(method, context):
                 async for response in behaviour(decode(raw), context):
                     yield response
 
         return serve
 
-    async def _admit(self, method: str, context: Context) -> None:
-        """Recognise the caller, check that it may call the method, and hand it to the servicer."""
+    @asynccontextmanager
+    async def _admitted(self, method: str, context: Context) -> AsyncIterator[None]:
+        """Recognise the caller, count its call, check that it may call the method, and hand it to the servicer."""
         credential = bearer_credential(tuple(context.invocation_metadata() or ()))
+        access = ACCESS.get(method)
 
-        async def admit() -> Principal:
+        async def recognise() -> Principal:
             principal = await self._authenticator.authenticate(credential)
             structlog.contextvars.bind_contextvars(caller=principal.name)
-            require_access(principal, ACCESS.get(method))
             return principal
 
         async def readmit() -> None:
-            await admit()
+            require_access(await recognise(), access)
 
-        set_principal(await admit())
-        set_readmission(readmit)
+        principal = await recognise()
+        with nullcontext() if access in _UNLIMITED else self._limits.calling(principal):
+            require_access(principal, access)
+            set_principal(principal)
+            set_readmission(readmit)
+            yield
 
     @asynccontextmanager
     async def _served(self, method: str, context: Context) -> AsyncIterator[None]:

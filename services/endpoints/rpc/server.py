@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from services.endpoints.operations.events import EventOperations
     from services.endpoints.operations.explanations import EventExplanations
     from services.endpoints.operations.indexing import IndexingOperations
+    from services.endpoints.operations.limits import TenantLimits
     from services.endpoints.operations.page_tokens import PageTokens
     from services.endpoints.operations.queue_jobs import QueueJobOperations
     from services.endpoints.operations.runs import RunOperations
@@ -121,11 +122,12 @@ class RpcServer:
         authenticator: Authenticator,
         observer: CallObserver,
         callers: Callers,
+        limits: TenantLimits,
         address: str,
     ) -> None:
         self._address = address
         self._health = health.aio.HealthServicer()
-        interceptor = CallInterceptor(authenticator=authenticator, observer=observer, callers=callers)
+        interceptor = CallInterceptor(authenticator=authenticator, observer=observer, callers=callers, limits=limits)
         server = self._server = grpc.aio.server(interceptors=(interceptor,), options=_OPTIONS)
         paging = Paging(page_tokens=services.page_tokens)
         tenancy_service_pb2_grpc.add_TenancyServiceServicer_to_server(

@@ -44,7 +44,7 @@ def test_tenant_has_so_many_watches_and_a_closed_one_makes_room() -> None:
             pass
     assert refused.value.reason is Reason.QUOTA_EXCEEDED
     assert refused.value.retry_after
-    assert refused.value.metadata == {"limit": "2"}
+    assert refused.value.metadata == {"limit": "2", "tenant": f"organization:{TENANT}"}
     assert not wake_ups.listeners
 
 

@@ -99,3 +99,11 @@ def test_a_defect_is_named_by_its_reference_only() -> None:
     error = internal_error("abc123")
     assert details(error)["ErrorInfo"].metadata["reference"] == "abc123"
     assert "abc123" in error.message
+
+
+@pytest.mark.parametrize("reason", [Reason.RATE_LIMITED, Reason.QUOTA_EXCEEDED])
+def test_a_used_up_quota_names_whose_it_is(reason: Reason) -> None:
+    error = KongflowError("Too many.", reason=reason, metadata={"tenant": "admin"}, retry_after=timedelta(seconds=2))
+    found = details(error)
+    assert [(each.subject, each.description) for each in found["QuotaFailure"].violations] == [("admin", "Too many.")]
+    assert found["RetryInfo"].retry_delay.ToTimedelta() == timedelta(seconds=2)
