@@ -1,4 +1,4 @@
-"""Generates everything that follows from the protos: code, stubs, the protoset and the API reference.
+"""Generates what follows from the protos (code, stubs, protoset, API reference) and from the settings classes.
 
 Run `python -m tools.generate` to write, with `--check` to compare what is committed with what would be written.
 """
@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Final
 
 from tools.api_reference import render_api_reference
+from tools.configuration_reference import render_configuration_reference, render_keys
 from tools.descriptors import ROOT, compile_descriptors, contract_files, run_protoc
 
 PROTOSET: Final = "gen/kongflow.protoset"
 API_REFERENCE: Final = "docs/api.md"
+CONFIGURATION_REFERENCE: Final = "docs/configuration.md"
+CONFIGURATION_KEYS: Final = "services/configuration/keys.py"
 
 _PACKAGES: Final = {
     "gen/kongflow/__init__.py": '"""The contract of KongFlow, generated from the protos."""\n',
@@ -42,6 +45,8 @@ def generate(target: Path) -> None:
     described = compile_descriptors(include_source_info=True, include_error_details=True)
     _write(target / PROTOSET, described)
     _write(target / API_REFERENCE, render_api_reference(contract_files(described)).encode())
+    _write(target / CONFIGURATION_REFERENCE, render_configuration_reference().encode())
+    _write(target / CONFIGURATION_KEYS, render_keys().encode())
 
 
 def stale_files(fresh: Path, committed: Path) -> list[str]:
@@ -74,7 +79,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _generated(root: Path) -> dict[str, bytes]:
     paths = [path for path in (root / "gen").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-    paths += [path for path in [root / API_REFERENCE] if path.exists()]
+    others = (API_REFERENCE, CONFIGURATION_REFERENCE, CONFIGURATION_KEYS)
+    paths += [path for path in (root / name for name in others) if path.exists()]
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
 
 

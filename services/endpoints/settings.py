@@ -1,15 +1,30 @@
-"""The endpoints service's settings: read once from the environment, every mistake reported together."""
+"""The endpoints service's settings: read once from the environment and a file, every mistake reported together."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from services.configuration.durations import Seconds
+from services.configuration.file import (
+    ConfigurationFileError,
+    mistake_lines,
+    read_file,
+    settings_of,
+    sources,
+    unknown_keys,
+)
+from services.configuration.keys import KEYS
+from services.endpoints.domain.endpoint_health import HealthPolicy
 from services.endpoints.secrets.keys import BadKeyError, parse_key, parse_keys
+from services.endpoints.tuning import Tuning
+
+if TYPE_CHECKING:
+    from services.endpoints.domain.ledger_settings import LedgerSettings
 
 MAX_PORT: Final = 65_535
 _POSTGRES_SCHEMES: Final = ("postgresql://", "postgres://")
@@ -34,13 +49,20 @@ class Address(BaseModel):
         return f"{self.host}:{self.port}"
 
 
-class EndpointsSettings(BaseSettings):
+class EndpointsSettings(Tuning):
     """What the endpoints service needs to know; frozen.
 
-    Each field is the environment variable of its name in capitals with the prefix `KONGFLOW_`.
+    Each field is the environment variable of its name in capitals with the prefix `KONGFLOW_`, and a key of the file
+    that KONGFLOW_CONFIG names, where some stand in groups. The environment wins.
     """
 
-    model_config = SettingsConfigDict(env_prefix="KONGFLOW_", frozen=True, extra="ignore", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix="KONGFLOW_",
+        frozen=True,
+        extra="ignore",
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+    )
 
     database_url: str = Field(repr=False)
     """PostgreSQL 15 or later (`postgresql://`); may hold a password, so it is not shown."""
@@ -69,46 +91,54 @@ class EndpointsSettings(BaseSettings):
     egress_allow: Annotated[tuple[Network, ...], NoDecode] = ()
     """Networks in CIDR form, with commas, that endpoints may live in besides the public internet."""
 
-    callers_pool_size: int = Field(default=12, ge=1, le=200)
+    callers_pool_size: int = Field(default=12, ge=1, le=200, json_schema_extra={"key": "database.callers_pool_size"})
     """Connections to PostgreSQL for what callers change."""
 
-    readers_pool_size: int = Field(default=12, ge=1, le=200)
+    readers_pool_size: int = Field(default=12, ge=1, le=200, json_schema_extra={"key": "database.readers_pool_size"})
     """Connections to PostgreSQL for what callers read."""
 
-    calls_pool_size: int = Field(default=4, ge=1, le=200)
+    calls_pool_size: int = Field(default=4, ge=1, le=200, json_schema_extra={"key": "database.calls_pool_size"})
     """Connections to PostgreSQL for what comes before and after the call of a customer."""
 
-    call_backs_pool_size: int = Field(default=3, ge=1, le=200)
+    call_backs_pool_size: int = Field(
+        default=3, ge=1, le=200, json_schema_extra={"key": "database.call_backs_pool_size"}
+    )
     """Connections to PostgreSQL for batches of work; few, so that a backlog cannot crowd out callers and calls."""
 
-    relay_pool_size: int = Field(default=5, ge=1, le=50)
+    relay_pool_size: int = Field(default=5, ge=1, le=50, json_schema_extra={"key": "database.relay_pool_size"})
     """Connections to PostgreSQL for ringing, rescue and leases."""
 
-    endpoint_timeout_seconds: float = Field(default=30, gt=0, le=300)
+    endpoint_timeout_seconds: Seconds = Field(default=30, gt=0, le=300, json_schema_extra={"key": "api_client.timeout"})
     """How long one call to an endpoint may take in all."""
 
-    ping_total_seconds: float = Field(default=30, gt=0, le=300)
+    ping_total_seconds: Seconds = Field(default=30, gt=0, le=300, json_schema_extra={"key": "api_client.ping_total"})
     """How long all tries of an interactive ping may take together."""
 
-    max_answer_bytes: int = Field(default=8 * 1024 * 1024, ge=1024, le=256 * 1024 * 1024)
+    max_answer_bytes: int = Field(
+        default=8 * 1024 * 1024, ge=1024, le=256 * 1024 * 1024, json_schema_extra={"key": "api_client.max_answer_bytes"}
+    )
     """The largest answer of an endpoint, decoded."""
 
-    max_index_items: int = Field(default=20_000, ge=1, le=200_000)
+    max_index_items: int = Field(default=20_000, ge=1, le=200_000, json_schema_extra={"key": "indexing.max_items"})
     """How many items one index may offer."""
 
-    index_window_seconds: float = Field(default=900, ge=0, le=86_400)
+    index_window_seconds: Seconds = Field(default=900, ge=0, le=86_400, json_schema_extra={"key": "indexing.window"})
     """The least time between two indexes of one endpoint and source, outside DEVELOPMENT; 0 means none."""
 
-    hook_delay_seconds: float = Field(default=5, ge=0, le=600)
+    hook_delay_seconds: Seconds = Field(default=5, ge=0, le=600, json_schema_extra={"key": "indexing.hook_delay"})
     """How long after a deployment hook its index starts."""
 
-    lease_seconds: float = Field(default=10, ge=1, le=600)
+    lease_seconds: Seconds = Field(default=10, ge=1, le=600, json_schema_extra={"key": "ledger.lease"})
     """How long a server that calls a customer may stay silent before its work is given to another."""
 
-    ring_answered_within_seconds: float = Field(default=5, ge=0.5, le=600)
+    ring_answered_within_seconds: Seconds = Field(
+        default=5, ge=0.5, le=600, json_schema_extra={"key": "ledger.ring_answered_within"}
+    )
     """How long a rung lane may wait for a worker before it is rung again."""
 
-    max_calls_per_environment: int = Field(default=25, ge=1, le=10_000)
+    max_calls_per_environment: int = Field(
+        default=25, ge=1, le=10_000, json_schema_extra={"key": "ledger.max_calls_per_environment"}
+    )
     """How many lanes of one environment may wait for or hold a worker's call to a customer: a quarter of all of them.
 
     A customer that hangs keeps its slots for as long as a call may take; the others are for everybody else.
@@ -120,10 +150,19 @@ class EndpointsSettings(BaseSettings):
     tenant_calls_burst: int = Field(default=4_000, ge=1, le=10_000_000)
     """How many calls an organization may make in a row after a pause, before only the rate counts."""
 
+    endpoint_failing_after: int = Field(default=3, ge=1, le=1_000)
+    """How many failed calls in a row make an endpoint FAILING: it is called once per probe."""
+
+    endpoint_suspended_after: int = Field(default=20, ge=2, le=100_000)
+    """How many failed calls in a row make an endpoint SUSPENDED: it is probed once an hour."""
+
+    reindex_every_seconds: float = Field(default=86_400, ge=0, le=31_536_000)
+    """How often endpoints of PRODUCTION environments are indexed anew, give or take a tenth; 0 means never."""
+
     tenant_calls_at_once: int = Field(default=256, ge=1, le=100_000)
     """How many calls of one organization this server holds open at once, watches included."""
 
-    drain_timeout_seconds: float = Field(default=30, ge=0, le=600)
+    drain_timeout_seconds: Seconds = Field(default=30, ge=0, le=600, json_schema_extra={"key": "drain_timeout"})
     """How long a stopping server waits for what it has begun."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -132,10 +171,40 @@ class EndpointsSettings(BaseSettings):
     log_format: Literal["console", "json"] = "json"
     """How log lines are written."""
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings offers all of its own
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the same
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return where settings come from, the strongest first: what is given, the environment, the file."""
+        return sources(settings_cls, init_settings, env_settings)
+
+    @property
+    def ledger(self) -> LedgerSettings:
+        """Return the numbers of the ledger."""
+        return self.ledger_with(
+            lease=timedelta(seconds=self.lease_seconds),
+            ring_answered_within=timedelta(seconds=self.ring_answered_within_seconds),
+            max_calls_per_environment=self.max_calls_per_environment,
+        )
+
     @property
     def hook_delay(self) -> timedelta:
         """Return how long after a deployment hook its index starts."""
         return timedelta(seconds=self.hook_delay_seconds)
+
+    @property
+    def health_policy(self) -> HealthPolicy:
+        """Return when endpoints are called that fail, and how often those of PRODUCTION are indexed anew."""
+        return HealthPolicy(
+            failing_after=self.endpoint_failing_after,
+            suspended_after=self.endpoint_suspended_after,
+            reindex_every=timedelta(seconds=self.reindex_every_seconds),
+        )
 
     @property
     def index_window(self) -> timedelta:
@@ -198,16 +267,21 @@ class EndpointsSettings(BaseSettings):
 
 
 def load_settings(**given: Any) -> EndpointsSettings:  # noqa: ANN401 - pydantic checks what is given, as it does the environment
-    """Return the settings from the environment; `given` fields win over it.
+    """Return the settings from the environment and the file of KONGFLOW_CONFIG; `given` fields win over both.
 
     Raises:
-        SettingsError: one or more variables are missing or impossible; all are named.
+        SettingsError: something is missing, impossible or no setting at all; all mistakes are named.
     """
     try:
-        return EndpointsSettings(**given)
+        mistakes = unknown_keys(
+            read_file(), KEYS | {setting.key for setting in settings_of(EndpointsSettings).values()}
+        )
+    except ConfigurationFileError as error:
+        raise SettingsError(str(error)) from error
+    try:
+        settings = EndpointsSettings(**given)
     except ValidationError as error:
-        lines = [
-            f"KONGFLOW_{str(mistake['loc'][0]).upper()}: {mistake['msg'].removeprefix('Value error, ')}"
-            for mistake in error.errors()
-        ]
-        raise SettingsError("\n".join(lines)) from None
+        raise SettingsError("\n".join([*mistakes, *mistake_lines(EndpointsSettings, error.errors())])) from None
+    if mistakes:
+        raise SettingsError("\n".join(mistakes))
+    return settings

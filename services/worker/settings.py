@@ -1,4 +1,4 @@
-"""The worker's settings: read once from the environment, every mistake reported together."""
+"""The worker's settings: read once from the environment and a file, every mistake reported together."""
 
 from __future__ import annotations
 
@@ -8,7 +8,18 @@ from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from services.configuration.durations import Seconds
+from services.configuration.file import (
+    ConfigurationFileError,
+    mistake_lines,
+    read_file,
+    settings_of,
+    sources,
+    unknown_keys,
+)
+from services.configuration.keys import KEYS
 
 _DEFAULT_CONCURRENCY: Final[Mapping[str, int]] = MappingProxyType(
     {"default": 10, "execution": 100, "events": 10, "maintenance": 1}
@@ -32,13 +43,25 @@ class Address(BaseModel):
     port: int
 
 
+def _default_queues(validated: Mapping[str, Any]) -> Mapping[str, int]:
+    at_once = int(validated.get("queue_max_workers", _DEFAULT_CONCURRENCY["default"]))
+    return MappingProxyType({**_DEFAULT_CONCURRENCY, "default": at_once, "events": at_once})
+
+
 class WorkerSettings(BaseSettings):
     """What a worker needs to know; frozen.
 
-    Each field is the environment variable of its name in capitals with the prefix `KONGFLOW_`.
+    Each field is the environment variable of its name in capitals with the prefix `KONGFLOW_`, and a key of the file
+    that KONGFLOW_CONFIG names, where some stand in groups. The environment wins.
     """
 
-    model_config = SettingsConfigDict(env_prefix="KONGFLOW_", frozen=True, extra="ignore", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix="KONGFLOW_",
+        frozen=True,
+        extra="ignore",
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+    )
 
     redis_url: str = Field(default="redis://127.0.0.1:6379/0", repr=False)
     """Where the doorbell is (`redis://`, `rediss://`, `unix://`); may hold a password, so it is not shown."""
@@ -49,26 +72,51 @@ class WorkerSettings(BaseSettings):
     )
     """The endpoints service; a name with several addresses is called in turn. A bare `host:port` becomes `dns:///`."""
 
-    worker_token: SecretStr
+    worker_token: SecretStr = Field(json_schema_extra={"key": "worker.token"})
     """The bearer token that may call WorkerService."""
 
-    worker_queues: Annotated[Mapping[str, int], NoDecode] = Field(default_factory=lambda: _DEFAULT_CONCURRENCY)
+    queue_max_workers: int = Field(default=10, ge=1, le=MAX_CONCURRENCY, json_schema_extra={"key": "queue.max_workers"})
+    """How many calls run at once in the queues `default` and `events` when `worker_queues` is not set."""
+
+    worker_queues: Annotated[Mapping[str, int], NoDecode] = Field(
+        default_factory=_default_queues, json_schema_extra={"key": "worker.queues"}
+    )
     """How many calls run at once, per queue served: `name:count` pairs with commas; count 1 to 10,000."""
 
-    worker_health_address: Address | None = None
+    worker_health_address: Annotated[Address | None, NoDecode] = Field(
+        default=None, json_schema_extra={"key": "worker.health_address"}
+    )
     """`host:port` for `/healthz`, `/readyz` and `/metrics`; nothing listens when unset or empty."""
 
-    worker_grpc_health_address: Address | None = None
+    worker_grpc_health_address: Annotated[Address | None, NoDecode] = Field(
+        default=None, json_schema_extra={"key": "worker.grpc_health_address"}
+    )
     """`host:port` for `grpc.health.v1`; nothing listens when unset or empty."""
 
-    worker_drain_timeout_seconds: float = Field(default=30, ge=0, le=600)
+    worker_drain_timeout_seconds: Seconds = Field(
+        default=30, ge=0, le=600, json_schema_extra={"key": "worker.drain_timeout"}
+    )
     """How long a stopping worker waits for the calls it holds."""
 
-    worker_call_timeout_seconds: float = Field(default=45, ge=1, le=300)
+    worker_call_timeout_seconds: Seconds = Field(
+        default=45, ge=1, le=300, json_schema_extra={"key": "worker.call_timeout"}
+    )
     """The deadline of one call; above the longest work the server does in one."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least serious line that is logged."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings offers all of its own
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the same
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return where settings come from, the strongest first: what is given, the environment, the file."""
+        return sources(settings_cls, init_settings, env_settings)
 
     @property
     def drain_timeout(self) -> timedelta:
@@ -136,25 +184,22 @@ class WorkerSettings(BaseSettings):
 
 
 def load_settings(**given: Any) -> WorkerSettings:  # noqa: ANN401 - pydantic checks what is given, as it does the environment
-    """Return the settings from the environment; `given` fields win over it.
+    """Return the settings from the environment and the file of KONGFLOW_CONFIG; `given` fields win over both.
 
     Raises:
-        SettingsError: one or more variables are missing or impossible; all are named.
+        SettingsError: something is missing, impossible or no setting at all; all mistakes are named.
     """
     try:
-        return WorkerSettings(**given)
+        mistakes = unknown_keys(read_file(), KEYS | {setting.key for setting in settings_of(WorkerSettings).values()})
+    except ConfigurationFileError as error:
+        raise SettingsError(str(error)) from error
+    try:
+        settings = WorkerSettings(**given)
     except ValidationError as error:
-        lines = [f"{_variable(mistake['loc'])}: {_sentence(mistake['msg'])}" for mistake in error.errors()]
-        raise SettingsError("\n".join(lines)) from None
-
-
-def _variable(location: tuple[int | str, ...]) -> str:
-    name = str(location[0]).upper()
-    return name if name.startswith("KONGFLOW_") else f"KONGFLOW_{name}"
-
-
-def _sentence(message: str) -> str:
-    return message.removeprefix("Value error, ")
+        raise SettingsError("\n".join([*mistakes, *mistake_lines(WorkerSettings, error.errors())])) from None
+    if mistakes:
+        raise SettingsError("\n".join(mistakes))
+    return settings
 
 
 def _queues(text: str) -> dict[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final, Self, TypeVar
@@ -35,16 +36,20 @@ from services.endpoints.domain.endpoint_wire import (
     parse_answer,
 )
 from services.endpoints.domain.json_text import JsonTextError, dump_json, parse_json
+from services.endpoints.domain.ports.tracer import SpanKind
+from services.endpoints.domain.tracing import NO_SPAN, NO_TRACER, current_traceparent, is_sampled, spanning
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
 
     from services.endpoints.delivery.guard import EgressGuard
     from services.endpoints.domain.endpoint_calls import EndpointAddress
     from services.endpoints.domain.endpoint_wire import HttpSourceDelivery, PreprocessRunBody, RunJobBody
     from services.endpoints.domain.json_text import JsonValue
+    from services.endpoints.domain.ports.observer import EndpointCallObserver
+    from services.endpoints.domain.ports.tracer import Span, Tracer
 
 PROTOCOL_VERSION: Final = "2023-09-29"
 USER_AGENT: Final = "Kongflow/1.0"
@@ -73,15 +78,21 @@ class AiohttpEndpointClient:
         timeout: timedelta = DEFAULT_TIMEOUT,
         max_answer_bytes: int = DEFAULT_MAX_ANSWER_BYTES,
         max_connections: int = DEFAULT_MAX_CONNECTIONS,
+        user_agent: str = USER_AGENT,
         ssl_context: ssl.SSLContext | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        tracer: Tracer = NO_TRACER,
+        observer: EndpointCallObserver | None = None,
     ) -> None:
         """Call through `guard`, which the caller owns and closes.
 
         `ssl_context` None trusts the system's authorities; `clock` is used for `Retry-After` dates only.
         """
         self._timeout = timeout
+        self._user_agent = user_agent
         self._clock = clock
+        self._tracer = tracer
+        self._observer = observer
         self._parser = AnswerParser(max_answer_bytes=max_answer_bytes)
         self._transport = HttpTransport(
             guard=guard, max_answer_bytes=max_answer_bytes, max_connections=max_connections, ssl_context=ssl_context
@@ -123,6 +134,21 @@ class AiohttpEndpointClient:
         Raises:
             EndpointCallError: there was no answer, or one that is not 2xx or not JSON; errors of `read` pass.
         """
+        if self._observer is None:
+            return await self._index(address, read, timeout)
+        started, failure = asyncio.get_running_loop().time(), None
+        try:
+            return await self._index(address, read, timeout)
+        except Exception as error:
+            failure = error
+            raise
+        finally:
+            took = timedelta(seconds=asyncio.get_running_loop().time() - started)
+            self._observer.observe_index(_outcome(failure), took)
+
+    async def _index(
+        self, address: EndpointAddress, read: Callable[[JsonValue], Reading], timeout: timedelta | None
+    ) -> IndexAnswer[Reading]:
         answer = await self._send(Action.INDEX_ENDPOINT, address, timeout=timeout)
         self._require_success(address, answer)
         body = await self._parsed(address, answer, read, must_be_storable=False)
@@ -232,7 +258,7 @@ class AiohttpEndpointClient:
         except EndpointCallError as error:
             failure = error
         received = answer.headers if answer else {}
-        return PingResult(
+        result = PingResult(
             ok=failure is None,
             error=failure.message if failure else None,
             http_status=answer.status if answer else None,
@@ -245,6 +271,9 @@ class AiohttpEndpointClient:
             retryable=failure is not None and failure.retryable and failure.failure is not CallFailure.NOT_JSON,
             retry_after=failure.retry_after if failure else None,
         )
+        if self._observer is not None and action is Action.PING:
+            self._observer.observe_ping(_outcome(failure), result.duration)
+        return result
 
     async def _send_run(
         self,
@@ -273,24 +302,39 @@ class AiohttpEndpointClient:
         keeps_every_body: bool = False,
     ) -> RawAnswer:
         try:
-            return await self._transport.post(
-                address.url,
-                headers={
-                    "x-trigger-api-key": address.api_key,
-                    "x-trigger-action": action.value,
-                    "x-trigger-version": PROTOCOL_VERSION,
-                    "Accept": _JSON,
-                    "User-Agent": USER_AGENT,
-                    **(headers or {}),
-                },
-                body=body,
-                timeout=timeout or self._timeout,
-                keeps_every_body=keeps_every_body,
-            )
+            with self._spanning(action) as span:
+                answer = await self._transport.post(
+                    address.url,
+                    headers={
+                        **_trace_headers(),
+                        "x-trigger-api-key": address.api_key,
+                        "x-trigger-action": action.value,
+                        "x-trigger-version": PROTOCOL_VERSION,
+                        "Accept": _JSON,
+                        "User-Agent": self._user_agent,
+                        **(headers or {}),
+                    },
+                    body=body,
+                    timeout=timeout or self._timeout,
+                    keeps_every_body=keeps_every_body,
+                )
+                span.note("http.response.status_code", answer.status)
+                return answer
         except NoAnswerError as failure:
             raise EndpointCallError(
                 no_response_text(address.url), failure=failure.failure, detail=failure.detail
             ) from failure
+
+    @contextmanager
+    def _spanning(self, action: Action) -> Iterator[Span]:
+        parent = current_traceparent()
+        if not self._tracer.is_on or not is_sampled(parent):
+            yield NO_SPAN
+            return
+        name = f"endpoint {action.value}"
+        facts = {"http.request.method": "POST"}
+        with spanning(self._tracer, name, kind=SpanKind.CLIENT, parent=parent, attributes=facts) as span:
+            yield span
 
     def _require_success(
         self, address: EndpointAddress, answer: RawAnswer, *, trusts_unauthorized_text: bool = True
@@ -375,6 +419,17 @@ def parse_retry_after(text: str, *, now: datetime) -> timedelta | None:
         return None
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
     return min(max(moment - now, timedelta()), MAX_RETRY_AFTER)
+
+
+def _outcome(failure: Exception | None) -> str:
+    if failure is None:
+        return "ok"
+    return failure.failure.value if isinstance(failure, EndpointCallError) else "unreadable"
+
+
+def _trace_headers() -> dict[str, str]:
+    traceparent = current_traceparent()
+    return {} if traceparent is None else {"traceparent": traceparent}
 
 
 def _wrong_shape(address: EndpointAddress, answer: RawAnswer, complaint: str) -> EndpointCallError:

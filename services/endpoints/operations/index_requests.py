@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from services.endpoints.domain.endpoint import Endpoint
     from services.endpoints.domain.endpoint_index import EndpointIndex, IndexSource
     from services.endpoints.domain.ports.clock import NewId
-    from services.endpoints.domain.ports.ledger import WaitingQueueJob
+    from services.endpoints.domain.ports.ledger import WaitingQueueJob, Window
     from services.endpoints.domain.ports.store import Transaction
 
 _WAITING: Final = "indexEndpoint"
@@ -59,10 +59,11 @@ class IndexRequested:
 class IndexRequests:
     """Turns wishes into at most one waiting index per endpoint and source."""
 
-    def __init__(self, *, new_id: NewId, window: timedelta) -> None:
-        """Hold the length of the window; DEVELOPMENT has none."""
+    def __init__(self, *, new_id: NewId, window: timedelta, max_attempts: int = INDEX_ENDPOINT.max_attempts) -> None:
+        """Hold the length of the window and how many attempts an index has; DEVELOPMENT has no window and one."""
         self._new_id = new_id
         self._window = window
+        self._kind = replace(INDEX_ENDPOINT, max_attempts=max_attempts)
 
     async def serialize(self, tx: Transaction, environment_id: UUID, slug: str) -> None:
         """Let requests about one endpoint follow one another: the first lock of each."""
@@ -87,9 +88,10 @@ class IndexRequests:
         """
         value = f"{endpoint.id}:{wish.source.value}"
         waiting = await self._lock_waiting(tx, value)
-        now = await tx.ledger.now()
+        # After the lock: an index that began meanwhile has closed its window.
+        now, window = await tx.ledger.clock_and_window(_WINDOW, value)
         earliest = max(wish.run_at or now, now + wish.quiet)
-        window_end = await self._window_end(tx, value, waiting)
+        window_end = _window_end(window, waiting)
         is_held_back = not wish.force and window_end is not None and window_end > earliest
         if is_held_back and window_end is not None:
             earliest = window_end
@@ -155,14 +157,6 @@ class IndexRequests:
             return None
         return queue_job
 
-    async def _window_end(self, tx: Transaction, value: str, waiting: WaitingQueueJob | None) -> datetime | None:
-        window = await tx.ledger.window(_WINDOW, value)
-        if window is None or window.expires_at <= window.now:
-            return None
-        if waiting is not None and window.queue_job_id == waiting.id:
-            return None
-        return window.expires_at
-
     async def _join(
         self,
         tx: Transaction,
@@ -208,7 +202,7 @@ class IndexRequests:
             queue_job_id=queue_job_id,
             lane=endpoint_lane(endpoint.id),
             environment_id=endpoint.environment_id,
-            max_attempts=INDEX_ENDPOINT.attempts_in(environment_type),
+            max_attempts=self._kind.attempts_in(environment_type),
             priority=wish.priority,
             run_at=run_at,
         )
@@ -233,8 +227,18 @@ def joined_run_at(
     return min(waiting.run_at, earliest)
 
 
+def _window_end(window: Window | None, waiting: WaitingQueueJob | None) -> datetime | None:
+    if window is None or window.expires_at <= window.now:
+        return None
+    if waiting is not None and window.queue_job_id == waiting.id:
+        return None
+    return window.expires_at
+
+
 def _args(endpoint_id: UUID, index_id: UUID, wish: IndexWish) -> dict[str, Any]:
     args: dict[str, Any] = {"id": str(endpoint_id), "indexId": str(index_id), "source": wish.source.value}
+    if wish.force:
+        args["force"] = True
     if wish.reason is not None:
         args["reason"] = wish.reason
     if wish.source_data_json is not None:

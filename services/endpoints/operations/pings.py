@@ -15,25 +15,38 @@ if TYPE_CHECKING:
     from services.endpoints.domain.endpoint_calls import EndpointAddress, PingResult
     from services.endpoints.domain.ports.endpoint_client import EndpointClient
 
-_TRIES: Final = 3
-_PAUSE: Final = timedelta(seconds=1)
+DEFAULT_TRIES: Final = 3
+DEFAULT_PAUSE: Final = timedelta(seconds=1)
 _LEAST_TRY: Final = timedelta(milliseconds=50)
 _MARGIN: Final = timedelta(seconds=1)
 
 
 class Pinger:
-    """Pings an endpoint up to three times."""
+    """Pings an endpoint a few times."""
 
-    def __init__(self, *, client: EndpointClient, callers: Callers, total: timedelta) -> None:
-        """Hold the client, who counts the callers, and how long all tries may take together."""
+    def __init__(
+        self,
+        *,
+        client: EndpointClient,
+        callers: Callers,
+        total: timedelta,
+        tries: int = DEFAULT_TRIES,
+        pause: timedelta = DEFAULT_PAUSE,
+    ) -> None:
+        """Hold the client and who counts the callers.
+
+        There are at most `tries`, `pause` apart, and together they take no longer than `total`.
+        """
         self._client = client
         self._callers = callers
         self._total = total
+        self._tries = tries
+        self._pause = pause
 
     async def ping(self, address: EndpointAddress, *, deadline: timedelta | None) -> PingResult:
         """Return the last try's result, its `duration` that of all tries.
 
-        Only failures that may pass are tried again, a second later. All ends one second before `deadline`, the time the
+        Only failures that may pass are tried again, after a pause. All ends one second before `deadline`, the time the
         caller is still willing to wait.
         """
         with self._callers.elsewhere():
@@ -42,11 +55,11 @@ class Pinger:
     async def _ping(self, address: EndpointAddress, *, deadline: timedelta | None) -> PingResult:
         started = monotonic()
         budget = min(self._total, max(deadline - _MARGIN, _LEAST_TRY)) if deadline is not None else self._total
-        for attempt in range(1, _TRIES + 1):
+        for attempt in range(1, self._tries + 1):
             left = budget - _since(started)
             result = await self._client.ping(address, timeout=max(left, _LEAST_TRY))
-            pause = max(_PAUSE, result.retry_after or _PAUSE)
-            if result.ok or not result.retryable or attempt == _TRIES or _since(started) + pause >= budget:
+            pause = max(self._pause, result.retry_after or self._pause)
+            if result.ok or not result.retryable or attempt == self._tries or _since(started) + pause >= budget:
                 break
             await asyncio.sleep(pause.total_seconds())
         return replace(result, duration=_since(started))

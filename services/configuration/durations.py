@@ -1,0 +1,23 @@
+"""Durations as people write them: `30`, `30 s`, `500 ms`, `10 min`, `24 h`, `7 d`."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Final
+
+from pydantic import BeforeValidator
+
+_SECONDS_OF: Final = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3_600.0, "d": 86_400.0}
+_DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(ms|s|min|h|d)", re.ASCII)
+
+
+def to_seconds(value: object) -> object:
+    """Return the seconds of a text with a unit, such as 600.0 for `10 min`; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    written = _DURATION.fullmatch(value.strip())
+    return float(written[1]) * _SECONDS_OF[written[2]] if written else value
+
+
+Seconds = Annotated[float, BeforeValidator(to_seconds)]
+"""A number of seconds, or a text with a unit."""

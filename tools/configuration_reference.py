@@ -1,0 +1,154 @@
+"""Renders `docs/configuration.md` and the list of the file's keys from the settings classes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
+from pydantic_core import PydanticUndefined
+
+from services.configuration.file import settings_of
+from services.endpoints.settings import EndpointsSettings
+from services.worker.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+    from pydantic_settings import BaseSettings
+
+CLASSES: Final[tuple[tuple[str, type[BaseSettings]], ...]] = (
+    ("endpoints", EndpointsSettings),
+    ("worker", WorkerSettings),
+)
+
+_INTRODUCTION: Final = """\
+# Configuration
+
+Generated from the settings classes by `make generate`; edit those, not this page.
+
+Every setting is an environment variable, and a key of the YAML file that `KONGFLOW_CONFIG` names. The environment wins
+over the file. One file may serve both services; each takes what is its own. A variable that is named like the key
+(`KONGFLOW_API_CLIENT_TIMEOUT` for `api_client.timeout`) means the same as the documented one, which wins over it.
+Durations are numbers of seconds or texts with a unit: `500 ms`, `30 s`, `10 min`, `24 h`, `7 d`.
+
+```yaml
+api_client:
+  timeout: 30 s
+  max_retries: 3
+  retry_backoff: 1 s
+  user_agent: Kongflow/1.0
+queue:
+  max_workers: 10
+  poll_interval: 1 s
+  max_attempts: 5
+retry:
+  base: 1 s
+  factor: 2
+  cap: 10 min
+```
+
+`kongflow config check` reads both and reports all mistakes of both services at once, by name and never by value, with
+exit code 1; a key that does not exist is a mistake that names the nearest one that does. `kongflow config show` prints
+what is in effect and where it comes from, with secrets masked. A service refuses to start with any mistake.
+
+What the contract itself promises is no setting: 1 MiB a request, 512 KiB a payload, 64 levels of JSON, pages of 50 and
+at most 1,000, batches of 1,000 events, deadlines (see [the API reference](api.md)).
+
+"""
+_HEAD: Final = "| key in the file | variable | default | range | what it is |\n|---|---|---|---|---|\n"
+_UNITS: Final = {"_seconds": " s", "_bytes": " bytes"}
+_THOUSANDS: Final = 10_000
+
+
+def render_configuration_reference() -> str:
+    """Return the page: one table of every setting, those of both services first, then by service and by key."""
+    by_service = {name: _rows(cls) for name, cls in CLASSES}
+    endpoints, worker = by_service["endpoints"], by_service["worker"]
+    shared = endpoints.keys() & worker.keys()
+    parts = [
+        ("Both services", {key: endpoints[key] for key in shared}),
+        ("Endpoints service", {key: row for key, row in endpoints.items() if key not in shared}),
+        ("Worker", {key: row for key, row in worker.items() if key not in shared}),
+    ]
+    body = "".join(
+        f"| **{title}** | | | | |\n" + "".join(rows[key] for key in sorted(rows, key=lambda key: ("." in key, key)))
+        for title, rows in parts
+    )
+    return _INTRODUCTION + _HEAD + body
+
+
+def render_keys() -> str:
+    """Return the module that lists every key of the file, so that each service knows the other's."""
+    keys = sorted({setting.key for _, cls in CLASSES for setting in settings_of(cls).values()})
+    listed = "".join(f'        "{key}",\n' for key in keys)
+    return (
+        '"""Every key of the configuration file, generated from the settings classes by `make generate`."""\n\n'
+        "from __future__ import annotations\n\nfrom typing import Final\n\n"
+        f"KEYS: Final = frozenset(\n    {{\n{listed}    }}\n)\n"
+    )
+
+
+def _rows(cls: type[BaseSettings]) -> dict[str, str]:
+    return {
+        setting.key: (
+            f"| `{setting.key}` | `{setting.variables[0]}` | {_default(cls, name)} | {_range(name, field)} "
+            f"| {_sentences(name, field)} |\n"
+        )
+        for name, setting in settings_of(cls).items()
+        for field in (cls.model_fields[name],)
+    }
+
+
+def _sentences(name: str, field: FieldInfo) -> str:
+    if not field.description:
+        raise ValueError(f"the setting {name} has no docstring")
+    return " ".join(field.description.split()).replace("|", "\\|")
+
+
+def _default(cls: type[BaseSettings], name: str) -> str:
+    field = cls.model_fields[name]
+    if field.is_required():
+        return "**required**"
+    value = field.get_default(call_default_factory=True, validated_data={})
+    if value is None or value is PydanticUndefined or value in ("", ()):
+        return "none"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, int | float):
+        return _number(value) + _unit(name)
+    if hasattr(value, "items"):
+        return f"`{','.join(f'{queue}:{count}' for queue, count in value.items())}`"
+    return f"`{value}`"
+
+
+def _range(name: str, field: FieldInfo) -> str:
+    bounds = {type(bound): bound for bound in field.metadata}
+    low, high = bounds.get(Ge), bounds.get(Le)
+    parts = []
+    if isinstance(low, Ge):
+        parts.append(f"from {_number(low.ge)}")
+    if isinstance(above := bounds.get(Gt), Gt):
+        parts.append(f"above {_number(above.gt)}")
+    if isinstance(high, Le):
+        parts.append(f"to {_number(high.le)}")
+    if isinstance(below := bounds.get(Lt), Lt):
+        parts.append(f"below {_number(below.lt)}")
+    if parts:
+        return " ".join(parts) + _unit(name)
+    if isinstance(least := bounds.get(MinLen), MinLen):
+        most = bounds.get(MaxLen)
+        return f"{least.min_length} to {most.max_length}" if isinstance(most, MaxLen) else f"≥ {least.min_length}"
+    choices = getattr(field.annotation, "__args__", ())
+    if choices and all(isinstance(choice, str) for choice in choices):
+        return ", ".join(f"`{choice}`" for choice in choices)
+    return ""
+
+
+def _number(value: object) -> str:
+    if isinstance(value, float) and not value.is_integer():
+        return f"{value:g}"
+    whole = int(str(value).partition(".")[0])
+    return f"{whole:,}" if abs(whole) >= _THOUSANDS else str(whole)
+
+
+def _unit(name: str) -> str:
+    return next((unit for suffix, unit in _UNITS.items() if name.endswith(suffix)), "")
