@@ -29,6 +29,10 @@ from services.endpoints.domain.catalog import (
 from services.endpoints.domain.errors import KongflowError
 from services.endpoints.domain.identifiers import new_uuid7
 from services.endpoints.domain.ports.store import Pool
+from services.endpoints.http.console.application import ROOT, console
+from services.endpoints.http.console.history import QueueHistory
+from services.endpoints.http.console.services import ConsoleServices
+from services.endpoints.http.console.sessions import Sessions
 from services.endpoints.http.server import HttpServer, hooks_and_health, metrics_page
 from services.endpoints.operations.authentication import Authentication
 from services.endpoints.operations.catalog import CatalogOperations
@@ -72,6 +76,8 @@ from services.endpoints.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from aiohttp import web
 
     from services.endpoints.domain.ports.endpoint_client import AddressCheck, EndpointClient
     from services.endpoints.domain.ports.observer import Observer
@@ -346,8 +352,10 @@ async def _listen(
             metrics.show_queues(await operations.queue_jobs.stats_of_all())
         return metrics.render()
 
+    hooks = hooks_and_health(deployed=operations.indexing.deployed, not_ready=not_ready)
+    hooks.add_subapp(ROOT, _console(settings, operations))
     http = HttpServer(
-        hooks_and_health(deployed=operations.indexing.deployed, not_ready=not_ready),
+        hooks,
         host=settings.http_address.host,
         port=settings.http_address.port,
     )
@@ -363,6 +371,28 @@ async def _listen(
     grpc_port = await rpc.start()
     _log.info("listening", grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port)
     return Listening(grpc_port, http_port, metrics_port)
+
+
+def _console(settings: EndpointsSettings, operations: Operations) -> web.Application:
+    keys = parse_keys(settings.secret_keys.get_secret_value())
+    return console(
+        services=ConsoleServices(
+            authentication=operations.authentication,
+            tenancy=operations.tenancy,
+            endpoints=operations.endpoints,
+            indexing=operations.indexing,
+            catalog=operations.catalog,
+            events=operations.events,
+            explanations=operations.explanations,
+            runs=operations.runs,
+            queue_jobs=operations.queue_jobs,
+            page_tokens=operations.page_tokens,
+        ),
+        sessions=Sessions(
+            box=AesGcmSecretBox(keys=[derive_key(key, purpose="console sessions") for key in keys]),
+        ),
+        history=QueueHistory(monotonic=time.monotonic),
+    )
 
 
 async def _work_when_ready(store: PostgresStore, rpc: RpcServer, operations: Operations) -> None:
