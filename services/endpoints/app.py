@@ -29,6 +29,7 @@ from services.endpoints.domain.catalog import (
 from services.endpoints.domain.errors import KongflowError
 from services.endpoints.domain.identifiers import new_uuid7
 from services.endpoints.domain.ports.store import Pool
+from services.endpoints.domain.tracing import NO_TRACER
 from services.endpoints.http.console.application import ROOT, console
 from services.endpoints.http.console.history import QueueHistory
 from services.endpoints.http.console.services import ConsoleServices
@@ -83,6 +84,7 @@ if TYPE_CHECKING:
     from services.endpoints.domain.ports.observer import Observer
     from services.endpoints.domain.ports.publisher import Publisher, WakeUps
     from services.endpoints.domain.ports.store import Store
+    from services.endpoints.domain.ports.tracer import Tracer
     from services.endpoints.operations.handlers import BatchHandler
     from services.endpoints.settings import EndpointsSettings
 
@@ -135,6 +137,7 @@ def build_operations(
     observer: Observer,
     callers: Callers,
     more_batch_handlers: Mapping[str, BatchHandler] | None = None,
+    tracer: Tracer = NO_TRACER,
 ) -> Operations:
     """Wire every use case to these ports; `more_batch_handlers` carry kinds, by name, that the catalog lacks."""
     ledger_settings = settings.ledger
@@ -226,6 +229,7 @@ def build_operations(
             settings=ledger_settings,
             observer=observer,
             jitter=random.random,
+            tracer=tracer,
         ),
         leases=leases,
         relay=Relay(store=store, publisher=publisher, wake_ups=wake_ups, settings=ledger_settings),
@@ -265,15 +269,18 @@ async def run(
         stack.push_async_callback(store.close)
         guard = EgressGuard(allowed_networks=settings.egress_allow)
         stack.callback(guard.close)
+        tracer = _tracer(settings, stack)
+        metrics = Metrics(most_environments=settings.metrics_largest)
         client = await stack.enter_async_context(
             AiohttpEndpointClient(
+                tracer=tracer,
+                observer=metrics,
                 guard=guard,
                 timeout=timedelta(seconds=settings.endpoint_timeout_seconds),
                 max_answer_bytes=settings.max_answer_bytes,
                 user_agent=settings.api_client_user_agent,
             )
         )
-        metrics = Metrics()
         operations = build_operations(
             settings=settings,
             store=store,
@@ -284,6 +291,7 @@ async def run(
             observer=metrics,
             callers=callers,
             more_batch_handlers=more_batch_handlers,
+            tracer=tracer,
         )
         rpc = RpcServer(
             services=RpcServices(
@@ -303,6 +311,7 @@ async def run(
             observer=metrics,
             callers=callers,
             limits=TenantLimits(limits=_call_limits(settings), monotonic=time.monotonic),
+            tracer=tracer,
             address=str(settings.grpc_address),
         )
         listening = await _listen(
@@ -426,6 +435,19 @@ async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
         for task in pending:
             task.cancel()
         _, pending = await asyncio.wait(pending, timeout=_CANCEL_AGAIN_AFTER.total_seconds())
+
+
+def _tracer(settings: EndpointsSettings, stack: AsyncExitStack) -> Tracer:
+    if settings.traces_endpoint is None:
+        return NO_TRACER
+    # Its SDK costs a third of a second and memory: only who wants traces pays.
+    from services.endpoints.telemetry.traces import open_tracer  # noqa: PLC0415
+
+    tracer = open_tracer(
+        endpoint=settings.traces_endpoint, ratio=settings.traces_ratio, service="kongflow-endpoints"
+    )
+    stack.push_async_callback(asyncio.to_thread, tracer.close)
+    return tracer
 
 
 def _pools(settings: EndpointsSettings) -> Mapping[Pool, PoolSettings]:

@@ -165,6 +165,15 @@ class EndpointsSettings(Tuning):
     drain_timeout_seconds: Seconds = Field(default=30, ge=0, le=600, json_schema_extra={"key": "drain_timeout"})
     """How long a stopping server waits for what it has begun."""
 
+    traces_endpoint: str | None = Field(default=None, pattern=r"^https?://[^/@]+(/.*)?$")
+    """The OTLP/HTTP collector that traces are sent to, such as `http://127.0.0.1:4318`; none are made when unset."""
+
+    traces_ratio: float = Field(default=0.01, ge=0, le=1)
+    """How many of the traces that begin here are recorded, from 0 to 1; a caller's own decision is followed."""
+
+    metrics_largest: int = Field(default=100, ge=1, le=10_000)
+    """How many environments `kongflow_endpoint_created_total` names, the largest; the rest are `other`."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least serious line that is logged."""
 

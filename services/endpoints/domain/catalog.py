@@ -85,8 +85,12 @@ def new_queue_job(
     max_attempts: int | None = None,
     priority: Priority | None = None,
     run_at: datetime | None = None,
+    trace_context: str | None = None,
 ) -> NewQueueJob:
-    """Return a queue job of `kind` with the catalog's defaults; `run_at` None means now."""
+    """Return a queue job of `kind` with the catalog's defaults.
+
+    `run_at` None means now, and `trace_context` None the trace in which it is enqueued.
+    """
     return NewQueueJob(
         id=queue_job_id,
         environment_id=environment_id,
@@ -97,4 +101,5 @@ def new_queue_job(
         priority=priority or kind.priority,
         max_attempts=max_attempts or kind.max_attempts,
         run_at=run_at,
+        trace_context=trace_context,
     )

@@ -78,6 +78,7 @@ class QueueJob:
     max_attempts: int
     rescues: int
     run_at: datetime
+    trace_context: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,8 @@ class DeliverEvent:
         if not events:
             return ()
         matches = await self._match(tx, events)
-        await self._give(tx, [event for event in events if event.id in matches], matches)
+        traces = {event_id: queue_job.trace_context for event_id, queue_job in zip(event_ids, queue_jobs, strict=True)}
+        await self._give(tx, [event for event in events if event.id in matches], matches, traces)
         left = pending.keys() - matches.keys()
         return [queue_job for queue_job, event_id in zip(queue_jobs, event_ids, strict=True) if event_id in left]
 
@@ -146,7 +147,11 @@ class DeliverEvent:
         return compiled
 
     async def _give(
-        self, tx: Transaction, events: Sequence[PendingEvent], matches: Mapping[UUID, Sequence[UUID]]
+        self,
+        tx: Transaction,
+        events: Sequence[PendingEvent],
+        matches: Mapping[UUID, Sequence[UUID]],
+        traces: Mapping[UUID, str | None],
     ) -> None:
         """Ask for the invocations, each once whatever happened before, and mark the events."""
         invocations = [
@@ -156,7 +161,9 @@ class DeliverEvent:
         ]
         by_id = {event.id: event for event in events}
         written = await tx.dispatch.insert_invocations(invocations)
-        await tx.ledger.enqueue([_invocation(one, by_id[one.key.event_record_id]) for one in written])
+        await tx.ledger.enqueue(
+            [_invocation(one, by_id[one.key.event_record_id], traces.get(one.key.event_record_id)) for one in written]
+        )
         await tx.dispatch.mark_delivered({event.id: len(matches[event.id]) for event in events})
 
 
@@ -186,7 +193,7 @@ def _subject(event: PendingEvent, content: EventContent) -> JsonObject | None:
         ) from error
 
 
-def _invocation(invocation: NewInvocation, event: PendingEvent) -> NewQueueJob:
+def _invocation(invocation: NewInvocation, event: PendingEvent, trace_context: str | None) -> NewQueueJob:
     return new_queue_job(
         INVOKE_DISPATCHER,
         invocation_args(invocation.key),
@@ -194,4 +201,5 @@ def _invocation(invocation: NewInvocation, event: PendingEvent) -> NewQueueJob:
         lane=event_lane(event.kind.environment_id, event.event_id),
         environment_id=event.kind.environment_id,
         priority=event.priority,
+        trace_context=trace_context,
     )

@@ -19,7 +19,9 @@ from services.endpoints.domain.pace import Pace
 from services.endpoints.domain.ports.ledger import Failure, FinalQueueJob
 from services.endpoints.domain.ports.store import Pool
 from services.endpoints.domain.queue_job import Queue, QueueJob, QueueJobState
+from services.endpoints.domain.tracing import NO_TRACER, set_traceparent
 from services.endpoints.operations.attempts import BeginFailedError, Call, FencedError, Way, require_held
+from services.endpoints.operations.following import following, traced
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from services.endpoints.domain.ports.clock import Jitter
     from services.endpoints.domain.ports.observer import LedgerObserver
     from services.endpoints.domain.ports.store import Store, Transaction
+    from services.endpoints.domain.ports.tracer import Tracer
     from services.endpoints.operations.finality import Finality
     from services.endpoints.operations.handlers import BatchHandler, CallingHandler
     from services.endpoints.operations.leases import LeaseKeeper
@@ -77,8 +80,10 @@ class QueueJobRunner:
         settings: LedgerSettings,
         observer: LedgerObserver,
         jitter: Jitter,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         """Hold the ports."""
+        self._tracer = tracer
         self._store = store
         self._batch_handlers = batch_handlers
         self._calling_handlers = calling_handlers
@@ -113,6 +118,8 @@ class QueueJobRunner:
             await asyncio.wait(self._begun)
 
     async def _run(self, queue: Queue, lanes: Sequence[str]) -> RunResult:
+        # A call back carries work of many traces, so that none of it belongs to the call back's own.
+        set_traceparent(None)
         if queue in CALLING_QUEUES:
             # All of them end before one's failure is told: what has begun is waited for.
             results = await asyncio.gather(*(self._call_lane(queue, lane) for lane in lanes), return_exceptions=True)
@@ -192,10 +199,11 @@ class QueueJobRunner:
             else:
                 batches.setdefault(handler, []).append(queue_job)
         for handler, batch in batches.items():
-            if isolating:
-                await self._isolate(tx, handler, batch, completed, failures)
-            else:
-                completed += _done(batch, await handler.run(tx, batch))
+            with traced(self._tracer, batch) as followed:
+                if isolating:
+                    await self._isolate(tx, handler, followed, completed, failures)
+                else:
+                    completed += _done(followed, await handler.run(tx, followed))
         return completed, failures
 
     async def _isolate(
@@ -308,7 +316,8 @@ class QueueJobRunner:
             return call
         self._leases.hold(call.claim)
         try:
-            return await self._carry_out(call)
+            with following(self._tracer, call.queue_job):
+                return await self._carry_out(call)
         except FencedError:
             _log.warning("attempt_was_fenced", queue_job_id=str(call.queue_job.id), claim=call.claim)
             return _NOTHING

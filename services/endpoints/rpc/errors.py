@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import grpc
 from google.protobuf.any_pb2 import Any as PackedMessage
@@ -11,6 +11,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from services.endpoints.domain.errors import KongflowError, Reason
+from services.endpoints.rpc.correlation import correlation_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,8 +78,9 @@ def status_proto(error: KongflowError) -> Any:  # noqa: ANN401 - google.rpc has 
 
 def grpc_status(error: KongflowError) -> grpc.Status:
     """Return what `ServicerContext.abort_with_status` takes."""
-    status: grpc.Status = rpc_status.to_status(status_proto(error))
-    return status
+    status: Any = rpc_status.to_status(status_proto(error))
+    # What an abort is given takes the place of what was set before.
+    return cast("grpc.Status", status._replace(trailing_metadata=(*status.trailing_metadata, *correlation_metadata())))
 
 
 def internal_error(reference: str) -> KongflowError:

@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 from services.endpoints.domain.errors import FieldViolation, InvalidRequestError, KongflowError
 from services.endpoints.rpc.access import ACCESS, Access, require_access
 from services.endpoints.rpc.auth import bearer_credential, set_principal, set_readmission
+from services.endpoints.rpc.correlation import note_request
 from services.endpoints.rpc.deadlines import deadline_error, effective_deadline, remaining_time, time_to_work
 from services.endpoints.rpc.errors import grpc_status, internal_error, interrupted_error, status_code
 
@@ -212,10 +213,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 def _decoder(handler: Handler) -> Callable[[bytes], Any]:
     def decode(raw: bytes) -> Any:  # noqa: ANN401 - any request message
         try:
-            return handler.request_deserializer(raw) if handler.request_deserializer else raw
+            request = handler.request_deserializer(raw) if handler.request_deserializer else raw
         except DecodeError as error:
             violation = FieldViolation("", "the bytes are no message of this method; text must be UTF-8")
             raise InvalidRequestError([violation]) from error
+        note_request(request)
+        return request
 
     return decode
 

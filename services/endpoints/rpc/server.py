@@ -27,7 +27,9 @@ from kongflow.v1 import (
     worker_service_pb2_grpc,
 )
 
+from services.endpoints.domain.tracing import NO_TRACER
 from services.endpoints.rpc.catalog import CatalogServicer
+from services.endpoints.rpc.correlation import CorrelationInterceptor
 from services.endpoints.rpc.dispatchers import DispatcherServicer
 from services.endpoints.rpc.endpoints import EndpointServicer
 from services.endpoints.rpc.events import EventServicer
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from services.endpoints.domain.callers import Callers
+    from services.endpoints.domain.ports.tracer import Tracer
     from services.endpoints.operations.catalog import CatalogOperations
     from services.endpoints.operations.dispatchers import DispatcherOperations
     from services.endpoints.operations.endpoints import EndpointOperations
@@ -124,11 +127,14 @@ class RpcServer:
         callers: Callers,
         limits: TenantLimits,
         address: str,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         self._address = address
         self._health = health.aio.HealthServicer()
         interceptor = CallInterceptor(authenticator=authenticator, observer=observer, callers=callers, limits=limits)
-        server = self._server = grpc.aio.server(interceptors=(interceptor,), options=_OPTIONS)
+        server = self._server = grpc.aio.server(
+            interceptors=(CorrelationInterceptor(tracer=tracer), interceptor), options=_OPTIONS
+        )
         paging = Paging(page_tokens=services.page_tokens)
         tenancy_service_pb2_grpc.add_TenancyServiceServicer_to_server(
             TenancyServicer(operations=services.tenancy, paging=paging), server

@@ -10,6 +10,7 @@ from services.endpoints.domain.catalog import DELIVER_EVENT
 from services.endpoints.domain.event import Event, EventState, PayloadType
 from services.endpoints.domain.ports.events import EventFilter, EventToWrite, Original, ReplayToWrite
 from services.endpoints.domain.queue_job import Priority
+from services.endpoints.domain.tracing import current_traceparent
 from services.endpoints.store.errors import translated
 from services.endpoints.store.plans import plan_for_rows
 from services.endpoints.store.queries import load
@@ -71,6 +72,7 @@ class PostgresEvents:
             [event.queue_job_id for event in events],
             [event.lane for event in events],
             *_DELIVERY,
+            current_traceparent(),
         )
         given = {event.id: event for event in events}
         return [_written(row, given[row["id"]], environment_id) for row in rows]
@@ -164,6 +166,7 @@ class PostgresEvents:
             [replay.lane for replay in replays],
             [replay.original_id for replay in replays],
             *_DELIVERY,
+            current_traceparent(),
         )
 
     async def between(self, environment_id: UUID, first: UUID, last: UUID) -> list[Event]:

@@ -22,6 +22,7 @@ from services.endpoints.domain.queue_job import (
     QueueJob,
     QueueJobState,
 )
+from services.endpoints.domain.tracing import current_traceparent
 from services.endpoints.domain.turns import Place, WaitingEnvironment
 from services.endpoints.store.errors import translated
 from services.endpoints.store.queries import load
@@ -57,6 +58,7 @@ class PostgresLedger:
         if not queue_jobs:
             return
         self._changed()
+        current = current_traceparent()
         await self._execute(
             "enqueue",
             [queue_job.id for queue_job in queue_jobs],
@@ -68,7 +70,7 @@ class PostgresLedger:
             [queue_job.priority.value for queue_job in queue_jobs],
             [queue_job.max_attempts for queue_job in queue_jobs],
             [queue_job.run_at for queue_job in queue_jobs],
-            [queue_job.trace_context for queue_job in queue_jobs],
+            [queue_job.trace_context or current for queue_job in queue_jobs],
         )
 
     async def promote_due(self, *, limit: int) -> int:
@@ -333,6 +335,7 @@ def _queue_job(row: asyncpg.Record) -> QueueJob:
         max_attempts=row["max_attempts"],
         rescues=row["rescues"],
         run_at=row["run_at"],
+        trace_context=row["trace_context"],
     )
 
 

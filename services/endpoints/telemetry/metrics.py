@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from services.endpoints.domain.queue_job import QueueJobState
+from services.endpoints.telemetry.largest import LargestCounter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import timedelta
+    from uuid import UUID
 
     from services.endpoints.domain.queue_stats import QueueStats
 
@@ -20,9 +22,30 @@ _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2
 class Metrics:
     """One registry per service; `/metrics` renders it."""
 
-    def __init__(self) -> None:
-        """Register what is counted."""
+    def __init__(self, *, most_environments: int = 100) -> None:
+        """Register what is counted; of created endpoints the `most_environments` largest environments are named."""
         self.registry = CollectorRegistry()
+        self._created = LargestCounter(
+            "kongflow_endpoint_created",
+            "Endpoints that were registered.",
+            ["environment", "organization"],
+            most=most_environments,
+        )
+        self.registry.register(self._created)
+        self._pings = Histogram(
+            "kongflow_endpoint_ping_duration_seconds",
+            "Duration of pings.",
+            ["status"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._indexes = Histogram(
+            "kongflow_endpoint_index_duration_seconds",
+            "Duration of fetching and reading an index.",
+            ["status"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
         self._calls = Histogram(
             "kongflow_rpc_seconds",
             "Duration of gRPC calls.",
@@ -67,6 +90,18 @@ class Metrics:
     def observe_call(self, method: str, *, code: str, duration: timedelta) -> None:
         """Count a gRPC call."""
         self._calls.labels(method, code).observe(duration.total_seconds())
+
+    def count_created(self, *, environment_id: UUID, organization_id: UUID) -> None:
+        """Count an endpoint that was registered."""
+        self._created.count(str(environment_id), str(organization_id))
+
+    def observe_ping(self, status: str, duration: timedelta) -> None:
+        """Count a ping by how it ended."""
+        self._pings.labels(status).observe(duration.total_seconds())
+
+    def observe_index(self, status: str, duration: timedelta) -> None:
+        """Count the fetch of an index by how it ended."""
+        self._indexes.labels(status).observe(duration.total_seconds())
 
     def count_run(self, queue: str, *, completed: int, failed: int) -> None:
         """Count queue jobs that a call back carried out."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from datetime import timedelta
 
 
 class LedgerObserver(Protocol):
@@ -22,6 +25,18 @@ class DispatchObserver(Protocol):
 
     def count_unreadable_filters(self, dispatchers: int) -> None:
         """Count dispatchers that an event passed by because their filter cannot be read."""
+        ...
+
+
+class EndpointCallObserver(Protocol):
+    """Measures calls to customers; it never fails and never waits. `status` is `ok` or the name of a call's failure."""
+
+    def observe_ping(self, status: str, duration: timedelta) -> None:
+        """Count a ping."""
+        ...
+
+    def observe_index(self, status: str, duration: timedelta) -> None:
+        """Count the fetch of an index, its reading included."""
         ...
 
 

@@ -49,11 +49,13 @@ WITH clock AS MATERIALIZED (
     ON CONFLICT (environment_id, event_id) DO NOTHING
     RETURNING id, environment_id, event_time, deliver_at, priority, queue_job_id, created_at
 ), enqueued AS (
-    INSERT INTO queue_jobs (id, environment_id, kind, args, queue, lane, priority, max_attempts, run_at, state)
+    INSERT INTO queue_jobs (
+        id, environment_id, kind, args, queue, lane, priority, max_attempts, run_at, state, trace_context
+    )
     SELECT
         written.queue_job_id, written.environment_id, $18, jsonb_build_object('id', written.id), $19, given.lane,
         written.priority, $20, written.deliver_at,
-        CASE WHEN written.deliver_at > clock.now THEN 'SCHEDULED' ELSE 'AVAILABLE' END
+        CASE WHEN written.deliver_at > clock.now THEN 'SCHEDULED' ELSE 'AVAILABLE' END, $21
     FROM written
     JOIN given ON given.id = written.id
     CROSS JOIN clock
@@ -187,10 +189,12 @@ WITH clock AS MATERIALIZED (
     ORDER BY given.event_id
     RETURNING id, environment_id, deliver_at, priority, queue_job_id
 )
-INSERT INTO queue_jobs (id, environment_id, kind, args, queue, lane, priority, max_attempts, run_at, state)
+INSERT INTO queue_jobs (
+    id, environment_id, kind, args, queue, lane, priority, max_attempts, run_at, state, trace_context
+)
 SELECT
     written.queue_job_id, written.environment_id, $8, jsonb_build_object('id', written.id), $9, given.lane,
-    written.priority, $10, written.deliver_at, 'AVAILABLE'
+    written.priority, $10, written.deliver_at, 'AVAILABLE', $11
 FROM written
 JOIN given ON given.id = written.id
 ORDER BY given.place

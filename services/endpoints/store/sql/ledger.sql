@@ -222,7 +222,8 @@ SELECT claim FROM queue_lanes WHERE claim = $1 AND state = 'RUNNING' FOR UPDATE
 -- name: pull
 -- Locks, by id, the next due of locked lanes, $4 of each: first each lane's first, then each lane's second, and so on.
 SELECT
-    id, environment_id, kind, args::text AS args, queue, lane, priority, attempt, max_attempts, rescues, run_at, seq
+    id, environment_id, kind, args::text AS args, queue, lane, priority, attempt, max_attempts, rescues, run_at, seq,
+    trace_context
 FROM queue_jobs
 WHERE state = 'AVAILABLE' AND id = ANY(ARRAY(
     SELECT candidate.id
