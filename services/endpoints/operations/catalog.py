@@ -105,7 +105,7 @@ class CatalogOperations:
 
 async def _environment(tx: Transaction, principal: Principal, environment_id: UUID | None) -> UUID:
     wanted = environment_or_own(principal, environment_id)
-    return require_environment(principal, await tx.tenancy.get_environment(wanted), name=wanted).id
+    return require_environment(principal, await tx.tenancy.known_environment(wanted), name=wanted).id
 
 
 def _after_id(page: PageRequest) -> UUID:

@@ -70,7 +70,7 @@ class DispatcherOperations:
         wanted, new = environment_or_own(principal, request.environment_id), request.dispatcher
 
         async def work(tx: Transaction) -> Dispatcher:
-            environment = require_environment(principal, await tx.tenancy.get_environment(wanted), name=wanted)
+            environment = require_environment(principal, await tx.tenancy.known_environment(wanted), name=wanted)
             if request.request_id is not None:
                 known = await tx.requests.claim(principal.name, _METHOD, request.request_id, request_hash(request))
                 if known is not None:
@@ -106,7 +106,7 @@ class DispatcherOperations:
         """
         wanted = environment_or_own(principal, wish.environment_id)
         async with self._store.reading() as tx:
-            environment = require_environment(principal, await tx.tenancy.get_environment(wanted), name=wanted)
+            environment = require_environment(principal, await tx.tenancy.known_environment(wanted), name=wanted)
             rows = await tx.dispatchers.list_dispatchers(
                 DispatcherFilter(environment.id, event_name=wish.event_name, source=wish.source, origin=wish.origin),
                 limit=page.limit,
@@ -164,7 +164,7 @@ class DispatcherOperations:
 
 async def _owned(tx: Transaction, principal: Principal, dispatcher_id: UUID) -> Dispatcher:
     dispatcher = _found(await tx.dispatchers.get(dispatcher_id), dispatcher_id)
-    environment = await tx.tenancy.get_environment(dispatcher.environment_id)
+    environment = await tx.tenancy.known_environment(dispatcher.environment_id)
     if environment is None:
         raise NotFoundError("dispatcher", str(dispatcher_id))
     require_owner(

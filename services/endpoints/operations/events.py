@@ -202,7 +202,7 @@ class EventOperations:
 
         async def read() -> Environment | None:
             async with self._store.reading() as tx:
-                return await tx.tenancy.get_environment(wanted)
+                return await tx.tenancy.known_environment(wanted)
 
         return require_environment(principal, await self._environments.read(wanted, read), name=wanted).id
 
@@ -258,9 +258,9 @@ async def owned_event(tx: Transaction, principal: Principal, lookup: EventLookup
         event = await tx.events.get(lookup.id)
     else:
         wanted = environment_or_own(principal, lookup.environment_id)
-        require_environment(principal, await tx.tenancy.get_environment(wanted), name=wanted)
+        require_environment(principal, await tx.tenancy.known_environment(wanted), name=wanted)
         event = next(iter(await tx.events.find(wanted, [lookup.event_id])), None)
-    environment = await tx.tenancy.get_environment(event.environment_id) if event is not None else None
+    environment = await tx.tenancy.known_environment(event.environment_id) if event is not None else None
     if event is None or environment is None:
         raise NotFoundError("event", name)
     require_owner(

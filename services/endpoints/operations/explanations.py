@@ -85,7 +85,7 @@ class EventExplanations:
         """
         wanted = environment_or_own(principal, environment_id)
         async with self._store.reading() as tx:
-            require_environment(principal, await tx.tenancy.get_environment(wanted), name=wanted)
+            require_environment(principal, await tx.tenancy.known_environment(wanted), name=wanted)
             found = await tx.events.find(wanted, [draft.event_id]) if draft.event_id is not None else []
             listening = await _listening(tx, wanted, draft.name, page)
         judged = _judged(draft, _subject(draft))

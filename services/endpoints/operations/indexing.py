@@ -215,10 +215,10 @@ class IndexingOperations:
         return index
 
     async def _environment_type(self, tx: Transaction, environment_id: UUID) -> EnvironmentType:
-        credential = await tx.endpoints.credential(environment_id)
-        if credential is None:
+        environment = await tx.tenancy.known_environment(environment_id)
+        if environment is None:
             raise NotFoundError("environment", str(environment_id))
-        return credential.environment.type
+        return environment.type
 
     async def _requested_before(self, tx: Transaction, queue_job_id: UUID, *, deduplicated: bool) -> IndexRequested:
         queue_job = await tx.queue_control.get(queue_job_id)

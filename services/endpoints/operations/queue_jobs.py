@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from services.endpoints.domain.ports.store import Store, Transaction
     from services.endpoints.domain.queue_job import Queue, QueueJobRecord
     from services.endpoints.domain.queue_stats import QueuePause, QueueStats
-    from services.endpoints.domain.tenancy import Environment, Principal
+    from services.endpoints.domain.tenancy import Principal
     from services.endpoints.operations.finality import Finality
     from services.endpoints.operations.retries import Retried, Retries
     from services.endpoints.operations.watches import Watches
@@ -76,7 +76,6 @@ class QueueJobOperations:
         self._retries = retries
         self._watches = watches
         self._known_kinds = sorted(known_kinds)
-        self._environments: SharedReads[UUID, Environment | None] = SharedReads()
         self._stats: SharedReads[Seen, list[QueueStats]] = SharedReads()
 
     async def list_queue_jobs(
@@ -208,7 +207,8 @@ class QueueJobOperations:
         wanted = environment_id or principal.environment_id
         if wanted is None:
             return await self._counted(Seen(organization_id=principal.organization_id))
-        require_environment(principal, await self._environment(wanted), name=wanted)
+        async with self._store.reading() as tx:
+            require_environment(principal, await tx.tenancy.known_environment(wanted), name=wanted)
         return await self._counted(Seen(environment_id=wanted))
 
     async def stats_of_all(self) -> list[QueueStats]:
@@ -237,13 +237,6 @@ class QueueJobOperations:
             )
         )
 
-    async def _environment(self, environment_id: UUID) -> Environment | None:
-        async def read() -> Environment | None:
-            async with self._store.reading() as tx:
-                return await tx.tenancy.get_environment(environment_id)
-
-        return await self._environments.read(environment_id, read)
-
     async def _counted(self, seen: Seen) -> list[QueueStats]:
         async def count() -> list[QueueStats]:
             async with self._store.reading() as tx:
@@ -256,7 +249,7 @@ class QueueJobOperations:
         if queue_job is None:
             raise NotFoundError("queue job", str(queue_job_id))
         if principal.kind is not PrincipalKind.ADMIN:
-            environment = await tx.tenancy.get_environment(queue_job.environment_id)
+            environment = await tx.tenancy.known_environment(queue_job.environment_id)
             try:
                 require_environment(principal, environment, name=queue_job.environment_id)
             except NotFoundError as error:
@@ -277,7 +270,7 @@ class QueueJobOperations:
             environment_id = endpoint.environment_id if endpoint is not None else None
         if environment_id is not None:
             with suppress(NotFoundError):
-                environment = await tx.tenancy.get_environment(environment_id)
+                environment = await tx.tenancy.known_environment(environment_id)
                 return require_environment(principal, environment, name=environment_id).id
         raise NotFoundError("lane", str(lane))
 
@@ -285,6 +278,6 @@ class QueueJobOperations:
         """Return the filter narrowed to what the principal may see."""
         environment_id = wanted.environment_id or principal.environment_id
         if environment_id is not None:
-            require_environment(principal, await tx.tenancy.get_environment(environment_id), name=environment_id)
+            require_environment(principal, await tx.tenancy.known_environment(environment_id), name=environment_id)
             return replace(wanted, environment_id=environment_id)
         return replace(wanted, organization_id=principal.organization_id)

@@ -52,7 +52,7 @@ class RunOperations:
             if run is None:
                 raise NotFoundError("run", str(run_id))
             if principal.kind is not PrincipalKind.ADMIN:
-                environment = await tx.tenancy.get_environment(run.environment_id)
+                environment = await tx.tenancy.known_environment(run.environment_id)
                 try:
                     require_environment(principal, environment, name=run.environment_id)
                 except NotFoundError as error:
@@ -68,7 +68,7 @@ class RunOperations:
         """
         named = environment_or_own(principal, wanted.environment_id)
         async with self._store.reading() as tx:
-            environment = require_environment(principal, await tx.tenancy.get_environment(named), name=named)
+            environment = require_environment(principal, await tx.tenancy.known_environment(named), name=named)
             rows = await tx.dispatch.list_runs(
                 RunFilter(
                     environment.id,

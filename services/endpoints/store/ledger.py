@@ -259,6 +259,10 @@ class PostgresLedger:
             await self._execute("supersede", [row["id"] for row in rows])
         return len(rows)
 
+    async def hasten(self, lane: str, *, reason: str) -> None:
+        """Make due what waits in a lane key for a reason."""
+        await self._execute("hasten", lane, reason)
+
     async def now(self) -> datetime:
         """Read the database's clock."""
         now: datetime = (await self._fetch("now"))[0][0]
@@ -271,7 +275,12 @@ class PostgresLedger:
     async def window(self, key: str, value: str) -> Window | None:
         """Read who claimed a key last."""
         rows = await self._fetch("window", key, value)
-        return Window(rows[0]["queue_job_id"], rows[0]["expires_at"], rows[0]["now"]) if rows else None
+        return _window(rows[0]) if rows else None
+
+    async def clock_and_window(self, key: str, value: str) -> tuple[datetime, Window | None]:
+        """Read the clock, and who claimed a key last."""
+        (row,) = await self._fetch("clock_and_window", key, value)
+        return row["now"], _window(row)
 
     async def claim_window(self, key: str, value: str, *, queue_job_id: UUID, lasting: timedelta) -> None:
         """Claim a key for a queue job."""
@@ -369,3 +378,8 @@ def _waiting(rows: Sequence[asyncpg.Record]) -> WaitingQueueJob | None:
         cancel_requested=row["cancel_requested"],
         has_begun=row["has_begun"],
     )
+
+
+def _window(row: asyncpg.Record) -> Window | None:
+    claimed_by = row["queue_job_id"]
+    return None if claimed_by is None else Window(claimed_by, row["expires_at"], row["now"])

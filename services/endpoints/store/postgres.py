@@ -24,6 +24,7 @@ from services.endpoints.store.errors import translated
 from services.endpoints.store.events import PostgresEvents
 from services.endpoints.store.explanations import PostgresExplanations
 from services.endpoints.store.indexes import PostgresIndexes
+from services.endpoints.store.known_environments import KnownEnvironments
 from services.endpoints.store.ledger import PostgresLedger
 from services.endpoints.store.plans import Plans
 from services.endpoints.store.queue_control import PostgresQueueControl
@@ -94,12 +95,13 @@ class PostgresTransaction:
     """One connection with its statements grouped by noun."""
 
     connection: _Connection
+    known_environments: KnownEnvironments = field(default_factory=KnownEnvironments)
     has_changed_ledger: bool = field(default=False)
 
     @cached_property
     def tenancy(self) -> PostgresTenancy:
         """Organizations, projects, environments and tokens."""
-        return PostgresTenancy(self.connection)
+        return PostgresTenancy(self.connection, known=self.known_environments)
 
     @cached_property
     def requests(self) -> PostgresRequests:
@@ -182,6 +184,7 @@ class PostgresStore:
         self._pools: dict[Pool, asyncpg.Pool[asyncpg.Record]] = {}
         self._callers = callers or Callers()
         self._one = asyncio.Lock()
+        self._known_environments = KnownEnvironments()
 
     async def open(self) -> None:
         """Connect one connection per pool, so that a wrong address or an old schema shows at once.
@@ -257,7 +260,7 @@ class PostgresStore:
             lent = await lender.acquire(timeout=_ACQUIRE_WITHIN.total_seconds())
         try:
             # The pool lends a proxy that behaves as the connection it stands for.
-            yield PostgresTransaction(cast("_Connection", lent))
+            yield PostgresTransaction(cast("_Connection", lent), self._known_environments)
         except DatabaseUnavailableError as error:
             if isinstance(error.__cause__, TimeoutError):
                 await self._distrust_connections()

@@ -24,15 +24,18 @@ if TYPE_CHECKING:
 
     import asyncpg
 
+    from services.endpoints.store.known_environments import KnownEnvironments
+
 _SQL: Final = load("tenancy")
 
 
 class PostgresTenancy:
     """Statements about organizations, projects, environments and tokens on one connection."""
 
-    def __init__(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        """Bind to the connection of a transaction."""
+    def __init__(self, connection: asyncpg.Connection[asyncpg.Record], *, known: KnownEnvironments) -> None:
+        """Bind to the connection of a transaction, with what is known of environments without asking."""
         self._connection = connection
+        self._known = known
 
     async def insert_organization(self, *, organization_id: UUID, slug: str, title: str) -> Organization | None:
         """Insert an organization."""
@@ -80,6 +83,15 @@ class PostgresTenancy:
         """Read an environment."""
         row = await self._row("get_environment", environment_id)
         return None if row is None else _environment(row)
+
+    async def known_environment(self, environment_id: UUID) -> Environment | None:
+        """Return an environment, from memory when it was read in the last 5 seconds."""
+        known = self._known.get(environment_id)
+        if known is None:
+            known = await self.get_environment(environment_id)
+            if known is not None:
+                self._known.put(known)
+        return known
 
     async def list_environments(
         self,

@@ -232,6 +232,10 @@ class Ledger(Protocol):
         """
         ...
 
+    async def hasten(self, lane: str, *, reason: str) -> None:
+        """Make due what waits in a lane key, in whatever queue, since its last attempt ended for `reason`."""
+        ...
+
     async def now(self) -> datetime:
         """Read the database's clock, the only one that decides."""
         ...
@@ -242,6 +246,10 @@ class Ledger(Protocol):
 
     async def window(self, key: str, value: str) -> Window | None:
         """Read who claimed a unique key last."""
+        ...
+
+    async def clock_and_window(self, key: str, value: str) -> tuple[datetime, Window | None]:
+        """Read the clock that decides, and who claimed a unique key last if anybody did."""
         ...
 
     async def claim_window(self, key: str, value: str, *, queue_job_id: UUID, lasting: timedelta) -> None:

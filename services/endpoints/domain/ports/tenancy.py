@@ -77,6 +77,10 @@ class Tenancy(Protocol):
         """Read an environment."""
         ...
 
+    async def known_environment(self, environment_id: UUID) -> Environment | None:
+        """Return an environment as it was within the last 5 seconds: for its ids and its type, which never change."""
+        ...
+
     async def list_environments(
         self,
         *,

@@ -415,6 +415,12 @@ SELECT pg_advisory_xact_lock(hashtextextended($1::text, 0))
 -- Reads who claimed a key last.
 SELECT queue_job_id, expires_at, clock_timestamp() AS now FROM queue_uniques WHERE key = $1 AND value = $2
 
+-- name: clock_and_window
+-- Reads the clock that decides, and who claimed a key last if anybody did.
+SELECT clock_timestamp() AS now, u.queue_job_id, u.expires_at
+FROM (VALUES (1)) AS always
+LEFT JOIN queue_uniques u ON u.key = $1 AND u.value = $2
+
 -- name: claim_window
 -- Claims a key for a queue job.
 INSERT INTO queue_uniques (key, value, queue_job_id, expires_at)
@@ -434,13 +440,25 @@ WHERE id = $1
 FOR UPDATE
 
 -- name: reschedule
--- Gives a waiting queue job new arguments and a time.
+-- Gives a waiting queue job new arguments and a time; one that was forced stays so.
 UPDATE queue_jobs SET
-    args = $3::jsonb,
+    args = $3::jsonb || CASE WHEN args @> '{"force": true}' THEN '{"force": true}'::jsonb ELSE '{}'::jsonb END,
     priority = least(priority, $4::smallint),
     run_at = $2::timestamptz,
     state = CASE WHEN $2::timestamptz > clock_timestamp() THEN 'SCHEDULED' ELSE 'AVAILABLE' END
 WHERE id = $1 AND state IN ('SCHEDULED', 'AVAILABLE')
+
+-- name: hasten
+-- Makes due what waits in a lane key for the reason $2, passing by what somebody else is changing.
+WITH waiting AS (
+    SELECT id FROM queue_jobs
+    WHERE lane = $1 AND state = 'SCHEDULED' AND seq > 0 AND errors -> -1 ->> 'reason' = $2
+    ORDER BY id
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE queue_jobs SET state = 'AVAILABLE', run_at = clock_timestamp()
+FROM waiting
+WHERE queue_jobs.id = waiting.id AND queue_jobs.state = 'SCHEDULED'
 
 -- name: now
 -- Reads the clock that decides.
