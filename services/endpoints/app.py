@@ -20,6 +20,7 @@ from services.endpoints.domain.catalog import (
     DELIVER_EVENT,
     INDEX_ENDPOINT,
     INVOKE_DISPATCHER,
+    PROBE_ENDPOINT,
     PRUNE,
     REGISTER_DYNAMIC_SCHEDULE,
     REGISTER_DYNAMIC_TRIGGER,
@@ -40,6 +41,8 @@ from services.endpoints.operations.catalog import CatalogOperations
 from services.endpoints.operations.deliver_event import DeliverEvent
 from services.endpoints.operations.dispatch_retries import RetryDelivery, RetryInvocation
 from services.endpoints.operations.dispatchers import DispatcherOperations
+from services.endpoints.operations.endpoint_health import EndpointHealth
+from services.endpoints.operations.endpoint_upkeep import EndpointUpkeep
 from services.endpoints.operations.endpoints import EndpointOperations
 from services.endpoints.operations.events import EventOperations
 from services.endpoints.operations.explanations import EventExplanations
@@ -53,6 +56,7 @@ from services.endpoints.operations.leases import LeaseKeeper
 from services.endpoints.operations.limits import CallLimits, TenantLimits
 from services.endpoints.operations.page_tokens import PageTokens
 from services.endpoints.operations.pings import Pinger
+from services.endpoints.operations.probe_endpoint import ProbeEndpoint
 from services.endpoints.operations.prune import Prune, Upkeep
 from services.endpoints.operations.queue_jobs import QueueJobOperations
 from services.endpoints.operations.register_items import RegisterItems
@@ -85,7 +89,7 @@ if TYPE_CHECKING:
     from services.endpoints.domain.ports.publisher import Publisher, WakeUps
     from services.endpoints.domain.ports.store import Store
     from services.endpoints.domain.ports.tracer import Tracer
-    from services.endpoints.operations.handlers import BatchHandler
+    from services.endpoints.operations.handlers import BatchHandler, CallingHandler
     from services.endpoints.settings import EndpointsSettings
 
 _log = structlog.get_logger(__name__)
@@ -124,6 +128,7 @@ class Operations:
     relay: Relay
     rescue: Rescue
     upkeep: Upkeep
+    endpoint_upkeep: EndpointUpkeep
 
 
 def build_operations(
@@ -149,6 +154,8 @@ def build_operations(
     authentication = Authentication(
         store=store, key_hasher=key_hasher, admin_token=admin_token, monotonic=time.monotonic
     )
+    health_policy = settings.health_policy
+    health = EndpointHealth(policy=health_policy, jitter=random.random)
     index_requests = IndexRequests(
         new_id=new_uuid7, window=settings.index_window, max_attempts=settings.queue_max_attempts
     )
@@ -156,6 +163,7 @@ def build_operations(
         client=client,
         secret_box=secret_box,
         requests=index_requests,
+        health=health,
         new_id=new_uuid7,
         max_items=settings.max_index_items,
     )
@@ -167,7 +175,10 @@ def build_operations(
     batch_handlers |= {kind.name: register_items for kind in registrations}
     batch_handlers[DELIVER_EVENT.name] = DeliverEvent(new_id=new_uuid7, observer=observer)
     batch_handlers[INVOKE_DISPATCHER.name] = InvokeDispatcher(new_id=new_uuid7)
-    calling_handlers = {INDEX_ENDPOINT.name: index_endpoint}
+    calling_handlers: dict[str, CallingHandler[Any, Any]] = {
+        INDEX_ENDPOINT.name: index_endpoint,
+        PROBE_ENDPOINT.name: ProbeEndpoint(client=client, secret_box=secret_box, health=health),
+    }
     finality = Finality(handlers={**batch_handlers, **calling_handlers})
     retries = Retries(
         handlers={
@@ -201,6 +212,8 @@ def build_operations(
             secret_box=secret_box,
             index_requests=index_requests,
             finality=finality,
+            health=health,
+            next_index_in=lambda: health_policy.next_index_in(jitter=random.random()),  # noqa: S311 - spreads load
             new_id=new_uuid7,
         ),
         indexing=IndexingOperations(
@@ -235,6 +248,9 @@ def build_operations(
         relay=Relay(store=store, publisher=publisher, wake_ups=wake_ups, settings=ledger_settings),
         rescue=Rescue(store=store, publisher=publisher, finality=finality, observer=observer, settings=ledger_settings),
         upkeep=Upkeep(store=store, new_id=new_uuid7, retention=retention),
+        endpoint_upkeep=EndpointUpkeep(
+            store=store, requests=index_requests, policy=health_policy, new_id=new_uuid7, jitter=random.random
+        ),
     )
 
 
@@ -419,6 +435,7 @@ async def _work_when_ready(store: PostgresStore, rpc: RpcServer, operations: Ope
         asyncio.create_task(operations.rescue.run()),
         asyncio.create_task(operations.leases.run()),
         asyncio.create_task(operations.upkeep.run()),
+        asyncio.create_task(operations.endpoint_upkeep.run()),
     ]
     try:
         done, _ = await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)

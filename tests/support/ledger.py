@@ -101,6 +101,9 @@ class RecordingCall:
             await self.on_finish(tx)
         self.finished.append((queue_job.args["name"], answer))
 
+    async def on_call_failed(self, tx: Transaction, _begun: QueueJob, _error: Exception) -> None:
+        await tx.ledger.now()
+
     async def on_failed(self, tx: Transaction, queue_job: QueueJob, failure: Failure) -> None:
         await tx.ledger.now()
         if self.failed_error is not None:

@@ -94,6 +94,9 @@ class CustomerCalls:
         if self.outcomes(begun) is Outcome.FINISH_FAILS:
             raise ValueError("nobody named this")
 
+    async def on_call_failed(self, tx: Transaction, _begun: str, _error: Exception) -> None:
+        await tx.ledger.now()
+
     async def on_failed(self, tx: Transaction, _queue_job: QueueJob, _failure: Failure) -> None:
         await tx.ledger.now()
 

@@ -38,6 +38,7 @@ class Kind:
 INDEX_ENDPOINT: Final = Kind(
     "indexEndpoint", Queue.EXECUTION, Priority.NORMAL, max_attempts=5, calls_out=True, development_max_attempts=1
 )
+PROBE_ENDPOINT: Final = Kind("probeEndpoint", Queue.EXECUTION, Priority.LOW, max_attempts=3, calls_out=True)
 REGISTER_JOB: Final = Kind("registerJob", Queue.DEFAULT, Priority.NORMAL, max_attempts=3)
 REGISTER_SOURCE: Final = Kind("registerSource", Queue.DEFAULT, Priority.NORMAL, max_attempts=3)
 REGISTER_DYNAMIC_TRIGGER: Final = Kind("registerDynamicTrigger", Queue.DEFAULT, Priority.NORMAL, max_attempts=3)
@@ -50,6 +51,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     kind.name: kind
     for kind in (
         INDEX_ENDPOINT,
+        PROBE_ENDPOINT,
         REGISTER_JOB,
         REGISTER_SOURCE,
         REGISTER_DYNAMIC_TRIGGER,

@@ -21,7 +21,10 @@ class EndpointState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One row of `endpoints`; `indexing_hook_identifier` is a credential."""
+    """One row of `endpoints`; `indexing_hook_identifier` is a credential.
+
+    `next_probe_at` is None while the endpoint is HEALTHY.
+    """
 
     id: UUID
     slug: str
@@ -32,5 +35,14 @@ class Endpoint:
     project_id: UUID
     index_sequence: int
     state: EndpointState
+    consecutive_failures: int
+    state_reason: str | None
+    state_changed_at: datetime
+    next_probe_at: datetime | None
     created_at: datetime
     updated_at: datetime
+
+    @property
+    def is_well(self) -> bool:
+        """Tell whether it is HEALTHY and its last call did not fail."""
+        return self.state is EndpointState.HEALTHY and not self.consecutive_failures

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
+import structlog
+
 from services.endpoints.domain.catalog import endpoint_lane
 from services.endpoints.domain.endpoint_calls import EndpointAddress
 from services.endpoints.domain.endpoint_index import IndexSource
@@ -20,6 +22,7 @@ from services.endpoints.domain.errors import (
 from services.endpoints.domain.identifiers import new_hook_identifier
 from services.endpoints.domain.page import page_of
 from services.endpoints.domain.request_hash import request_hash
+from services.endpoints.domain.tenancy import EnvironmentType
 from services.endpoints.operations.authorization import environment_or_own, require_environment, require_owner
 from services.endpoints.operations.index_requests import IndexWish
 from services.endpoints.operations.pings import failed_ping
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from uuid import UUID
 
-    from services.endpoints.domain.endpoint import Endpoint
+    from services.endpoints.domain.endpoint import Endpoint, EndpointState
     from services.endpoints.domain.endpoint_calls import PingResult
     from services.endpoints.domain.page import Page, PageRequest
     from services.endpoints.domain.ports.clock import NewId
@@ -38,11 +41,14 @@ if TYPE_CHECKING:
     from services.endpoints.domain.ports.secrets import SecretBox
     from services.endpoints.domain.ports.store import Store, Transaction
     from services.endpoints.domain.tenancy import Principal
+    from services.endpoints.operations.endpoint_health import EndpointHealth
     from services.endpoints.operations.finality import Finality
     from services.endpoints.operations.index_requests import IndexRequests
     from services.endpoints.operations.pings import Pinger
 
 _Result = TypeVar("_Result")
+
+_log = structlog.get_logger(__name__)
 
 _ROWS_AT_ONCE: Final = 20_000
 
@@ -119,16 +125,20 @@ class EndpointOperations:
         secret_box: SecretBox,
         index_requests: IndexRequests,
         finality: Finality,
+        health: EndpointHealth,
+        next_index_in: Callable[[], timedelta],
         new_id: NewId,
         new_hook_identifier: Callable[[], str] = new_hook_identifier,
     ) -> None:
-        """Hold the ports."""
+        """Hold the ports; `next_index_in` says when a new endpoint of PRODUCTION is indexed anew."""
         self._store = store
         self._pinger = pinger
         self._addresses = addresses
         self._secret_box = secret_box
         self._index_requests = index_requests
         self._finality = finality
+        self._health = health
+        self._next_index_in = next_index_in
         self._new_id = new_id
         self._new_hook_identifier = new_hook_identifier
 
@@ -169,7 +179,7 @@ class EndpointOperations:
                 requested = await self._index_requests.request(
                     tx, known, environment.type, IndexWish(IndexSource.INTERNAL)
                 )
-                endpoint = await _set_url(tx, known.id, request.url)
+                endpoint = await self._moved(tx, known.id, request.url)
             if request.request_id is not None:
                 await tx.requests.record(
                     principal.name, "CreateEndpoint", request.request_id, request_hash(request), requested.index.id
@@ -240,9 +250,14 @@ class EndpointOperations:
         return endpoint
 
     async def list_endpoints(
-        self, principal: Principal, environment_id: UUID | None, page: PageRequest
+        self,
+        principal: Principal,
+        environment_id: UUID | None,
+        page: PageRequest,
+        *,
+        state: EndpointState | None = None,
     ) -> Page[Endpoint]:
-        """Return an environment's endpoints by slug.
+        """Return an environment's endpoints by slug; `state` None means any.
 
         Raises:
             NotFoundError: there is no such environment for this principal.
@@ -250,7 +265,7 @@ class EndpointOperations:
         credential = await self._credential(principal, environment_id)
         async with self._store.reading() as tx:
             rows = await tx.endpoints.list_endpoints(
-                credential.environment.id, limit=page.limit, after_slug=page.after or ""
+                credential.environment.id, limit=page.limit, after_slug=page.after or "", state=state
             )
         return page_of(rows, page, lambda endpoint: endpoint.slug)
 
@@ -283,7 +298,7 @@ class EndpointOperations:
             requested = await self._index_requests.request(
                 tx, current, credential.environment.type, IndexWish(IndexSource.INTERNAL)
             )
-            updated = await _set_url(tx, endpoint.id, url)
+            updated = await self._moved(tx, endpoint.id, url)
             if request.request_id is not None:
                 await tx.requests.record(
                     principal.name, "UpdateEndpoint", request.request_id, request_hash(request), requested.index.id
@@ -331,9 +346,29 @@ class EndpointOperations:
         """
         endpoint = await self.get(principal, endpoint_id)
         credential = await self._credential(principal, endpoint.environment_id)
-        return await self._pinger.ping(
+        result = await self._pinger.ping(
             self._address(credential, slug=endpoint.slug, url=endpoint.url), deadline=deadline
         )
+        if not (result.ok and endpoint.is_well):
+            try:
+                await self._store.transact(lambda tx: self._health.note_ping(tx, endpoint, result))
+            except (ConflictError, DatabaseUnavailableError) as error:
+                _log.warning("ping_not_noted", endpoint_id=str(endpoint_id), reason=error.reason.value)
+        return result
+
+    async def resume(self, principal: Principal, endpoint_id: UUID) -> Endpoint:
+        """Make an endpoint HEALTHY at once, and what waited for its probe due; repeating changes nothing.
+
+        Raises:
+            NotFoundError: there is no such endpoint for this principal.
+        """
+
+        async def work(tx: Transaction) -> Endpoint:
+            endpoint = await owned_endpoint(tx, principal, endpoint_id)
+            await self._health.resume(tx, endpoint)
+            return _found(await tx.endpoints.get(endpoint_id), endpoint_id)
+
+        return await self._store.transact(work)
 
     async def _credential(self, principal: Principal, environment_id: UUID | None) -> SealedCredential:
         wanted = environment_or_own(principal, environment_id)
@@ -364,7 +399,18 @@ class EndpointOperations:
             url=url,
             hook_identifier=hook or self._new_hook_identifier(),
             environment=credential.environment,
+            next_index_in=(
+                self._next_index_in() if credential.environment.type is EnvironmentType.PRODUCTION else None
+            ),
         )
+
+    async def _moved(self, tx: Transaction, endpoint_id: UUID, url: str) -> Endpoint:
+        """Give an endpoint the url that it was just pinged at."""
+        endpoint = await _set_url(tx, endpoint_id, url)
+        if endpoint.is_well:
+            return endpoint
+        await self._health.note_answer(tx, endpoint)
+        return _found(await tx.endpoints.get(endpoint_id), endpoint_id)
 
     async def _created_before(
         self, tx: Transaction, principal: Principal, request: CreateEndpoint

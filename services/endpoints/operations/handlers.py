@@ -56,6 +56,10 @@ class CallingHandler(Protocol[Begun, Answer]):
         """Write the effect and enqueue what follows."""
         ...
 
+    async def on_call_failed(self, tx: Transaction, begun: Begun, error: Exception) -> None:
+        """Note what a failed call says about the customer, after its failure was stored; cancelled ones say nothing."""
+        ...
+
     async def on_failed(self, tx: Transaction, queue_job: QueueJob, failure: Failure) -> None:
         """Note an attempt that failed and will be repeated."""
         ...

@@ -10,6 +10,7 @@ from uuid import UUID
 from services.endpoints.domain.attempt import AttemptFailedError
 from services.endpoints.domain.catalog import KINDS, endpoint_lane, new_queue_job
 from services.endpoints.domain.endpoint_calls import EndpointAddress, EndpointCallError
+from services.endpoints.domain.endpoint_health import finding_of_error
 from services.endpoints.domain.endpoint_index import IndexSource, ItemKind, ItemState
 from services.endpoints.domain.index_answer import Disposition, IndexAnswerError, IndexItem, read_index_answer
 from services.endpoints.domain.json_text import dump_json
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from services.endpoints.domain.ports.ledger import Failure, FinalQueueJob
     from services.endpoints.domain.ports.secrets import SecretBox
     from services.endpoints.domain.ports.store import Transaction
+    from services.endpoints.operations.endpoint_health import EndpointHealth
     from services.endpoints.operations.index_requests import IndexRequests
 
 _FAILED_INDEX: Final = "FAILED_INDEX"
@@ -66,6 +68,7 @@ class IndexEndpoint:
         client: EndpointClient,
         secret_box: SecretBox,
         requests: IndexRequests,
+        health: EndpointHealth,
         new_id: NewId,
         max_items: int,
     ) -> None:
@@ -73,11 +76,18 @@ class IndexEndpoint:
         self._client = client
         self._secret_box = secret_box
         self._requests = requests
+        self._health = health
         self._new_id = new_id
         self._max_items = max_items
 
     async def begin(self, tx: Transaction, queue_job: QueueJob) -> Fetch | None:
-        """Draw the index's number and begin its window; None when the endpoint was deleted."""
+        """Draw the index's number and begin its window; None when the endpoint was deleted.
+
+        The first attempt of a forced one calls whatever the endpoint's health.
+
+        Raises:
+            SnoozedError: the endpoint fails and is left alone until its next probe.
+        """
         endpoint_id, index_id = UUID(queue_job.args["id"]), UUID(queue_job.args["indexId"])
         endpoint = await tx.endpoints.get(endpoint_id)
         credential = await tx.endpoints.credential(endpoint.environment_id) if endpoint else None
@@ -90,6 +100,8 @@ class IndexEndpoint:
             environment_type=credential.environment.type,
             queue_job_id=queue_job.id,
         )
+        if not (queue_job.args.get("force") is True and queue_job.attempt == _FIRST):
+            await self._health.admit(tx, endpoint)
         sequence = await tx.endpoints.draw_sequence(endpoint_id)
         if sequence is None or await tx.indexes.begin(index_id, sequence=sequence) is None:
             return None
@@ -160,10 +172,16 @@ class IndexEndpoint:
         # With registrations to come, this index is not over, and `store_answer` said all there is to say of it.
         if unsettled := older if changed else [*older, begun.index_id]:
             await self._requests.settle(tx, unsettled)
+        await self._health.note_answer(tx, endpoint)
 
     def _read(self, body: JsonValue) -> Fetched:
         reading = read_index_answer(body, max_items=self._max_items)
         return Fetched(replace(reading, data={}), dump_json(reading.data))
+
+    async def on_call_failed(self, tx: Transaction, begun: Fetch, error: Exception) -> None:
+        """Note what the failed call says about the endpoint's health."""
+        if finding := finding_of_error(error.__cause__):
+            await self._health.note(tx, begun.endpoint, finding)
 
     async def on_failed(self, tx: Transaction, queue_job: QueueJob, failure: Failure) -> None:
         """Show why the index still waits."""

@@ -414,7 +414,7 @@ class QueueJobRunner:
         try:
             answer = await handler.call(call.begun)
         except Exception as error:  # noqa: BLE001 - stored as the attempt's failure
-            return await self._end_call(call, self._failure(call.queue_job, error))
+            return await self._end_call(call, self._failure(call.queue_job, error), call_error=error)
         crash_point("after_endpoint_answered")
         try:
             return await self._store.transact(lambda tx: self._finish_call(tx, call, answer), Pool.CALLS)
@@ -423,8 +423,8 @@ class QueueJobRunner:
         except Exception as error:  # noqa: BLE001 - stored as the attempt's failure
             return await self._end_call(call, self._failure(call.queue_job, error))
 
-    async def _end_call(self, call: Call, failure: Failure) -> RunResult:
-        return await self._store.transact(lambda tx: self._fail_call(tx, call, failure), Pool.CALLS)
+    async def _end_call(self, call: Call, failure: Failure, *, call_error: Exception | None = None) -> RunResult:
+        return await self._store.transact(lambda tx: self._fail_call(tx, call, failure, call_error), Pool.CALLS)
 
     async def _finish_call(self, tx: Transaction, call: Call, answer: Any) -> RunResult:  # noqa: ANN401 - the handler's own type
         if await self._is_cancelled(tx, call):
@@ -434,23 +434,32 @@ class QueueJobRunner:
         await self._close(tx, [call.queue_job], [])
         return RunResult(completed=1)
 
-    async def _fail_call(self, tx: Transaction, call: Call, failure: Failure) -> RunResult:
+    async def _fail_call(
+        self, tx: Transaction, call: Call, failure: Failure, call_error: Exception | None
+    ) -> RunResult:
         if await self._is_cancelled(tx, call):
             return RunResult(failed=1)
         await self._fail(tx, call.queue_job, failure)
+        if call_error is not None:
+            handler = self._calling_handlers[call.queue_job.kind]
+            await self._noted(tx, call.queue_job, handler.on_call_failed(tx, call.begun, call_error))
         return RunResult(failed=1)
 
     async def _fail(self, tx: Transaction, queue_job: QueueJob, failure: Failure) -> None:
         """Store a failed attempt; what its kind cannot note is logged, so that it cannot hold up its lane for ever."""
         if failure.retry_in is not None:
-            try:
-                async with tx.savepoint():
-                    await self._calling_handlers[queue_job.kind].on_failed(tx, queue_job, failure)
-            except (ConflictError, DatabaseUnavailableError):
-                raise
-            except Exception as error:  # noqa: BLE001 - logged; the attempt has failed all the same
-                _log.error("on_failed_failed", queue_job_id=str(queue_job.id), kind=queue_job.kind, exc_info=error)
+            handler = self._calling_handlers[queue_job.kind]
+            await self._noted(tx, queue_job, handler.on_failed(tx, queue_job, failure))
         await self._close(tx, [], [failure], isolating=True)
+
+    async def _noted(self, tx: Transaction, queue_job: QueueJob, note: Awaitable[None]) -> None:
+        try:
+            async with tx.savepoint():
+                await note
+        except (ConflictError, DatabaseUnavailableError):
+            raise
+        except Exception as error:  # noqa: BLE001 - logged; the attempt has failed all the same
+            _log.error("on_failed_failed", queue_job_id=str(queue_job.id), kind=queue_job.kind, exc_info=error)
 
     async def _is_cancelled(self, tx: Transaction, call: Call) -> bool:
         """Take the lane back and lock the queue job; end it here when somebody asked for that.

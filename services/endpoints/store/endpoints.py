@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from services.endpoints.domain.endpoint import Endpoint, EndpointState
-from services.endpoints.domain.ports.endpoints import SealedCredential
+from services.endpoints.domain.endpoint_health import Health
+from services.endpoints.domain.ports.endpoints import DueEndpoint, HeldHealth, SealedCredential
 from services.endpoints.domain.tenancy import Environment, EnvironmentType
 from services.endpoints.store.errors import translated
 from services.endpoints.store.queries import load
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import timedelta
     from uuid import UUID
 
     import asyncpg
@@ -49,14 +52,22 @@ class PostgresEndpoints:
         """Read the endpoint of a slug."""
         return _endpoint(await self._row("get_by_slug", environment_id, slug))
 
-    async def list_endpoints(self, environment_id: UUID, *, limit: int, after_slug: str) -> list[Endpoint]:
+    async def list_endpoints(
+        self, environment_id: UUID, *, limit: int, after_slug: str, state: EndpointState | None = None
+    ) -> list[Endpoint]:
         """Read an environment's endpoints by slug."""
-        with translated():
-            rows = await self._connection.fetch(_SQL["list_endpoints"], environment_id, after_slug, limit)
+        rows = await self._rows("list_endpoints", environment_id, after_slug, limit, state.value if state else None)
         return [endpoint for row in rows if (endpoint := _endpoint(row)) is not None]
 
     async def insert(
-        self, *, endpoint_id: UUID, slug: str, url: str, hook_identifier: str, environment: Environment
+        self,
+        *,
+        endpoint_id: UUID,
+        slug: str,
+        url: str,
+        hook_identifier: str,
+        environment: Environment,
+        next_index_in: timedelta | None = None,
     ) -> Endpoint:
         """Insert an endpoint."""
         with translated():
@@ -69,6 +80,7 @@ class PostgresEndpoints:
                 environment.id,
                 environment.organization_id,
                 environment.project_id,
+                next_index_in,
             )
         endpoint = _endpoint(row)
         assert endpoint is not None  # noqa: S101 - INSERT … RETURNING without ON CONFLICT always returns its row
@@ -83,10 +95,72 @@ class PostgresEndpoints:
         row = await self._row("draw_sequence", endpoint_id)
         return None if row is None else int(row["index_sequence"])
 
+    async def lock_health(self, endpoint_id: UUID) -> HeldHealth | None:
+        """Lock what is known of an endpoint's health."""
+        row = await self._row("lock_health", endpoint_id)
+        if row is None:
+            return None
+        health = Health(EndpointState(row["state"]), row["consecutive_failures"], row["state_reason"])
+        return HeldHealth(row["url"], health)
+
+    async def set_health(self, endpoint_id: UUID, *, before: EndpointState, health: Health) -> None:
+        """Store an endpoint's health."""
+        await self._execute(
+            "set_health",
+            endpoint_id,
+            before.value,
+            health.state.value,
+            health.consecutive_failures,
+            health.reason,
+            health.next_probe_in,
+        )
+
+    async def claim_probe(self, endpoint_id: UUID, *, put_off: timedelta) -> bool:
+        """Take the one call that an unhealthy endpoint is due."""
+        return await self._row("claim_probe", endpoint_id, put_off) is not None
+
+    async def probe_wait(self, endpoint_id: UUID) -> tuple[EndpointState, timedelta | None] | None:
+        """Read how long an endpoint is to be left alone."""
+        row = await self._row("probe_wait", endpoint_id)
+        return None if row is None else (EndpointState(row["state"]), row["wait"])
+
+    async def due_probes(self, *, limit: int) -> list[DueEndpoint]:
+        """Lock endpoints whose probe is due."""
+        return [DueEndpoint(row["id"], row["environment_id"]) for row in await self._rows("due_probes", limit)]
+
+    async def note_probes(self, queue_job_ids: Mapping[UUID, UUID]) -> None:
+        """Note which queue jobs will probe locked endpoints."""
+        await self._execute("note_probes", list(queue_job_ids), list(queue_job_ids.values()))
+
+    async def forget_probe(self, endpoint_id: UUID, *, queue_job_id: UUID) -> None:
+        """Let the next probe be asked for."""
+        await self._execute("forget_probe", endpoint_id, queue_job_id)
+
+    async def due_indexes(self, *, limit: int) -> list[DueEndpoint]:
+        """Read endpoints that are due to be indexed anew."""
+        rows = await self._rows("due_indexes", limit)
+        return [DueEndpoint(row["id"], row["environment_id"], row["slug"]) for row in rows]
+
+    async def schedule_index(self, endpoint_id: UUID, *, next_in: timedelta) -> bool:
+        """Put a due index off by a period."""
+        return await self._row("schedule_index", endpoint_id, next_in) is not None
+
+    async def count_states(self) -> dict[EndpointState, int]:
+        """Count all endpoints by state."""
+        return {EndpointState(row["state"]): row["endpoints"] for row in await self._rows("count_states")}
+
     async def delete(self, endpoint_id: UUID) -> bool:
         """Delete an endpoint."""
         with translated():
             return await self._connection.execute(_SQL["delete"], endpoint_id) == "DELETE 1"
+
+    async def _execute(self, block: str, *arguments: object) -> None:
+        with translated():
+            await self._connection.execute(_SQL[block], *arguments)
+
+    async def _rows(self, block: str, *arguments: object) -> list[asyncpg.Record]:
+        with translated():
+            return await self._connection.fetch(_SQL[block], *arguments)
 
     async def _row(self, block: str, *arguments: object) -> asyncpg.Record | None:
         with translated():
@@ -106,6 +180,10 @@ def _endpoint(row: asyncpg.Record | None) -> Endpoint | None:
         project_id=row["project_id"],
         index_sequence=row["index_sequence"],
         state=EndpointState(row["state"]),
+        consecutive_failures=row["consecutive_failures"],
+        state_reason=row["state_reason"],
+        state_changed_at=row["state_changed_at"],
+        next_probe_at=row["next_probe_at"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
     )

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import timedelta
     from uuid import UUID
 
-    from services.endpoints.domain.endpoint import Endpoint
+    from services.endpoints.domain.endpoint import Endpoint, EndpointState
+    from services.endpoints.domain.endpoint_health import Health
     from services.endpoints.domain.tenancy import Environment
 
 
@@ -18,6 +21,23 @@ class SealedCredential:
 
     environment: Environment
     api_key_ciphertext: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class HeldHealth:
+    """The health of a locked endpoint, and the url that it is of."""
+
+    url: str
+    health: Health
+
+
+@dataclass(frozen=True, slots=True)
+class DueEndpoint:
+    """An endpoint that something is due for; `slug` is empty where nobody needs it."""
+
+    id: UUID
+    environment_id: UUID
+    slug: str = ""
 
 
 class Endpoints(Protocol):
@@ -35,14 +55,23 @@ class Endpoints(Protocol):
         """Read the endpoint of that slug."""
         ...
 
-    async def list_endpoints(self, environment_id: UUID, *, limit: int, after_slug: str) -> list[Endpoint]:
-        """Read an environment's endpoints by slug, those after `after_slug`."""
+    async def list_endpoints(
+        self, environment_id: UUID, *, limit: int, after_slug: str, state: EndpointState | None = None
+    ) -> list[Endpoint]:
+        """Read an environment's endpoints by slug, those after `after_slug`; `state` None means any."""
         ...
 
     async def insert(
-        self, *, endpoint_id: UUID, slug: str, url: str, hook_identifier: str, environment: Environment
+        self,
+        *,
+        endpoint_id: UUID,
+        slug: str,
+        url: str,
+        hook_identifier: str,
+        environment: Environment,
+        next_index_in: timedelta | None = None,
     ) -> Endpoint:
-        """Insert an endpoint."""
+        """Insert an endpoint; `next_index_in` None means that it is not indexed by schedule."""
         ...
 
     async def set_url(self, endpoint_id: UUID, url: str) -> Endpoint | None:
@@ -51,6 +80,46 @@ class Endpoints(Protocol):
 
     async def draw_sequence(self, endpoint_id: UUID) -> int | None:
         """Draw the next number of the endpoint's indexes; None when it is gone."""
+        ...
+
+    async def lock_health(self, endpoint_id: UUID) -> HeldHealth | None:
+        """Lock what is known of an endpoint's health; None when it is gone."""
+        ...
+
+    async def set_health(self, endpoint_id: UUID, *, before: EndpointState, health: Health) -> None:
+        """Store the health of an endpoint that was in the state `before`."""
+        ...
+
+    async def claim_probe(self, endpoint_id: UUID, *, put_off: timedelta) -> bool:
+        """Take the one call that an unhealthy endpoint is due; the next is due in `put_off` at first."""
+        ...
+
+    async def probe_wait(self, endpoint_id: UUID) -> tuple[EndpointState, timedelta | None] | None:
+        """Read an endpoint's state and how long it is to be left alone; None when it is gone."""
+        ...
+
+    async def due_probes(self, *, limit: int) -> list[DueEndpoint]:
+        """Lock, by id, endpoints whose probe is due and has not been asked for."""
+        ...
+
+    async def note_probes(self, queue_job_ids: Mapping[UUID, UUID]) -> None:
+        """Note, by endpoint, which queue jobs will probe locked endpoints."""
+        ...
+
+    async def forget_probe(self, endpoint_id: UUID, *, queue_job_id: UUID) -> None:
+        """Let the next probe be asked for."""
+        ...
+
+    async def due_indexes(self, *, limit: int) -> list[DueEndpoint]:
+        """Read endpoints that are due to be indexed anew, the longest due first."""
+        ...
+
+    async def schedule_index(self, endpoint_id: UUID, *, next_in: timedelta) -> bool:
+        """Put a due index off by a period; False when it is not due any more."""
+        ...
+
+    async def count_states(self) -> dict[EndpointState, int]:
+        """Count all endpoints by state."""
         ...
 
     async def delete(self, endpoint_id: UUID) -> bool:

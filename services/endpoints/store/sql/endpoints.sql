@@ -8,7 +8,7 @@ WHERE id = $1
 -- Reads one endpoint.
 SELECT
     id, slug, url, indexing_hook_identifier, environment_id, organization_id, project_id, index_sequence, state,
-    created_at, updated_at
+    consecutive_failures, state_reason, state_changed_at, next_probe_at, created_at, updated_at
 FROM endpoints
 WHERE id = $1
 
@@ -16,27 +16,28 @@ WHERE id = $1
 -- Reads the endpoint of a slug.
 SELECT
     id, slug, url, indexing_hook_identifier, environment_id, organization_id, project_id, index_sequence, state,
-    created_at, updated_at
+    consecutive_failures, state_reason, state_changed_at, next_probe_at, created_at, updated_at
 FROM endpoints
 WHERE environment_id = $1 AND slug = $2
 
 -- name: list_endpoints
--- Reads an environment's endpoints by slug.
+-- Reads an environment's endpoints by slug: those in state $4, or all.
 SELECT
     id, slug, url, indexing_hook_identifier, environment_id, organization_id, project_id, index_sequence, state,
-    created_at, updated_at
+    consecutive_failures, state_reason, state_changed_at, next_probe_at, created_at, updated_at
 FROM endpoints
-WHERE environment_id = $1 AND slug > $2
+WHERE environment_id = $1 AND slug > $2 AND ($4::text IS NULL OR state = $4)
 ORDER BY slug
 LIMIT $3
 
 -- name: insert
--- Inserts an endpoint.
-INSERT INTO endpoints (id, slug, url, indexing_hook_identifier, environment_id, organization_id, project_id)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
+-- Inserts an endpoint; one without a time for its next index gets none by itself.
+INSERT INTO endpoints
+    (id, slug, url, indexing_hook_identifier, environment_id, organization_id, project_id, next_index_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, now() + $8::interval)
 RETURNING
     id, slug, url, indexing_hook_identifier, environment_id, organization_id, project_id, index_sequence, state,
-    created_at, updated_at
+    consecutive_failures, state_reason, state_changed_at, next_probe_at, created_at, updated_at
 
 -- name: set_url
 -- Gives an endpoint another url, or leaves a row that has it already as it is.
@@ -44,7 +45,7 @@ UPDATE endpoints SET url = $2, updated_at = CASE WHEN url = $2 THEN updated_at E
 WHERE id = $1
 RETURNING
     id, slug, url, indexing_hook_identifier, environment_id, organization_id, project_id, index_sequence, state,
-    created_at, updated_at
+    consecutive_failures, state_reason, state_changed_at, next_probe_at, created_at, updated_at
 
 -- name: draw_sequence
 -- Draws the next number of an endpoint's indexes.
@@ -53,3 +54,69 @@ UPDATE endpoints SET index_sequence = index_sequence + 1 WHERE id = $1 RETURNING
 -- name: delete
 -- Deletes an endpoint; everything that belongs to it goes with it.
 DELETE FROM endpoints WHERE id = $1
+
+-- name: lock_health
+-- Locks what is known of an endpoint's health.
+SELECT url, state, consecutive_failures, state_reason FROM endpoints WHERE id = $1 FOR NO KEY UPDATE
+
+-- name: set_health
+-- Stores the health of an endpoint that was in state $2; a healthy one needs no probe.
+UPDATE endpoints SET
+    state = $3, consecutive_failures = $4, state_reason = $5, next_probe_at = clock_timestamp() + $6::interval,
+    probe_queue_job_id = CASE WHEN $3 <> 'HEALTHY' THEN probe_queue_job_id END,
+    state_changed_at = CASE WHEN state = $3 THEN state_changed_at ELSE clock_timestamp() END,
+    updated_at = CASE WHEN state = $3 THEN updated_at ELSE clock_timestamp() END
+WHERE id = $1 AND state = $2
+
+-- name: claim_probe
+-- Takes the one call that an unhealthy endpoint is due, and puts the next one off until the outcome is known.
+UPDATE endpoints SET next_probe_at = clock_timestamp() + $2::interval
+WHERE id = $1 AND state <> 'HEALTHY' AND next_probe_at <= clock_timestamp()
+RETURNING id
+
+-- name: probe_wait
+-- Says how long an endpoint is to be left alone.
+SELECT state, next_probe_at - clock_timestamp() AS wait FROM endpoints WHERE id = $1
+
+-- name: due_probes
+-- Locks endpoints whose probe is due and has not been asked for, passing by those that another server looks at.
+WITH due AS MATERIALIZED (
+    SELECT id FROM endpoints
+    WHERE next_probe_at <= (SELECT clock_timestamp()) AND probe_queue_job_id IS NULL
+    ORDER BY next_probe_at
+    LIMIT $1
+)
+SELECT endpoints.id, endpoints.environment_id
+FROM due
+JOIN endpoints ON endpoints.id = due.id
+WHERE endpoints.next_probe_at <= clock_timestamp() AND endpoints.probe_queue_job_id IS NULL
+ORDER BY endpoints.id
+FOR NO KEY UPDATE OF endpoints SKIP LOCKED
+
+-- name: note_probes
+-- Notes which queue jobs will probe locked endpoints.
+UPDATE endpoints SET probe_queue_job_id = asked.queue_job_id
+FROM unnest($1::uuid[], $2::uuid[]) AS asked (id, queue_job_id)
+WHERE endpoints.id = asked.id AND endpoints.probe_queue_job_id IS NULL
+
+-- name: forget_probe
+-- Lets the next probe be asked for, because the queue job that was to make this one has ended.
+UPDATE endpoints SET probe_queue_job_id = NULL WHERE id = $1 AND probe_queue_job_id = $2
+
+-- name: due_indexes
+-- Reads endpoints that are due to be indexed anew, the longest due first.
+SELECT id, environment_id, slug
+FROM endpoints
+WHERE next_index_at <= (SELECT clock_timestamp())
+ORDER BY next_index_at
+LIMIT $1
+
+-- name: schedule_index
+-- Puts a due index off by a period; nothing happens when another server has done so.
+UPDATE endpoints SET next_index_at = clock_timestamp() + $2::interval
+WHERE id = $1 AND next_index_at <= clock_timestamp()
+RETURNING id
+
+-- name: count_states
+-- Counts endpoints by state.
+SELECT state, count(*) AS endpoints FROM endpoints GROUP BY state

@@ -1,0 +1,112 @@
+"""Asks for what endpoints are due: probes of those that fail, and new indexes of those in PRODUCTION."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from services.endpoints.domain.catalog import PROBE_ENDPOINT, endpoint_lane, new_queue_job
+from services.endpoints.domain.endpoint import EndpointState
+from services.endpoints.domain.endpoint_index import IndexSource
+from services.endpoints.domain.errors import KongflowError
+from services.endpoints.domain.ports.store import Pool
+from services.endpoints.domain.queue_job import Priority
+from services.endpoints.operations.index_requests import IndexWish
+
+if TYPE_CHECKING:
+    from services.endpoints.domain.endpoint_health import HealthPolicy
+    from services.endpoints.domain.ports.clock import Jitter, NewId
+    from services.endpoints.domain.ports.endpoints import DueEndpoint
+    from services.endpoints.domain.ports.store import Store, Transaction
+    from services.endpoints.operations.index_requests import IndexRequests
+
+_log = structlog.get_logger(__name__)
+
+MAX_PROBES_AT_ONCE: Final = 200
+MAX_INDEXES_AT_ONCE: Final = 20
+_EVERY: Final = timedelta(seconds=5)
+_REASON: Final = "Indexed anew by schedule."
+
+
+class EndpointUpkeep:
+    """Looks every few seconds for endpoints that something is due for; any number of servers may."""
+
+    def __init__(
+        self, *, store: Store, requests: IndexRequests, policy: HealthPolicy, new_id: NewId, jitter: Jitter
+    ) -> None:
+        """Hold the ports."""
+        self._store = store
+        self._requests = requests
+        self._policy = policy
+        self._new_id = new_id
+        self._jitter = jitter
+
+    async def run_once(self) -> tuple[int, int]:
+        """Ask for due probes and due indexes; return how many of each, at most 200 and 20."""
+        return await self.ask_for_probes(), await self.ask_for_indexes()
+
+    async def ask_for_probes(self) -> int:
+        """Enqueue a probe for each endpoint that is due one and has none; return how many."""
+
+        async def work(tx: Transaction) -> int:
+            due = await tx.endpoints.due_probes(limit=MAX_PROBES_AT_ONCE)
+            if not due:
+                return 0
+            ids = {endpoint.id: self._new_id() for endpoint in due}
+            await tx.endpoints.note_probes(ids)
+            await tx.ledger.enqueue(
+                [
+                    new_queue_job(
+                        PROBE_ENDPOINT,
+                        {"id": str(endpoint.id)},
+                        queue_job_id=ids[endpoint.id],
+                        lane=endpoint_lane(endpoint.id),
+                        environment_id=endpoint.environment_id,
+                    )
+                    for endpoint in due
+                ]
+            )
+            return len(due)
+
+        return await self._store.transact(work, Pool.RELAY)
+
+    async def ask_for_indexes(self) -> int:
+        """Ask for an index of each endpoint that is due one, through its window; return how many were asked for."""
+        if not self._policy.reindex_every:
+            return 0
+        async with self._store.reading(Pool.RELAY) as tx:
+            due = await tx.endpoints.due_indexes(limit=MAX_INDEXES_AT_ONCE)
+        asked = 0
+        for endpoint in due:
+            asked += await self._ask_for_index(endpoint)
+        return asked
+
+    async def _ask_for_index(self, due: DueEndpoint) -> bool:
+        """Ask for one endpoint's index and put its next one off; a suspended one is passed over until then."""
+
+        async def work(tx: Transaction) -> bool:
+            await self._requests.serialize(tx, due.environment_id, due.slug)
+            endpoint = await tx.endpoints.get(due.id)
+            credential = await tx.endpoints.credential(due.environment_id)
+            if endpoint is None or credential is None:
+                return False
+            is_wanted = endpoint.state is not EndpointState.SUSPENDED
+            if is_wanted:
+                wish = IndexWish(IndexSource.INTERNAL, _REASON, priority=Priority.LOW)
+                await self._requests.request(tx, endpoint, credential.environment.type, wish)
+            next_in = self._policy.next_index_in(jitter=self._jitter())
+            return await tx.endpoints.schedule_index(due.id, next_in=next_in) and is_wanted
+
+        return await self._store.transact(work, Pool.RELAY)
+
+    async def run(self) -> None:
+        """Look every five seconds until cancelled."""
+        while True:
+            try:
+                await self.run_once()
+            except KongflowError as error:
+                _log.warning("endpoint_upkeep_waits", reason=error.reason.value)
+            await asyncio.sleep(_EVERY.total_seconds())

@@ -1,0 +1,8 @@
+ALTER TABLE endpoints
+    DROP COLUMN consecutive_failures,
+    DROP COLUMN state_reason,
+    DROP COLUMN state_changed_at,
+    DROP COLUMN next_probe_at,
+    DROP COLUMN probe_queue_job_id,
+    DROP COLUMN next_index_at;
+DROP INDEX endpoints_unhealthy;
