@@ -81,7 +81,7 @@ def test_our_containers_share_one_image_and_run_as_nobody_special(compose: dict[
     services = [compose["services"][name] for name in OURS]
     assert len({service["image"] for service in services}) == 1
     assert all(service["read_only"] and service["cap_drop"] == ["ALL"] for service in services)
-    assert re.search(r"^USER kongflow$", (ROOT / "deploy" / "Dockerfile").read_text(), re.MULTILINE)
+    assert re.search(r"^USER 10001:10001$", (ROOT / "deploy" / "Dockerfile").read_text(), re.MULTILINE)
 
 
 def test_everything_that_stays_up_has_a_health_check(compose: dict[str, Any]) -> None:
