@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cli.directory import KeptState
@@ -15,6 +17,11 @@ if TYPE_CHECKING:
     import grpc
     from google.protobuf.message import Message
 
+_TLS_FILES: Final = (
+    "KONGFLOW_TLS_CA_FILE",
+    "KONGFLOW_TLS_CLIENT_CERTIFICATE_FILE",
+    "KONGFLOW_TLS_CLIENT_KEY_FILE",
+)
 DEFAULT_SERVER: Final = "127.0.0.1:50051"
 CALL_SECONDS: Final = 15.0
 # Above what the server gives an interactive ping, so that its reason arrives.
@@ -124,5 +131,35 @@ def connected(target: Target) -> Iterator[Connection]:
     import grpc  # noqa: PLC0415 - `kongflow --help` starts without it
 
     options = [("grpc.max_receive_message_length", MAX_ANSWER_BYTES), ("grpc.enable_retries", 0)]
-    with grpc.insecure_channel(target.server, options=options) as channel:
+    credentials = credentials_of_this_shell()
+    if credentials is None:
+        opened = grpc.insecure_channel(target.server, options=options)
+    else:
+        opened = grpc.secure_channel(target.server, credentials, options=options)
+    with opened as channel:
         yield Connection(channel, target)
+
+
+def credentials_of_this_shell() -> grpc.ChannelCredentials | None:
+    """Return how the server is known and what is shown to it, by the files the environment names; None is plaintext.
+
+    KONGFLOW_TLS_CA_FILE switches TLS on; KONGFLOW_TLS_CLIENT_CERTIFICATE_FILE and KONGFLOW_TLS_CLIENT_KEY_FILE are for
+    servers that ask for a certificate.
+
+    Raises:
+        CommandError: a file is missing, of another kind, or one of the two is given without the other.
+    """
+    from services import tls  # noqa: PLC0415 - `kongflow --help` starts without the services
+
+    authorities, certificate, key = (Path(name) if (name := os.environ.get(each)) else None for each in _TLS_FILES)
+    if authorities is None:
+        return None
+    try:
+        tls.check_authorities(authorities)
+        if certificate is not None and key is not None:
+            tls.check_pair(certificate, key)
+        elif certificate is not None or key is not None:
+            raise CommandError(f"{_TLS_FILES[1]} and {_TLS_FILES[2]} must be given together.", exit_code=USAGE)
+    except tls.BadCertificateError as error:
+        raise CommandError(f"The files of TLS cannot be used: {error}.", exit_code=USAGE) from error
+    return tls.client_credentials(authorities=authorities, certificate=certificate, key=key)

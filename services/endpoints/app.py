@@ -78,11 +78,14 @@ from services.endpoints.secrets.keys import derive_key, parse_key, parse_keys
 from services.endpoints.secrets.secret_box import AesGcmSecretBox
 from services.endpoints.store.postgres import DEFAULT_POOLS, PoolSettings, PostgresStore
 from services.endpoints.telemetry.metrics import Metrics
+from services.tls import server_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from aiohttp import web
+
+    import grpc
 
     from services.endpoints.domain.ports.endpoint_client import AddressCheck, EndpointClient
     from services.endpoints.domain.ports.observer import Observer
@@ -329,6 +332,7 @@ async def run(
             limits=TenantLimits(limits=_call_limits(settings), monotonic=time.monotonic),
             tracer=tracer,
             address=str(settings.grpc_address),
+            credentials=_credentials(settings),
         )
         listening = await _listen(
             stack, settings, store=store, eviction=eviction, operations=operations, metrics=metrics, rpc=rpc
@@ -476,6 +480,16 @@ def _pools(settings: EndpointsSettings) -> Mapping[Pool, PoolSettings]:
         Pool.RELAY: settings.relay_pool_size,
     }
     return {pool: default.with_size(sizes[pool]) for pool, default in DEFAULT_POOLS.items()}
+
+
+def _credentials(settings: EndpointsSettings) -> grpc.ServerCredentials | None:
+    if settings.tls_certificate_file is None or settings.tls_key_file is None:
+        return None
+    return server_credentials(
+        certificate=settings.tls_certificate_file,
+        key=settings.tls_key_file,
+        client_authorities=settings.tls_client_ca_file,
+    )
 
 
 def _call_limits(settings: EndpointsSettings) -> CallLimits:

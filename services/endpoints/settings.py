@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from services.configuration.durations import Seconds
@@ -20,8 +30,10 @@ from services.configuration.file import (
 )
 from services.configuration.keys import KEYS
 from services.endpoints.domain.endpoint_health import HealthPolicy
+from services.endpoints.secrets.examples import is_example_key, is_example_token
 from services.endpoints.secrets.keys import BadKeyError, parse_key, parse_keys
 from services.endpoints.tuning import Tuning
+from services.tls import BadCertificateError, check_authorities, check_pair, is_loopback, path_or_none
 
 if TYPE_CHECKING:
     from services.endpoints.domain.ledger_settings import LedgerSettings
@@ -78,6 +90,18 @@ class EndpointsSettings(Tuning):
 
     metrics_address: Annotated[Address | None, NoDecode] = None
     """`host:port` of `/metrics`; nothing listens when unset or empty."""
+
+    tls_certificate_file: Annotated[Path | None, BeforeValidator(path_or_none)] = None
+    """What the gRPC server shows, in PEM, with the certificates that lead to its authority; plaintext when unset."""
+
+    tls_key_file: Annotated[Path | None, BeforeValidator(path_or_none)] = Field(default=None, validate_default=True)
+    """The key of KONGFLOW_TLS_CERTIFICATE_FILE, unencrypted PEM; given with it or not at all."""
+
+    tls_client_ca_file: Annotated[Path | None, BeforeValidator(path_or_none)] = None
+    """The authorities, in PEM, one of which must vouch for every gRPC client; with it TLS is mutual."""
+
+    allow_plaintext: bool = Field(default=False, validate_default=True)
+    """Whether gRPC may listen without TLS where others than this machine reach it; for private networks only."""
 
     secret_keys: SecretStr
     """Encrypt API keys at rest: 32 bytes each in hex or base64, with commas; the first encrypts, all decrypt."""
@@ -245,6 +269,57 @@ class EndpointsSettings(Tuning):
         if not port.isdecimal() or int(port) > MAX_PORT:
             raise ValueError("must be host:port")
         return Address(host=host.strip("[]") if host.count(":") > 1 else host, port=int(port))
+
+    @field_validator("tls_key_file")
+    @classmethod
+    def _tls_key_belongs_to_the_certificate(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if "tls_certificate_file" not in info.data:
+            return value
+        certificate = info.data["tls_certificate_file"]
+        if (value is None) is not (certificate is None):
+            raise ValueError("must be given together with KONGFLOW_TLS_CERTIFICATE_FILE")
+        if value is not None and certificate is not None:
+            try:
+                check_pair(certificate, value)
+            except BadCertificateError as error:
+                raise ValueError(str(error)) from None
+        return value
+
+    @field_validator("tls_client_ca_file")
+    @classmethod
+    def _tls_clients_need_tls(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is None:
+            return value
+        if info.data.get("tls_certificate_file", value) is None:
+            raise ValueError("needs KONGFLOW_TLS_CERTIFICATE_FILE")
+        try:
+            check_authorities(value)
+        except BadCertificateError as error:
+            raise ValueError(str(error)) from None
+        return value
+
+    @field_validator("allow_plaintext")
+    @classmethod
+    def _plaintext_stays_on_this_machine(cls, value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's
+        address = info.data.get("grpc_address")
+        is_plaintext = "tls_certificate_file" in info.data and info.data["tls_certificate_file"] is None
+        if not value and is_plaintext and address is not None and not is_loopback(address.host):
+            raise ValueError(
+                f"gRPC would listen on {address} in plaintext; give it TLS by KONGFLOW_TLS_CERTIFICATE_FILE and "
+                "KONGFLOW_TLS_KEY_FILE, or set this to true where the network is private"
+            )
+        return value
+
+    @field_validator("secret_keys", "lookup_pepper", "admin_token")
+    @classmethod
+    def _secrets_are_nobodys_example(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        listening = (info.data.get("grpc_address"), info.data.get("http_address"))
+        if value is None or all(address is None or is_loopback(address.host) for address in listening):
+            return value
+        is_example = is_example_token if info.field_name == "admin_token" else is_example_key
+        if is_example(value.get_secret_value()):
+            raise ValueError("is an example that everybody knows; make one of your own by `openssl rand -hex 32`")
+        return value
 
     @field_validator("secret_keys")
     @classmethod

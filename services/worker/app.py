@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from services.tls import client_credentials
 from services.worker.client import WorkerClient
 from services.worker.consumer import PoppingWorker
 from services.worker.health import GrpcHealthServer, HealthServer
@@ -20,11 +21,23 @@ from services.worker.supervisor import supervise
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import grpc
+
     from services.worker.settings import WorkerSettings
 
 POP_TIMEOUT: Final = timedelta(seconds=1)
 # How far a call may outlast its own deadline before it is ended from outside.
 CALL_OVERRUN: Final = timedelta(seconds=5)
+
+
+def _credentials(settings: WorkerSettings) -> grpc.ChannelCredentials | None:
+    if settings.tls_ca_file is None:
+        return None
+    return client_credentials(
+        authorities=settings.tls_ca_file,
+        certificate=settings.tls_client_certificate_file,
+        key=settings.tls_client_key_file,
+    )
 
 
 async def run(settings: WorkerSettings, stop: asyncio.Event | None = None) -> None:
@@ -43,6 +56,7 @@ async def run(settings: WorkerSettings, stop: asyncio.Event | None = None) -> No
             target=settings.grpc_target,
             token=settings.worker_token.get_secret_value(),
             call_timeout=settings.call_timeout,
+            credentials=_credentials(settings),
             metrics=metrics,
         )
         stack.push_async_callback(client.close)

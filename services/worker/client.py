@@ -67,14 +67,19 @@ class WorkerClient:
         target: str,
         token: str,
         call_timeout: timedelta,
+        credentials: grpc.ChannelCredentials | None = None,
         metrics: WorkerMetrics,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         """Prepare a channel to `target`; it connects when first asked whether the server is reachable.
 
-        Must be called where an event loop runs. `jitter` gives numbers in [0, 1).
+        Must be called where an event loop runs. Without `credentials` it speaks plaintext. `jitter` gives numbers in
+        [0, 1).
         """
-        self._channel = grpc.aio.insecure_channel(target, options=_CHANNEL_OPTIONS)
+        if credentials is None:
+            self._channel = grpc.aio.insecure_channel(target, options=_CHANNEL_OPTIONS)
+        else:
+            self._channel = grpc.aio.secure_channel(target, credentials, options=_CHANNEL_OPTIONS)
         self._stub: worker_service_pb2_grpc.WorkerServiceAsyncStub = worker_service_pb2_grpc.WorkerServiceStub(
             self._channel
         )

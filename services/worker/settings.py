@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from services.configuration.durations import Seconds
@@ -20,6 +31,7 @@ from services.configuration.file import (
     unknown_keys,
 )
 from services.configuration.keys import KEYS
+from services.tls import BadCertificateError, check_authorities, check_pair, path_or_none
 
 _DEFAULT_CONCURRENCY: Final[Mapping[str, int]] = MappingProxyType(
     {"default": 10, "execution": 100, "events": 10, "maintenance": 1}
@@ -71,6 +83,17 @@ class WorkerSettings(BaseSettings):
         validation_alias=AliasChoices("KONGFLOW_GRPC_TARGET", "KONGFLOW_GRPC_ADDRESS", "grpc_target"),
     )
     """The endpoints service; a name with several addresses is called in turn. A bare `host:port` becomes `dns:///`."""
+
+    tls_ca_file: Annotated[Path | None, BeforeValidator(path_or_none)] = None
+    """The authorities, in PEM, one of which must vouch for the endpoints service; plaintext when unset."""
+
+    tls_client_certificate_file: Annotated[Path | None, BeforeValidator(path_or_none)] = None
+    """What this worker shows where TLS is mutual, in PEM."""
+
+    tls_client_key_file: Annotated[Path | None, BeforeValidator(path_or_none)] = Field(
+        default=None, validate_default=True
+    )
+    """The key of KONGFLOW_TLS_CLIENT_CERTIFICATE_FILE, unencrypted PEM; given with it or not at all."""
 
     worker_token: SecretStr = Field(json_schema_extra={"key": "worker.token"})
     """The bearer token that may call WorkerService."""
@@ -144,6 +167,33 @@ class WorkerSettings(BaseSettings):
         # The server's own variable may say on which interfaces it listens; from here they are this machine.
         host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]", "": "127.0.0.1"}.get(address.host, address.host)  # noqa: S104
         return f"dns:///{host}:{address.port}"
+
+    @field_validator("tls_ca_file")
+    @classmethod
+    def _tls_authorities_are_readable(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            try:
+                check_authorities(value)
+            except BadCertificateError as error:
+                raise ValueError(str(error)) from None
+        return value
+
+    @field_validator("tls_client_key_file")
+    @classmethod
+    def _tls_key_belongs_to_the_certificate(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if not {"tls_ca_file", "tls_client_certificate_file"} <= info.data.keys():
+            return value
+        certificate = info.data["tls_client_certificate_file"]
+        if (value is None) is not (certificate is None):
+            raise ValueError("must be given together with KONGFLOW_TLS_CLIENT_CERTIFICATE_FILE")
+        if value is not None and certificate is not None:
+            if info.data["tls_ca_file"] is None:
+                raise ValueError("needs KONGFLOW_TLS_CA_FILE")
+            try:
+                check_pair(certificate, value)
+            except BadCertificateError as error:
+                raise ValueError(str(error)) from None
+        return value
 
     @field_validator("worker_token")
     @classmethod

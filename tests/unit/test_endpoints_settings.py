@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from ipaddress import ip_network
 from typing import Any
 
@@ -11,8 +12,8 @@ from services.endpoints.settings import Address, EndpointsSettings, SettingsErro
 
 GOOD: dict[str, Any] = {
     "KONGFLOW_DATABASE_URL": "postgresql://user:hidden@127.0.0.1/kongflow",
-    "KONGFLOW_SECRET_KEYS": "11" * 32,
-    "KONGFLOW_LOOKUP_PEPPER": "22" * 32,
+    "KONGFLOW_SECRET_KEYS": sha256(b"keys").hexdigest(),
+    "KONGFLOW_LOOKUP_PEPPER": sha256(b"pepper").hexdigest(),
 }
 
 
@@ -44,6 +45,7 @@ def test_addresses_and_networks_are_read_from_text(environment: pytest.MonkeyPat
     settings = load(
         environment,
         GRPC_ADDRESS="192.0.2.1:1",
+        ALLOW_PLAINTEXT="true",
         HTTP_ADDRESS="[::1]:2",
         METRICS_ADDRESS="",
         EGRESS_ALLOW="10.0.0.0/8, ::1/128",

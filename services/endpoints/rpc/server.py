@@ -114,7 +114,8 @@ class RpcServices:
 class RpcServer:
     """Serves the contract on one address.
 
-    `address` is `host:port`; port 0 takes a free one, which `start` returns. Health says NOT_SERVING until
+    `address` is `host:port`; port 0 takes a free one, which `start` returns. Without `credentials` it speaks plaintext.
+    Health says NOT_SERVING until
     `set_serving` and again from the moment `stop` begins.
     """
 
@@ -127,9 +128,11 @@ class RpcServer:
         callers: Callers,
         limits: TenantLimits,
         address: str,
+        credentials: grpc.ServerCredentials | None = None,
         tracer: Tracer = NO_TRACER,
     ) -> None:
         self._address = address
+        self._credentials = credentials
         self._health = health.aio.HealthServicer()
         interceptor = CallInterceptor(authenticator=authenticator, observer=observer, callers=callers, limits=limits)
         server = self._server = grpc.aio.server(
@@ -168,7 +171,10 @@ class RpcServer:
             OSError: the address is taken or is none of this machine's.
         """
         try:
-            port = self._server.add_insecure_port(self._address)
+            if self._credentials is None:
+                port = self._server.add_insecure_port(self._address)
+            else:
+                port = self._server.add_secure_port(self._address, self._credentials)
         except RuntimeError as error:
             raise OSError(
                 f"gRPC cannot listen on {self._address}: the address is taken or not of this machine"
@@ -178,10 +184,11 @@ class RpcServer:
         await self._server.start()
         return port
 
-    async def set_serving(self) -> None:
-        """Say by health that calls will be answered."""
+    async def set_serving(self, *, is_serving: bool = True) -> None:
+        """Say by health, for every service, that calls will be answered, or that they will not."""
+        status = health_pb2.HealthCheckResponse.SERVING if is_serving else health_pb2.HealthCheckResponse.NOT_SERVING
         for service in ("", *_SERVICES):
-            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+            await self._health.set(service, status)
 
     async def stop(self, *, grace: timedelta) -> None:
         """Refuse new calls, let those that began end within `grace`, then cancel the rest."""
