@@ -38,6 +38,7 @@ _HOME: Final = f"{ROOT}/environments"
 _STATIC: Final = Path(__file__).with_name("static")
 _STATIC_TYPES: Final = {
     "console.css": "text/css",
+    "icon.svg": "image/svg+xml",
     "htmx-2.0.11.min.js": "text/javascript",
     "htmx-2.0.11.LICENSE.txt": "text/plain",
 }
