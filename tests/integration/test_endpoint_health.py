@@ -1,0 +1,211 @@
+"""What an endpoint that fails costs, and how it recovers: real calls, with the clock turned in the database."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from services.endpoints.domain.endpoint_health import API_KEY_HINT
+from services.endpoints.operations.endpoint_health import LEFT_ALONE
+from tests.support.clinic import Clinic, clinic_of
+from tests.support.fake_endpoint import FakeEndpoint, refuse_key, status
+from tests.support.operator import Operator
+from tests.support.rpc import refused
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import asyncpg
+
+    from tests.support.stage import Stage
+
+SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
+
+
+@pytest.fixture
+async def clinic(stage: Stage, connection: asyncpg.Connection[asyncpg.Record]) -> AsyncIterator[Clinic]:
+    async with clinic_of(Operator(stage, connection)) as opened:
+        yield opened
+
+
+async def waiting(clinic: Clinic) -> list[str]:
+    """Return why each waiting queue job of the endpoint's calls waits."""
+    rows = await clinic.operator.connection.fetch(
+        "SELECT errors -> -1 ->> 'reason' AS reason FROM queue_jobs WHERE state = 'SCHEDULED' AND queue = 'execution'"
+    )
+    return [row["reason"] for row in rows]
+
+
+async def test_an_hour_of_failure_costs_few_calls_and_one_probe_heals(clinic: Clinic) -> None:
+    clinic.endpoint.behaviour = status(503)
+    for minute in range(60):
+        if minute % 5 == 0:
+            await clinic.ask(reason=f"minute {minute}")
+        await clinic.pass_time(MINUTE)
+    # Three to open the breaker, then probes after 30 s, 1, 2, 4 and 8 min and every 15 min, each up to half as long.
+    assert 8 <= clinic.calls <= 16
+    assert await clinic.state() == "FAILING"
+
+    clinic.endpoint.behaviour = None
+    before = clinic.calls
+    await clinic.pass_time_until_probe()
+    assert await clinic.state() == "HEALTHY"
+    assert clinic.calls == before + 1
+    assert (await clinic.health())["next_probe_at"] is None
+
+
+async def test_three_failures_in_a_row_open_the_breaker_and_the_rest_wait_for_the_probe(clinic: Clinic) -> None:
+    await clinic.fall_ill()
+    assert clinic.calls == 3
+    health = await clinic.health()
+    assert (health["state"], health["consecutive_failures"]) == ("FAILING", 3)
+    assert health["state_reason"].endswith("Status code: 503")
+    assert timedelta(seconds=14) < health["next_probe_in"] <= timedelta(seconds=30)
+
+    await clinic.pass_time(10 * SECOND)
+    assert clinic.calls == 3
+    assert await waiting(clinic) == [LEFT_ALONE]
+    attempts = await clinic.operator.connection.fetchval(
+        "SELECT attempt FROM queue_jobs WHERE state = 'SCHEDULED' AND queue = 'execution'"
+    )
+    assert attempts == 3
+
+
+async def test_of_all_that_wait_for_a_probe_one_is_made(clinic: Clinic) -> None:
+    await clinic.fall_ill()
+    for source in (1, 2, 3):
+        await clinic.ask(source=source)
+    await clinic.operator.work_off()
+    assert clinic.calls == 3
+    await clinic.pass_time_until_probe()
+    assert clinic.calls == 4
+    assert (await clinic.health())["consecutive_failures"] == 4
+
+
+async def test_what_waited_runs_as_soon_as_one_probe_succeeds(clinic: Clinic) -> None:
+    await clinic.fall_ill()
+    await clinic.ask(source=1)
+    await clinic.operator.work_off()
+    assert LEFT_ALONE in await waiting(clinic)
+    clinic.endpoint.behaviour = None
+    await clinic.pass_time_until_probe()
+    assert LEFT_ALONE not in await waiting(clinic)
+    assert await clinic.state() == "HEALTHY"
+    assert len(clinic.endpoint.calls("INDEX_ENDPOINT")) == 5
+
+
+async def test_gone_suspends_at_once_and_an_hourly_ping_brings_it_back(clinic: Clinic) -> None:
+    await clinic.fall_ill(status(410))
+    health = await clinic.health()
+    assert (health["state"], clinic.calls) == ("SUSPENDED", 1)
+    assert "410" in health["state_reason"]
+    refusal = await refused(clinic.ask())
+    assert refusal.reason == "ENDPOINT_SUSPENDED"
+
+    await clinic.pass_time(50 * MINUTE)
+    assert clinic.calls == 1
+    await clinic.pass_time_until_probe()
+    assert (await clinic.state(), clinic.calls) == ("SUSPENDED", 2)
+    clinic.endpoint.behaviour = None
+    await clinic.pass_time_until_probe()
+    assert (await clinic.state(), clinic.calls) == ("HEALTHY", 3)
+    assert clinic.endpoint.journal[-1].action == "PING"
+
+
+async def test_a_busy_endpoint_is_given_the_time_it_asks_for_and_stays_healthy(clinic: Clinic) -> None:
+    clinic.endpoint.behaviour = status(429, headers={"Retry-After": "120"})
+    for _ in range(4):
+        await clinic.ask(force=True)
+        await clinic.operator.work_off()
+    assert (await clinic.state(), (await clinic.health())["consecutive_failures"]) == ("HEALTHY", 0)
+    called = clinic.calls
+    await clinic.pass_time(60 * SECOND)
+    assert clinic.calls == called
+    clinic.endpoint.behaviour = None
+    await clinic.pass_time(70 * SECOND)
+    assert clinic.calls == called + 1
+
+
+async def test_a_refused_key_says_where_to_look(clinic: Clinic) -> None:
+    clinic.endpoint.behaviour = refuse_key
+    while await clinic.state() == "HEALTHY":
+        await clinic.ask(force=True)
+        await clinic.operator.work_off()
+    assert (await clinic.health())["state_reason"].endswith(API_KEY_HINT)
+
+
+async def test_a_flapping_endpoint_is_healthy_after_each_answer(clinic: Clinic) -> None:
+    for _ in range(2):
+        await clinic.fall_ill()
+        clinic.endpoint.behaviour = None
+        await clinic.pass_time_until_probe()
+        assert (await clinic.state(), (await clinic.health())["consecutive_failures"]) == ("HEALTHY", 0)
+
+
+async def test_force_calls_once_past_the_breaker_and_then_waits_like_the_others(clinic: Clinic) -> None:
+    await clinic.fall_ill()
+    await clinic.ask(force=True, source=1)
+    await clinic.operator.work_off()
+    assert clinic.calls == 4
+    await clinic.pass_time(10 * SECOND)
+    assert clinic.calls == 4
+
+
+async def test_neighbours_are_called_while_an_endpoint_is_left_alone(
+    clinic: Clinic, stage: Stage, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    await clinic.fall_ill()
+    for source in (1, 2, 3):
+        await clinic.ask(source=source)
+    async with clinic_of(Operator(stage, connection), production=False) as neighbour:
+        await neighbour.ask(force=True)
+        await neighbour.operator.work_off()
+        assert neighbour.calls == 1
+    assert clinic.calls == 3
+    assert await connection.fetchval("SELECT count(*) FROM queue_lanes") == 0
+
+
+async def test_a_probe_is_asked_for_once_however_often_somebody_looks(clinic: Clinic) -> None:
+    await clinic.fall_ill(status(410))
+    await clinic.operator.connection.execute("UPDATE endpoints SET next_probe_at = now() WHERE state = 'SUSPENDED'")
+    upkeep = clinic.operator.stage.service.operations.endpoint_upkeep
+    assert [await upkeep.ask_for_probes() for _ in range(3)] == [1, 0, 0]
+    await clinic.operator.work_off()
+    assert (await clinic.health())["probe_queue_job_id"] is None
+    assert await upkeep.ask_for_probes() == 0
+
+
+async def test_a_production_endpoint_is_indexed_anew_every_day(clinic: Clinic) -> None:
+    await clinic.pass_time(timedelta(hours=21))
+    assert clinic.calls == 0
+    await clinic.pass_time(timedelta(hours=6))
+    assert [entry.action for entry in clinic.endpoint.journal] == ["INDEX_ENDPOINT"]
+    await clinic.pass_time(timedelta(hours=20))
+    assert clinic.calls == 1
+
+
+async def test_a_development_endpoint_is_left_as_it_is(
+    stage: Stage, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    async with clinic_of(Operator(stage, connection), production=False) as clinic:
+        await clinic.pass_time(timedelta(days=3))
+        assert clinic.calls == 0
+
+
+async def test_an_index_that_is_cancelled_says_nothing_of_its_endpoint(clinic: Clinic) -> None:
+    async def cancelled_meanwhile(_request: object, _endpoint: FakeEndpoint) -> None:
+        await clinic.operator.connection.execute(
+            "UPDATE queue_jobs SET cancel_requested_at = now() WHERE state = 'RUNNING'"
+        )
+
+    async def fail(request: object, endpoint: FakeEndpoint) -> object:
+        await cancelled_meanwhile(request, endpoint)
+        return await status(503)(request, endpoint)  # type: ignore[arg-type]
+
+    clinic.endpoint.behaviour = fail  # type: ignore[assignment]
+    await clinic.ask(force=True)
+    await clinic.operator.work_off()
+    assert clinic.calls == 1
+    assert (await clinic.health())["consecutive_failures"] == 0
