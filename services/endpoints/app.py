@@ -68,7 +68,7 @@ from services.endpoints.operations.run import QueueJobRunner
 from services.endpoints.operations.runs import RunOperations
 from services.endpoints.operations.tenancy import TenancyOperations
 from services.endpoints.operations.watches import Watches
-from services.endpoints.queue.connection import open_redis
+from services.endpoints.queue.connection import open_redis, pool_reading
 from services.endpoints.queue.eviction import EvictionCheck
 from services.endpoints.queue.publisher import ArqPublisher
 from services.endpoints.queue.wake_ups import RedisWakeUps
@@ -76,6 +76,7 @@ from services.endpoints.rpc.server import RpcServer, RpcServices
 from services.endpoints.secrets.key_hasher import HmacKeyHasher
 from services.endpoints.secrets.keys import derive_key, parse_key, parse_keys
 from services.endpoints.secrets.secret_box import AesGcmSecretBox
+from services.endpoints.store.observation import observe_database
 from services.endpoints.store.postgres import DEFAULT_POOLS, PoolSettings, PostgresStore
 from services.endpoints.telemetry.metrics import Metrics
 from services.tls import server_credentials
@@ -88,7 +89,7 @@ if TYPE_CHECKING:
     import grpc
 
     from services.endpoints.domain.ports.endpoint_client import AddressCheck, EndpointClient
-    from services.endpoints.domain.ports.observer import Observer
+    from services.endpoints.domain.ports.observer import Observer, PoolReading
     from services.endpoints.domain.ports.publisher import Publisher, WakeUps
     from services.endpoints.domain.ports.store import Store
     from services.endpoints.domain.ports.tracer import Tracer
@@ -182,7 +183,7 @@ def build_operations(
         INDEX_ENDPOINT.name: index_endpoint,
         PROBE_ENDPOINT.name: ProbeEndpoint(client=client, secret_box=secret_box, health=health),
     }
-    finality = Finality(handlers={**batch_handlers, **calling_handlers})
+    finality = Finality(handlers={**batch_handlers, **calling_handlers}, observer=observer)
     retries = Retries(
         handlers={
             INDEX_ENDPOINT.name: RetryIndex(requests=index_requests),
@@ -204,6 +205,7 @@ def build_operations(
         ),
         endpoints=EndpointOperations(
             store=store,
+            observer=observer,
             pinger=Pinger(
                 client=client,
                 callers=callers,
@@ -335,7 +337,11 @@ async def run(
             credentials=_credentials(settings),
         )
         listening = await _listen(
-            stack, settings, store=store, eviction=eviction, operations=operations, metrics=metrics, rpc=rpc
+            stack,
+            settings,
+            store=store,
+            redis_pool_reading=lambda: pool_reading(redis),
+            eviction=eviction, operations=operations, metrics=metrics, rpc=rpc
         )
         if on_listening is not None:
             on_listening(listening)
@@ -362,7 +368,8 @@ async def _listen(
     stack: AsyncExitStack,
     settings: EndpointsSettings,
     *,
-    store: Store,
+    store: PostgresStore,
+    redis_pool_reading: Callable[[], PoolReading],
     eviction: EvictionCheck,
     operations: Operations,
     metrics: Metrics,
@@ -377,8 +384,12 @@ async def _listen(
         return eviction.finding
 
     async def render() -> bytes:
+        metrics.show_pools("postgresql", store.pool_readings())
+        metrics.show_pools("redis", [redis_pool_reading()])
+        metrics.show_watches(operations.watches.count)
         with suppress(KongflowError):
             metrics.show_queues(await operations.queue_jobs.stats_of_all())
+            metrics.show_database(await observe_database(store))
         return metrics.render()
 
     hooks = hooks_and_health(deployed=operations.indexing.deployed, not_ready=not_ready)

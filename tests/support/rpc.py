@@ -53,6 +53,7 @@ from tests.support.memory_queue import MemoryPublisher, MemoryWakeUps
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
+    from uuid import UUID
 
     from google.protobuf.any_pb2 import Any as PackedMessage
     from kongflow.v1.environment_pb2 import Environment
@@ -129,6 +130,18 @@ class CallJournal:
         """Take no notice."""
 
     def count_unreadable_filters(self, dispatchers: int) -> None:
+        """Take no notice."""
+
+    def count_delivered(self, events: int, *, invocations: int) -> None:
+        """Take no notice."""
+
+    def count_attempts(self, kind: str, result: str, attempts: int) -> None:
+        """Take no notice."""
+
+    def count_discarded(self, kind: str, reason: str) -> None:
+        """Take no notice."""
+
+    def count_created(self, *, environment_id: UUID, organization_id: UUID) -> None:
         """Take no notice."""
 
     def observe_call(self, method: str, *, code: str, duration: timedelta) -> None:

@@ -164,6 +164,7 @@ class DeliverEvent:
         await tx.ledger.enqueue(
             [_invocation(one, by_id[one.key.event_record_id], traces.get(one.key.event_record_id)) for one in written]
         )
+        self._observer.count_delivered(len(events), invocations=len(written))
         await tx.dispatch.mark_delivered({event.id: len(matches[event.id]) for event in events})
 
 

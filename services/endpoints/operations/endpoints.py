@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from services.endpoints.domain.ports.clock import NewId
     from services.endpoints.domain.ports.endpoint_client import AddressCheck
     from services.endpoints.domain.ports.endpoints import SealedCredential
+    from services.endpoints.domain.ports.observer import EndpointObserver
     from services.endpoints.domain.ports.secrets import SecretBox
     from services.endpoints.domain.ports.store import Store, Transaction
     from services.endpoints.domain.tenancy import Principal
@@ -129,6 +130,7 @@ class EndpointOperations:
         next_index_in: Callable[[], timedelta],
         new_id: NewId,
         new_hook_identifier: Callable[[], str] = new_hook_identifier,
+        observer: EndpointObserver | None = None,
     ) -> None:
         """Hold the ports; `next_index_in` says when a new endpoint of PRODUCTION is indexed anew."""
         self._store = store
@@ -141,6 +143,7 @@ class EndpointOperations:
         self._next_index_in = next_index_in
         self._new_id = new_id
         self._new_hook_identifier = new_hook_identifier
+        self._observer = observer
 
     async def create(
         self, principal: Principal, request: CreateEndpoint, *, deadline: timedelta | None = None
@@ -393,6 +396,11 @@ class EndpointOperations:
     async def _insert(
         self, tx: Transaction, credential: SealedCredential, *, slug: str, url: str, hook: str | None = None
     ) -> Endpoint:
+        environment = credential.environment
+        if self._observer is not None:
+            self._observer.count_created(
+                environment_id=environment.id, organization_id=environment.organization_id
+            )
         return await tx.endpoints.insert(
             endpoint_id=self._new_id(),
             slug=slug,

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 import structlog
 
 from services.endpoints.domain.errors import ConflictError, DatabaseUnavailableError
+from services.endpoints.domain.queue_job import QueueJobState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from services.endpoints.domain.ports.ledger import FinalQueueJob
+    from services.endpoints.domain.ports.observer import DiscardObserver
     from services.endpoints.domain.ports.store import Transaction
     from services.endpoints.operations.handlers import OnFinal
 
@@ -21,9 +23,10 @@ _log = structlog.get_logger(__name__)
 class Finality:
     """Knows each kind's `on_final`; kinds nobody knows have none."""
 
-    def __init__(self, *, handlers: Mapping[str, OnFinal]) -> None:
-        """Take the handlers by kind."""
+    def __init__(self, *, handlers: Mapping[str, OnFinal], observer: DiscardObserver | None = None) -> None:
+        """Take the handlers by kind, and who counts what is discarded."""
         self._handlers = handlers
+        self._observer = observer
 
     async def settle(self, tx: Transaction, queue_jobs: Sequence[FinalQueueJob], *, isolating: bool = False) -> None:
         """Run `on_final` for queue jobs that became final in this transaction, handler by handler.
@@ -33,6 +36,8 @@ class Finality:
         """
         batches: dict[OnFinal, list[FinalQueueJob]] = {}
         for queue_job in queue_jobs:
+            if self._observer is not None and queue_job.state is QueueJobState.DISCARDED:
+                self._observer.count_discarded(queue_job.kind, queue_job.reason or "")
             if handler := self._handlers.get(queue_job.kind):
                 batches.setdefault(handler, []).append(queue_job)
         for handler, batch in batches.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -236,6 +237,8 @@ class QueueJobRunner:
         final: list[FinalQueueJob] = []
         if completed:
             await tx.ledger.complete(completed)
+            for kind, attempts in Counter(queue_job.kind for queue_job in completed).items():
+                self._observer.count_attempts(kind, "completed", attempts)
             final += [_completed(queue_job) for queue_job in completed]
         if failures:
             final += await tx.ledger.fail(failures)
@@ -481,6 +484,7 @@ class QueueJobRunner:
     def _failure(self, queue_job: QueueJob, error: Exception) -> Failure:
         if not isinstance(error, AttemptFailedError | SnoozedError):
             _log.error("attempt_failed", queue_job_id=str(queue_job.id), kind=queue_job.kind, exc_info=error)
+        self._observer.count_attempts(queue_job.kind, "snoozed" if isinstance(error, SnoozedError) else "failed", 1)
         return self._policy.after(queue_job, error, jitter=self._jitter())
 
 

@@ -64,6 +64,11 @@ class Watches:
         self._open: Counter[str] = Counter()
         self._draining = asyncio.Event()
 
+    @property
+    def count(self) -> int:
+        """Return how many are open here."""
+        return self._open.total()
+
     def end(self) -> None:
         """Let every watch end with DRAINING, so that its caller goes on elsewhere."""
         self._draining.set()

@@ -9,6 +9,8 @@ from arq.connections import ArqRedis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError  # noqa: A004 - the name that callers catch
 
+from services.endpoints.domain.ports.observer import PoolReading
+
 CONNECT_TIMEOUT: Final = timedelta(seconds=1)
 READ_TIMEOUT: Final = timedelta(seconds=5)
 
@@ -54,3 +56,10 @@ def open_redis(url: str) -> ArqRedis:
     pool = redis.connection_pool
     pool.connection_class = telling_of_closed_connections(pool.connection_class)
     return redis
+
+
+def pool_reading(redis: ArqRedis) -> PoolReading:
+    """Return how a client's connections are used now; nobody waits for one, since there are as many as are wanted."""
+    pool = redis.connection_pool
+    in_use = len(pool._in_use_connections)  # noqa: SLF001 - the library tells it nowhere else
+    return PoolReading("callers", in_use + len(pool._available_connections), in_use, 0)  # noqa: SLF001 - the same

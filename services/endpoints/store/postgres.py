@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -15,6 +16,7 @@ import asyncpg
 from services.endpoints.crash_points import crash_point
 from services.endpoints.domain.callers import Callers
 from services.endpoints.domain.errors import ConflictError, DatabaseUnavailableError
+from services.endpoints.domain.ports.observer import PoolReading
 from services.endpoints.domain.ports.store import Pool
 from services.endpoints.store.catalog import PostgresCatalog
 from services.endpoints.store.dispatch import PostgresDispatch
@@ -184,6 +186,7 @@ class PostgresStore:
         self._pools: dict[Pool, asyncpg.Pool[asyncpg.Record]] = {}
         self._callers = callers or Callers()
         self._one = asyncio.Lock()
+        self._waiting: Counter[Pool] = Counter()
         self._known_environments = KnownEnvironments()
 
     async def open(self) -> None:
@@ -211,6 +214,13 @@ class PostgresStore:
         except DatabaseUnavailableError:
             await self.close()
             raise
+
+    def pool_readings(self) -> list[PoolReading]:
+        """Return how each pool is used now."""
+        return [
+            PoolReading(pool.value, lender.get_size(), lender.get_size() - lender.get_idle_size(), self._waiting[pool])
+            for pool, lender in self._pools.items()
+        ]
 
     async def close(self) -> None:
         """End every connection, those that are lent out after a moment's grace."""
@@ -256,8 +266,12 @@ class PostgresStore:
         lender = self._pools.get(pool)
         if lender is None:
             raise DatabaseUnavailableError("The store is not open.", retry_after=timedelta(seconds=1))
-        with translated():
-            lent = await lender.acquire(timeout=_ACQUIRE_WITHIN.total_seconds())
+        self._waiting[pool] += 1
+        try:
+            with translated():
+                lent = await lender.acquire(timeout=_ACQUIRE_WITHIN.total_seconds())
+        finally:
+            self._waiting[pool] -= 1
         try:
             # The pool lends a proxy that behaves as the connection it stands for.
             yield PostgresTransaction(cast("_Connection", lent), self._known_environments)

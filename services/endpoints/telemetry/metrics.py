@@ -8,12 +8,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from services.endpoints.domain.queue_job import QueueJobState
 from services.endpoints.telemetry.largest import LargestCounter
+from services.endpoints.telemetry.numbers import Numbers, known_kind, known_reason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import timedelta
     from uuid import UUID
 
+    from services.endpoints.domain.ports.observer import DatabaseReading, PoolReading
     from services.endpoints.domain.queue_stats import QueueStats
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -53,6 +55,22 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self._attempts = Counter(
+            "kongflow_queue_attempts", "Attempts of queue jobs that ended.", ["kind", "result"], registry=self.registry
+        )
+        self._discards = Counter(
+            "kongflow_queue_discards",
+            "Queue jobs that will not be tried again.",
+            ["kind", "reason"],
+            registry=self.registry,
+        )
+        self._delivered = Counter(
+            "kongflow_events_delivered", "Events that were given to their dispatchers.", registry=self.registry
+        )
+        self._invocations = Counter(
+            "kongflow_event_invocations", "Invocations of dispatchers that events asked for.", registry=self.registry
+        )
+        self._numbers = Numbers(self.registry)
         self._ran = Counter(
             "kongflow_queue_jobs_run", "Queue jobs carried out.", ["queue", "result"], registry=self.registry
         )
@@ -102,6 +120,31 @@ class Metrics:
     def observe_index(self, status: str, duration: timedelta) -> None:
         """Count the fetch of an index by how it ended."""
         self._indexes.labels(status).observe(duration.total_seconds())
+
+    def count_attempts(self, kind: str, result: str, attempts: int) -> None:
+        """Count attempts that ended."""
+        self._attempts.labels(known_kind(kind), result).inc(attempts)
+
+    def count_discarded(self, kind: str, reason: str) -> None:
+        """Count a queue job that will not be tried again."""
+        self._discards.labels(known_kind(kind), known_reason(reason)).inc()
+
+    def count_delivered(self, events: int, *, invocations: int) -> None:
+        """Count events and what they asked for."""
+        self._delivered.inc(events)
+        self._invocations.inc(invocations)
+
+    def show_pools(self, server: str, pools: Sequence[PoolReading]) -> None:
+        """Set the gauges of the connections to `postgresql` or `redis`."""
+        self._numbers.show_pools(server, pools)
+
+    def show_watches(self, watches: int) -> None:
+        """Set the gauge of open watches."""
+        self._numbers.watches.set(watches)
+
+    def show_database(self, reading: DatabaseReading) -> None:
+        """Set the gauges of what the database says of itself."""
+        self._numbers.show_database(reading)
 
     def count_run(self, queue: str, *, completed: int, failed: int) -> None:
         """Count queue jobs that a call back carried out."""
