@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -125,12 +126,17 @@ class Connection:
         return getattr(stubs[service](self._channel), name)
 
 
+def service_config() -> str:
+    """Return what gRPC does by itself: it repeats idempotent calls that were UNAVAILABLE, for at most three seconds."""
+    return resources.files("kongflow.v1").joinpath("service_config.json").read_text(encoding="utf-8")
+
+
 @contextmanager
 def connected(target: Target) -> Iterator[Connection]:
     """Open a connection for the time of the block; nothing is sent before the first call."""
     import grpc  # noqa: PLC0415 - `kongflow --help` starts without it
 
-    options = [("grpc.max_receive_message_length", MAX_ANSWER_BYTES), ("grpc.enable_retries", 0)]
+    options = [("grpc.max_receive_message_length", MAX_ANSWER_BYTES), ("grpc.service_config", service_config())]
     credentials = credentials_of_this_shell()
     if credentials is None:
         opened = grpc.insecure_channel(target.server, options=options)

@@ -15,11 +15,14 @@ from typing import Final
 from tools.api_reference import render_api_reference
 from tools.configuration_reference import render_configuration_reference, render_keys
 from tools.descriptors import ROOT, compile_descriptors, contract_files, run_protoc
+from tools.service_config import render_service_config
 
 PROTOSET: Final = "gen/kongflow.protoset"
 API_REFERENCE: Final = "docs/api.md"
 CONFIGURATION_REFERENCE: Final = "docs/configuration.md"
 CONFIGURATION_KEYS: Final = "services/configuration/keys.py"
+
+SERVICE_CONFIG: Final = "gen/kongflow/v1/service_config.json"
 
 _PACKAGES: Final = {
     "gen/kongflow/__init__.py": '"""The contract of KongFlow, generated from the protos."""\n',
@@ -45,6 +48,7 @@ def generate(target: Path) -> None:
     described = compile_descriptors(include_source_info=True, include_error_details=True)
     _write(target / PROTOSET, described)
     _write(target / API_REFERENCE, render_api_reference(contract_files(described)).encode())
+    _write(target / SERVICE_CONFIG, render_service_config(contract_files(described)).encode())
     _write(target / CONFIGURATION_REFERENCE, render_configuration_reference().encode())
     _write(target / CONFIGURATION_KEYS, render_keys().encode())
 

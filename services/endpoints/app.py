@@ -59,6 +59,7 @@ from services.endpoints.operations.pings import Pinger
 from services.endpoints.operations.probe_endpoint import ProbeEndpoint
 from services.endpoints.operations.prune import Prune, Upkeep
 from services.endpoints.operations.queue_jobs import QueueJobOperations
+from services.endpoints.operations.readiness import Readiness
 from services.endpoints.operations.register_items import RegisterItems
 from services.endpoints.operations.registration import Registration
 from services.endpoints.operations.relay import Relay
@@ -84,9 +85,8 @@ from services.tls import server_credentials
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from aiohttp import web
-
     import grpc
+    from aiohttp import web
 
     from services.endpoints.domain.ports.endpoint_client import AddressCheck, EndpointClient
     from services.endpoints.domain.ports.observer import Observer, PoolReading
@@ -336,23 +336,28 @@ async def run(
             address=str(settings.grpc_address),
             credentials=_credentials(settings),
         )
+        readiness = Readiness(store=store, health=rpc, finding=lambda: eviction.finding)
         listening = await _listen(
             stack,
             settings,
             store=store,
             redis_pool_reading=lambda: pool_reading(redis),
-            eviction=eviction, operations=operations, metrics=metrics, rpc=rpc
+            readiness=readiness,
+            operations=operations,
+            metrics=metrics,
+            rpc=rpc,
         )
         if on_listening is not None:
             on_listening(listening)
         work = [
-            asyncio.create_task(_work_when_ready(store, rpc, operations)),
+            asyncio.create_task(_work_when_ready(store, readiness, operations)),
             asyncio.create_task(wake_ups.run()),
             asyncio.create_task(eviction.run()),
         ]
         stop_wait = asyncio.create_task(stopping.wait())
         done, _ = await asyncio.wait([*work, stop_wait], return_when=asyncio.FIRST_COMPLETED)
         _log.info("draining")
+        readiness.drain()
         operations.watches.end()
         await rpc.stop(grace=timedelta(seconds=settings.drain_timeout_seconds))
         with suppress(TimeoutError):
@@ -370,19 +375,11 @@ async def _listen(
     *,
     store: PostgresStore,
     redis_pool_reading: Callable[[], PoolReading],
-    eviction: EvictionCheck,
+    readiness: Readiness,
     operations: Operations,
     metrics: Metrics,
     rpc: RpcServer,
 ) -> Listening:
-    async def not_ready() -> str | None:
-        try:
-            async with store.reading(Pool.RELAY) as tx:
-                await tx.ledger.now()
-        except KongflowError as error:
-            return error.message
-        return eviction.finding
-
     async def render() -> bytes:
         metrics.show_pools("postgresql", store.pool_readings())
         metrics.show_pools("redis", [redis_pool_reading()])
@@ -392,7 +389,7 @@ async def _listen(
             metrics.show_database(await observe_database(store))
         return metrics.render()
 
-    hooks = hooks_and_health(deployed=operations.indexing.deployed, not_ready=not_ready)
+    hooks = hooks_and_health(deployed=operations.indexing.deployed, not_ready=readiness.why_not)
     hooks.add_subapp(ROOT, _console(settings, operations))
     http = HttpServer(
         hooks,
@@ -435,7 +432,7 @@ def _console(settings: EndpointsSettings, operations: Operations) -> web.Applica
     )
 
 
-async def _work_when_ready(store: PostgresStore, rpc: RpcServer, operations: Operations) -> None:
+async def _work_when_ready(store: PostgresStore, readiness: Readiness, operations: Operations) -> None:
     """Connect to PostgreSQL, however long that takes, then ring, rescue and renew until cancelled."""
     while True:
         try:
@@ -444,8 +441,9 @@ async def _work_when_ready(store: PostgresStore, rpc: RpcServer, operations: Ope
         except KongflowError as error:
             _log.warning("database_awaited", message=error.message, cause=type(error.__cause__).__name__)
             await asyncio.sleep(_RECONNECT_EVERY.total_seconds())
-    await rpc.set_serving()
+    await readiness.run_once()
     loops = [
+        asyncio.create_task(readiness.run()),
         asyncio.create_task(operations.relay.run()),
         asyncio.create_task(operations.rescue.run()),
         asyncio.create_task(operations.leases.run()),
@@ -475,9 +473,7 @@ def _tracer(settings: EndpointsSettings, stack: AsyncExitStack) -> Tracer:
     # Its SDK costs a third of a second and memory: only who wants traces pays.
     from services.endpoints.telemetry.traces import open_tracer  # noqa: PLC0415
 
-    tracer = open_tracer(
-        endpoint=settings.traces_endpoint, ratio=settings.traces_ratio, service="kongflow-endpoints"
-    )
+    tracer = open_tracer(endpoint=settings.traces_endpoint, ratio=settings.traces_ratio, service="kongflow-endpoints")
     stack.push_async_callback(asyncio.to_thread, tracer.close)
     return tracer
 

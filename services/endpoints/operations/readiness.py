@@ -1,0 +1,66 @@
+"""Says whether a server can do its work, and tells gRPC health whenever that changes."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, Protocol
+
+from services.endpoints.domain.errors import KongflowError
+from services.endpoints.domain.ports.store import Pool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from services.endpoints.domain.ports.store import Store
+
+_LOOK_EVERY: Final = timedelta(seconds=1)
+
+
+class Health(Protocol):
+    """Where the answer is shown."""
+
+    async def set_serving(self, *, is_serving: bool = True) -> None:
+        """Show that calls will be answered, or that they will not."""
+        ...
+
+
+class Readiness:
+    """Looks at what a server needs; liveness is not asked here, because a restart would not bring it back."""
+
+    def __init__(self, *, store: Store, health: Health, finding: Callable[[], str | None]) -> None:
+        """Hold the store, where health is shown, and what else may be wrong, in one sentence or None."""
+        self._store = store
+        self._health = health
+        self._finding = finding
+        self._is_draining = False
+        self._is_serving = False
+
+    def drain(self) -> None:
+        """Be ready no more: this server stops."""
+        self._is_draining = True
+
+    async def why_not(self) -> str | None:
+        """Return in one sentence why this server is not ready, None when it is."""
+        return "This server is stopping." if self._is_draining else await self._database_away() or self._finding()
+
+    async def run_once(self) -> None:
+        """Look at the database, and show it by health when it went or came back; a drain is shown by itself."""
+        is_serving = await self._database_away() is None
+        if is_serving is not self._is_serving and not self._is_draining:
+            self._is_serving = is_serving
+            await self._health.set_serving(is_serving=is_serving)
+
+    async def run(self) -> None:
+        """Look every second until cancelled."""
+        while True:
+            await self.run_once()
+            await asyncio.sleep(_LOOK_EVERY.total_seconds())
+
+    async def _database_away(self) -> str | None:
+        try:
+            async with self._store.reading(Pool.RELAY) as tx:
+                await tx.ledger.now()
+        except KongflowError as error:
+            return error.message
+        return None
