@@ -7,6 +7,7 @@ import secrets
 import time
 import uuid
 from base64 import b64encode
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -28,7 +29,22 @@ _SIGNING_SECRET_BYTES: Final = 32
 _SLUG: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,99}", re.ASCII)
 _HOOK_IDENTIFIER: Final = re.compile(rf"[{HOOK_IDENTIFIER_ALPHABET}]{{{HOOK_IDENTIFIER_LENGTH}}}", re.ASCII)
 
+_TIME_ORDERED_VERSION: Final = 7
+_MILLISECONDS_SHIFT: Final = 80
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_MILLISECOND: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1)
+
 _KEY_WORDS: Final = {"DEVELOPMENT": "dev", "PRODUCTION": "prod", "STAGING": "stg", "PREVIEW": "prev"}
+
+
+def time_of_uuid7(identifier: uuid.UUID) -> datetime | None:
+    """Return when an id was made, to the millisecond; None for one that does not begin with a time.
+
+    Source: RFC 9562 section 5.7.
+    """
+    if identifier.version != _TIME_ORDERED_VERSION:
+        return None
+    return _EPOCH + timedelta(milliseconds=min(identifier.int >> _MILLISECONDS_SHIFT, _LAST_MILLISECOND))
 
 
 def new_uuid7(

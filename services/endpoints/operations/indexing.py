@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hmac
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from services.endpoints.domain.deployment_hook import deployment_reason
 from services.endpoints.domain.endpoint import EndpointState
 from services.endpoints.domain.endpoint_index import IndexSource
 from services.endpoints.domain.errors import KongflowError, NotFoundError, Reason
+from services.endpoints.domain.identifiers import time_of_uuid7
 from services.endpoints.domain.json_text import JsonTextError, dump_json, parse_json
+from services.endpoints.domain.ledger_settings import Retention
 from services.endpoints.domain.page import page_of
 from services.endpoints.domain.queue_job import Priority
 from services.endpoints.domain.request_hash import request_hash
@@ -20,7 +23,7 @@ from services.endpoints.operations.index_requests import IndexRequested, IndexWi
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
-    from datetime import datetime, timedelta
+    from datetime import timedelta
 
     from services.endpoints.domain.endpoint import Endpoint
     from services.endpoints.domain.endpoint_index import EndpointIndex, EndpointIndexItem, ItemKind, ItemState
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     from services.endpoints.domain.tenancy import EnvironmentType, Principal
     from services.endpoints.operations.index_requests import IndexRequests
     from services.endpoints.operations.watches import Watches
+
+_KEPT_FOR: Final = Retention().indexes
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +61,23 @@ class ItemFilter:
 class IndexingOperations:
     """What callers do with indexes."""
 
-    def __init__(self, *, store: Store, index_requests: IndexRequests, watches: Watches, hook_delay: timedelta) -> None:
-        """Hold the ports."""
+    def __init__(
+        self,
+        *,
+        store: Store,
+        index_requests: IndexRequests,
+        watches: Watches,
+        hook_delay: timedelta,
+        kept_for: timedelta = _KEPT_FOR,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """Hold the ports; indexes older than `kept_for` may be gone."""
         self._store = store
         self._index_requests = index_requests
         self._watches = watches
         self._hook_delay = hook_delay
+        self._kept_for = kept_for
+        self._now = now
 
     async def index(self, principal: Principal, request: IndexEndpointRequest) -> IndexRequested:
         """Ask for an index of an endpoint.
@@ -189,18 +205,32 @@ class IndexingOperations:
             NotFoundError: there is no such index for this principal.
             UnauthenticatedError: `readmit` no longer recognises the caller.
             KongflowError: DRAINING, this server stops, watch on from the last revision; QUOTA_EXCEEDED, the tenant has
-                too many watches open.
+                too many watches open; OUT_OF_RANGE, the index to watch on is so old that it was deleted.
         """
         seen = resume_revision
         with self._watches.open(principal, advice="watch on from the last revision", readmit=readmit) as watch:
             while True:
-                index = await self.get_index(principal, index_id)
+                index = await self._watched(principal, index_id, seen)
                 if index.revision > seen:
                     seen = index.revision
                     yield replace(index, source_data_json=None)
                 if index.state.is_final:
                     return
                 await watch.changed()
+
+    async def _watched(self, principal: Principal, index_id: UUID, seen: int) -> EndpointIndex:
+        try:
+            return await self.get_index(principal, index_id)
+        except NotFoundError as error:
+            made_at = time_of_uuid7(index_id)
+            if seen and made_at is not None and made_at < self._now() - self._kept_for:
+                raise KongflowError(
+                    f"Indexes are kept for {self._kept_for.days} days, the last of an endpoint for longer; the index "
+                    f"{str(index_id)!r} lies before that. List the endpoint's indexes and watch one of them.",
+                    reason=Reason.OUT_OF_RANGE,
+                    metadata={"resource": "index", "name": str(index_id)},
+                ) from error
+            raise
 
     async def _owned(
         self, tx: Transaction, principal: Principal, index_id: UUID, *, with_data: bool = False

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from services.endpoints.domain.catalog import event_lane
 from services.endpoints.domain.errors import KongflowError, NotFoundError, Reason
-from services.endpoints.domain.identifiers import MAX_CONSECUTIVE_IDS, consecutive_ids, first_of_consecutive
+from services.endpoints.domain.identifiers import (
+    MAX_CONSECUTIVE_IDS,
+    consecutive_ids,
+    first_of_consecutive,
+    time_of_uuid7,
+)
 from services.endpoints.domain.ledger_settings import Retention
 from services.endpoints.domain.ports.events import EventFilter, ReplayToWrite
 from services.endpoints.domain.request_hash import request_hash
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from services.endpoints.domain.event import Event
     from services.endpoints.domain.ports.clock import NewId
@@ -28,10 +33,6 @@ EVENTS_ARE_KEPT: Final = Retention().events
 
 _METHOD: Final = "ReplayEvents"
 _MAX_EVENT_ID_CHARACTERS: Final = 256
-_TIME_ORDERED_UUID_VERSION: Final = 7
-_MILLISECONDS_SHIFT: Final = 80
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_LAST_MILLISECOND: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +140,9 @@ async def _replayed(tx: Transaction, environment_id: UUID, first: UUID, *, has_m
 
 def _absent(event_record_id: UUID, kept_from: datetime) -> KongflowError:
     """Return why an event is not there: its id, which begins with a time, says whether it may have been deleted."""
-    if event_record_id.version == _TIME_ORDERED_UUID_VERSION:
-        made_at = _EPOCH + timedelta(milliseconds=min(event_record_id.int >> _MILLISECONDS_SHIFT, _LAST_MILLISECOND))
-        if made_at < kept_from:
-            return _too_old("id", str(event_record_id), kept_from)
+    made_at = time_of_uuid7(event_record_id)
+    if made_at is not None and made_at < kept_from:
+        return _too_old("id", str(event_record_id), kept_from)
     return NotFoundError("event", str(event_record_id))
 
 
