@@ -53,7 +53,8 @@ def run_demo(*, sdk: bool, as_json: bool) -> int:
     if wrong:
         raise CommandError(f"The demo's result is not what it must be: {'; '.join(wrong)}.")
     console().print(
-        f"\nAll {len(findings)} numbers are what they must be. Everything is stopped again, after {seconds:.0f} s.",
+        f"\nAll {len(findings)} numbers are what they must be. Everything is stopped again, after {seconds:.0f} s."
+        "\nTo look around in a browser, `make up` keeps it running and prints the address of the console.",
         markup=False,
     )
     return 0

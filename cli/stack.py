@@ -139,6 +139,7 @@ def _show(stack: Stack, directory: Path) -> None:
     rows = [
         ("gRPC", stack.grpc_target),
         ("HTTP (health, deployment hooks)", stack.http_url),
+        ("console, for a browser", f"{stack.http_url}/console (sign in with a token)"),
         ("PostgreSQL", f"its address with its password: {directory / 'database-url'}"),
         ("environment", f"{stack.environment_id} (DEVELOPMENT)"),
         ("API key, which your app checks", str(directory / "api-key")),

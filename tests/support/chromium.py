@@ -81,13 +81,13 @@ class Browser:
         await self.send("Page.navigate", url=url)
         await self.sees(f"document.readyState === 'complete' && location.href === {json.dumps(url)}")
 
-    async def sees(self, expression: str) -> None:
+    async def sees(self, expression: str, *, within: timedelta = _SHOWS_WITHIN) -> None:
         """Return once `expression` holds in the page; while a page is being replaced nothing does."""
 
         async def holds() -> bool:
             return bool(await self.evaluate(expression))
 
-        await eventually(holds, within=_SHOWS_WITHIN)
+        await eventually(holds, within=within)
 
     async def type(self, text: str) -> None:
         """Type into what has the focus."""
