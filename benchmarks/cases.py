@@ -173,6 +173,9 @@ def _endpoint_cases(tenant: Tenant, fixture: Fixture) -> Mapping[str, Case]:
             service,
             pings=True,
         ),
+        "ResumeEndpoint": Case(
+            _in_turn([contract.ResumeEndpointRequest(endpoint_id=id_) for id_ in fixture.endpoint_ids]), service
+        ),
     }
 
 

@@ -62,10 +62,17 @@ def list_(
         print_json(response)
         return
     rows = [
-        (endpoint.slug, enum_name(endpoint, "state"), endpoint.url, endpoint.id, time_text(endpoint, "update_time"))
+        (
+            endpoint.slug,
+            enum_name(endpoint, "state"),
+            str(endpoint.consecutive_failures),
+            endpoint.url,
+            endpoint.id,
+            time_text(endpoint, "update_time"),
+        )
         for endpoint in response.endpoints
     ]
-    console().print(table("Endpoints", ("slug", "state", "url", "id", "updated (UTC)"), rows))
+    console().print(table("Endpoints", ("slug", "state", "failures", "url", "id", "updated (UTC)"), rows))
 
 
 @commands.command()
@@ -101,6 +108,10 @@ def show(
         ("id", found.id),
         ("url", found.url),
         ("state", enum_name(found, "state")),
+        ("since (UTC)", time_text(found, "state_change_time")),
+        ("failures in a row", str(found.consecutive_failures)),
+        ("why", found.state_reason or NOTHING),
+        ("next probe (UTC)", time_text(found, "next_probe_time")),
         ("environment", found.environment_id),
         ("indexing hook", found.indexing_hook_identifier or f"{NOTHING} (needs the scope write)"),
         ("created (UTC)", time_text(found, "create_time")),
@@ -147,6 +158,29 @@ def ping(
         status = f" (HTTP {response.http_status})" if response.http_status else ""
         console().print(f"{found.slug} did not answer as it must: {printable(response.error)}{status}", markup=False)
     return 0 if response.ok else 1
+
+
+@commands.command()
+def resume(
+    *,
+    endpoint: EndpointArgument,
+    server: ServerOption = "",
+    token: TokenOption = "",
+    environment: EnvironmentOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Make an endpoint HEALTHY at once; what waited for its next probe runs."""
+    from kongflow.v1 import endpoint_service_pb2  # noqa: PLC0415 - see above
+
+    target = resolve_target(server=server, token=token, environment=environment)
+    with connected(target) as connection:
+        found = find_endpoint(connection, endpoint)
+        request = endpoint_service_pb2.ResumeEndpointRequest(endpoint_id=found.id)
+        response = connection.call("EndpointService.ResumeEndpoint", request)
+    if as_json:
+        print_json(response)
+        return
+    console().print(f"{found.slug} is {enum_name(response.endpoint, 'state')}.", markup=False)
 
 
 @commands.command()

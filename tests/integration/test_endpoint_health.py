@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from kongflow.v1 import endpoint_pb2, endpoint_service_pb2
 
 from services.endpoints.domain.endpoint_health import API_KEY_HINT
 from services.endpoints.operations.endpoint_health import LEFT_ALONE
@@ -209,3 +210,69 @@ async def test_an_index_that_is_cancelled_says_nothing_of_its_endpoint(clinic: C
     await clinic.operator.work_off()
     assert clinic.calls == 1
     assert (await clinic.health())["consecutive_failures"] == 0
+
+
+async def test_an_operator_resumes_an_endpoint_and_what_waited_runs(clinic: Clinic) -> None:
+    await clinic.fall_ill()
+    await clinic.ask(source=1)
+    await clinic.operator.work_off()
+    endpoints = clinic.operator.caller.endpoints
+    request = endpoint_service_pb2.ResumeEndpointRequest(endpoint_id=clinic.id)
+    called = clinic.calls
+    clinic.endpoint.behaviour = None
+    resumed = (await endpoints.ResumeEndpoint(request)).endpoint
+    assert (resumed.state, resumed.consecutive_failures, resumed.state_reason) == (
+        endpoint_pb2.ENDPOINT_STATE_HEALTHY,
+        0,
+        "",
+    )
+    assert not resumed.HasField("next_probe_time")
+    assert (await endpoints.ResumeEndpoint(request)).endpoint == resumed
+    await clinic.operator.work_off()
+    assert clinic.calls == called + 1
+
+    refusal = await refused(clinic.operator.stage.reader.endpoints.ResumeEndpoint(request))
+    assert refusal.reason == "PERMISSION_DENIED"
+
+
+async def test_the_contract_shows_health_and_lists_by_it(clinic: Clinic) -> None:
+    await clinic.fall_ill()
+    stage = clinic.operator.stage
+    await stage.store_endpoint(environment_id=stage.ours.production.id, slug="well")
+
+    async def slugs(state: endpoint_pb2.EndpointState.ValueType) -> list[str]:
+        request = endpoint_service_pb2.ListEndpointsRequest(environment_id=stage.ours.production.id, state=state)
+        return [endpoint.slug for endpoint in (await stage.writer.endpoints.ListEndpoints(request)).endpoints]
+
+    assert await slugs(endpoint_pb2.ENDPOINT_STATE_FAILING) == ["fake-endpoint"]
+    assert await slugs(endpoint_pb2.ENDPOINT_STATE_HEALTHY) == ["well"]
+    assert await slugs(endpoint_pb2.ENDPOINT_STATE_UNSPECIFIED) == ["fake-endpoint", "well"]
+    request = endpoint_service_pb2.GetEndpointRequest(endpoint_id=clinic.id)
+    shown = (await stage.writer.endpoints.GetEndpoint(request)).endpoint
+    assert (shown.consecutive_failures, shown.state) == (3, endpoint_pb2.ENDPOINT_STATE_FAILING)
+    assert shown.state_reason.endswith("Status code: 503")
+    assert shown.state_change_time.ToDatetime() < shown.next_probe_time.ToDatetime()
+
+
+async def test_a_ping_that_somebody_asks_for_heals_and_never_moves_a_probe(clinic: Clinic) -> None:
+    ping = clinic.operator.caller.endpoints.PingEndpoint
+    request = endpoint_service_pb2.PingEndpointRequest(endpoint_id=clinic.id)
+    while await clinic.state() == "HEALTHY":
+        clinic.endpoint.behaviour = refuse_key
+        assert not (await ping(request)).ok
+    assert clinic.calls == 3
+    before = await clinic.health()
+    assert not (await ping(request)).ok
+    after = await clinic.health()
+    assert (after["next_probe_at"], after["consecutive_failures"]) == (before["next_probe_at"], 3)
+    clinic.endpoint.behaviour = None
+    assert (await ping(request)).ok
+    assert await clinic.state() == "HEALTHY"
+
+
+async def test_registering_an_endpoint_again_heals_it(clinic: Clinic) -> None:
+    await clinic.fall_ill(status(410))
+    clinic.endpoint.behaviour = None
+    created = await clinic.operator.create(clinic.endpoint, production=True)
+    assert created.endpoint.state == endpoint_pb2.ENDPOINT_STATE_HEALTHY
+    assert await clinic.state() == "HEALTHY"

@@ -29,9 +29,13 @@ class _EndpointStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Endpoin
     ENDPOINT_STATE_HEALTHY: _EndpointState.ValueType  # 1
     """It answers."""
     ENDPOINT_STATE_FAILING: _EndpointState.ValueType  # 2
-    """Calls to it have failed in a row; it is still called."""
+    """Calls to it have failed in a row, 3 unless the server is set up otherwise. It is called once per probe, after 30
+    seconds at first and every 15 minutes at last; one answer makes it HEALTHY.
+    """
     ENDPOINT_STATE_SUSPENDED: _EndpointState.ValueType  # 3
-    """It is not called any more, unless a request says `force`."""
+    """It kept failing, 20 times in a row unless the server is set up otherwise, or answered 410. It is not indexed unless
+    a request says `force`. It is probed once an hour; one answer makes it HEALTHY.
+    """
 
 class EndpointState(_EndpointState, metaclass=_EndpointStateEnumTypeWrapper):
     """How an endpoint is doing."""
@@ -41,9 +45,13 @@ ENDPOINT_STATE_UNSPECIFIED: EndpointState.ValueType  # 0
 ENDPOINT_STATE_HEALTHY: EndpointState.ValueType  # 1
 """It answers."""
 ENDPOINT_STATE_FAILING: EndpointState.ValueType  # 2
-"""Calls to it have failed in a row; it is still called."""
+"""Calls to it have failed in a row, 3 unless the server is set up otherwise. It is called once per probe, after 30
+seconds at first and every 15 minutes at last; one answer makes it HEALTHY.
+"""
 ENDPOINT_STATE_SUSPENDED: EndpointState.ValueType  # 3
-"""It is not called any more, unless a request says `force`."""
+"""It kept failing, 20 times in a row unless the server is set up otherwise, or answered 410. It is not indexed unless
+a request says `force`. It is probed once an hour; one answer makes it HEALTHY.
+"""
 Global___EndpointState: _TypeAlias = EndpointState  # noqa: Y015
 
 @_typing.final
@@ -62,6 +70,10 @@ class Endpoint(_message.Message):
     INDEXING_HOOK_IDENTIFIER_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    CONSECUTIVE_FAILURES_FIELD_NUMBER: _builtins.int
+    STATE_REASON_FIELD_NUMBER: _builtins.int
+    STATE_CHANGE_TIME_FIELD_NUMBER: _builtins.int
+    NEXT_PROBE_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """A UUID, made by the server. Output only."""
     slug: _builtins.str
@@ -82,6 +94,10 @@ class Endpoint(_message.Message):
     """A credential: who knows these 10 characters may ask for an index over HTTP. Made on create, never changed. Empty for
     callers without the scope `write`. Output only.
     """
+    consecutive_failures: _builtins.int
+    """How many calls to it have failed in a row; 0 after each that it answered. Output only."""
+    state_reason: _builtins.str
+    """Why it is FAILING or SUSPENDED: what its last failed call found. Empty while it is HEALTHY. Output only."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was created. Output only."""
@@ -89,6 +105,16 @@ class Endpoint(_message.Message):
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When it last changed. Output only."""
+
+    @_builtins.property
+    def state_change_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when it has been in its state. Output only."""
+
+    @_builtins.property
+    def next_probe_time(self) -> _timestamp_pb2.Timestamp:
+        """When it is called next to see whether it answers again; until then nothing calls it but a ping and `force`. Unset
+        while it is HEALTHY. Output only.
+        """
 
     def __init__(
         self,
@@ -103,10 +129,14 @@ class Endpoint(_message.Message):
         indexing_hook_identifier: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        consecutive_failures: _builtins.int = ...,
+        state_reason: _builtins.str = ...,
+        state_change_time: _timestamp_pb2.Timestamp | None = ...,
+        next_probe_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "next_probe_time", b"next_probe_time", "state_change_time", b"state_change_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "environment_id", b"environment_id", "id", b"id", "indexing_hook_identifier", b"indexing_hook_identifier", "organization_id", b"organization_id", "project_id", b"project_id", "slug", b"slug", "state", b"state", "update_time", b"update_time", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consecutive_failures", b"consecutive_failures", "create_time", b"create_time", "environment_id", b"environment_id", "id", b"id", "indexing_hook_identifier", b"indexing_hook_identifier", "next_probe_time", b"next_probe_time", "organization_id", b"organization_id", "project_id", b"project_id", "slug", b"slug", "state", b"state", "state_change_time", b"state_change_time", "state_reason", b"state_reason", "update_time", b"update_time", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -72,6 +72,11 @@ class EndpointServiceStub:
                 request_serializer=kongflow_dot_v1_dot_endpoint__service__pb2.PingEndpointRequest.SerializeToString,
                 response_deserializer=kongflow_dot_v1_dot_endpoint__service__pb2.PingEndpointResponse.FromString,
                 _registered_method=True)
+        self.ResumeEndpoint = channel.unary_unary(
+                '/kongflow.v1.EndpointService/ResumeEndpoint',
+                request_serializer=kongflow_dot_v1_dot_endpoint__service__pb2.ResumeEndpointRequest.SerializeToString,
+                response_deserializer=kongflow_dot_v1_dot_endpoint__service__pb2.ResumeEndpointResponse.FromString,
+                _registered_method=True)
         self.IndexEndpoint = channel.unary_unary(
                 '/kongflow.v1.EndpointService/IndexEndpoint',
                 request_serializer=kongflow_dot_v1_dot_endpoint__service__pb2.IndexEndpointRequest.SerializeToString,
@@ -153,10 +158,19 @@ class EndpointServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PingEndpoint(self, request, context):
-        """Calls an endpoint to see whether it answers; stores nothing. Needs the scope `write`.
+        """Calls an endpoint to see whether it answers; stores nothing but its health: an answer makes it HEALTHY, a failure of
+        a HEALTHY one is counted. Needs the scope `write`.
 
         A ping that fails is a result, not an error: the status is OK and `ok` is false. Up to 3 tries, 30 seconds in all,
         ending 1 second before the caller's deadline; without one it ends after 35 seconds.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeEndpoint(self, request, context):
+        """Makes an endpoint HEALTHY at once, and what waits for its next probe due, without calling it. Needs the scope
+        `operate`. Repeating changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -242,6 +256,11 @@ def add_EndpointServiceServicer_to_server(servicer, server):
                     servicer.PingEndpoint,
                     request_deserializer=kongflow_dot_v1_dot_endpoint__service__pb2.PingEndpointRequest.FromString,
                     response_serializer=kongflow_dot_v1_dot_endpoint__service__pb2.PingEndpointResponse.SerializeToString,
+            ),
+            'ResumeEndpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeEndpoint,
+                    request_deserializer=kongflow_dot_v1_dot_endpoint__service__pb2.ResumeEndpointRequest.FromString,
+                    response_serializer=kongflow_dot_v1_dot_endpoint__service__pb2.ResumeEndpointResponse.SerializeToString,
             ),
             'IndexEndpoint': grpc.unary_unary_rpc_method_handler(
                     servicer.IndexEndpoint,
@@ -461,6 +480,33 @@ class EndpointService:
             '/kongflow.v1.EndpointService/PingEndpoint',
             kongflow_dot_v1_dot_endpoint__service__pb2.PingEndpointRequest.SerializeToString,
             kongflow_dot_v1_dot_endpoint__service__pb2.PingEndpointResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeEndpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kongflow.v1.EndpointService/ResumeEndpoint',
+            kongflow_dot_v1_dot_endpoint__service__pb2.ResumeEndpointRequest.SerializeToString,
+            kongflow_dot_v1_dot_endpoint__service__pb2.ResumeEndpointResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -56,10 +56,15 @@ class EndpointServiceStub:
     DeleteEndpoint: _grpc.UnaryUnaryMultiCallable[_endpoint_service_pb2.DeleteEndpointRequest, _endpoint_service_pb2.DeleteEndpointResponse]
     """Deletes an endpoint, its indexes and everything that was registered from it. Needs the scope `write`."""
     PingEndpoint: _grpc.UnaryUnaryMultiCallable[_endpoint_service_pb2.PingEndpointRequest, _endpoint_service_pb2.PingEndpointResponse]
-    """Calls an endpoint to see whether it answers; stores nothing. Needs the scope `write`.
+    """Calls an endpoint to see whether it answers; stores nothing but its health: an answer makes it HEALTHY, a failure of
+    a HEALTHY one is counted. Needs the scope `write`.
 
     A ping that fails is a result, not an error: the status is OK and `ok` is false. Up to 3 tries, 30 seconds in all,
     ending 1 second before the caller's deadline; without one it ends after 35 seconds.
+    """
+    ResumeEndpoint: _grpc.UnaryUnaryMultiCallable[_endpoint_service_pb2.ResumeEndpointRequest, _endpoint_service_pb2.ResumeEndpointResponse]
+    """Makes an endpoint HEALTHY at once, and what waits for its next probe due, without calling it. Needs the scope
+    `operate`. Repeating changes nothing.
     """
     IndexEndpoint: _grpc.UnaryUnaryMultiCallable[_endpoint_service_pb2.IndexEndpointRequest, _endpoint_service_pb2.IndexEndpointResponse]
     """Asks for an index of an endpoint; the answer does not wait for it. Needs the scope `write`.
@@ -110,10 +115,15 @@ class EndpointServiceAsyncStub(EndpointServiceStub):
     DeleteEndpoint: _aio.UnaryUnaryMultiCallable[_endpoint_service_pb2.DeleteEndpointRequest, _endpoint_service_pb2.DeleteEndpointResponse]  # type: ignore[assignment]
     """Deletes an endpoint, its indexes and everything that was registered from it. Needs the scope `write`."""
     PingEndpoint: _aio.UnaryUnaryMultiCallable[_endpoint_service_pb2.PingEndpointRequest, _endpoint_service_pb2.PingEndpointResponse]  # type: ignore[assignment]
-    """Calls an endpoint to see whether it answers; stores nothing. Needs the scope `write`.
+    """Calls an endpoint to see whether it answers; stores nothing but its health: an answer makes it HEALTHY, a failure of
+    a HEALTHY one is counted. Needs the scope `write`.
 
     A ping that fails is a result, not an error: the status is OK and `ok` is false. Up to 3 tries, 30 seconds in all,
     ending 1 second before the caller's deadline; without one it ends after 35 seconds.
+    """
+    ResumeEndpoint: _aio.UnaryUnaryMultiCallable[_endpoint_service_pb2.ResumeEndpointRequest, _endpoint_service_pb2.ResumeEndpointResponse]  # type: ignore[assignment]
+    """Makes an endpoint HEALTHY at once, and what waits for its next probe due, without calling it. Needs the scope
+    `operate`. Repeating changes nothing.
     """
     IndexEndpoint: _aio.UnaryUnaryMultiCallable[_endpoint_service_pb2.IndexEndpointRequest, _endpoint_service_pb2.IndexEndpointResponse]  # type: ignore[assignment]
     """Asks for an index of an endpoint; the answer does not wait for it. Needs the scope `write`.
@@ -203,10 +213,21 @@ class EndpointServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _endpoint_service_pb2.PingEndpointRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_endpoint_service_pb2.PingEndpointResponse, _abc.Awaitable[_endpoint_service_pb2.PingEndpointResponse]]:
-        """Calls an endpoint to see whether it answers; stores nothing. Needs the scope `write`.
+        """Calls an endpoint to see whether it answers; stores nothing but its health: an answer makes it HEALTHY, a failure of
+        a HEALTHY one is counted. Needs the scope `write`.
 
         A ping that fails is a result, not an error: the status is OK and `ok` is false. Up to 3 tries, 30 seconds in all,
         ending 1 second before the caller's deadline; without one it ends after 35 seconds.
+        """
+
+    @_abc_1.abstractmethod
+    def ResumeEndpoint(
+        self,
+        request: _endpoint_service_pb2.ResumeEndpointRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_endpoint_service_pb2.ResumeEndpointResponse, _abc.Awaitable[_endpoint_service_pb2.ResumeEndpointResponse]]:
+        """Makes an endpoint HEALTHY at once, and what waits for its next probe due, without calling it. Needs the scope
+        `operate`. Repeating changes nothing.
         """
 
     @_abc_1.abstractmethod

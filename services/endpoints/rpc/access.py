@@ -55,6 +55,7 @@ ACCESS: Final[Mapping[str, Access]] = {
     f"{_ENDPOINTS}UpdateEndpoint": Access.WRITE,
     f"{_ENDPOINTS}DeleteEndpoint": Access.WRITE,
     f"{_ENDPOINTS}PingEndpoint": Access.WRITE,
+    f"{_ENDPOINTS}ResumeEndpoint": Access.OPERATE,
     f"{_ENDPOINTS}IndexEndpoint": Access.WRITE,
     f"{_ENDPOINTS}GetEndpointIndex": Access.READ,
     f"{_ENDPOINTS}ListEndpointIndexes": Access.READ,

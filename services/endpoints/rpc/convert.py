@@ -132,6 +132,10 @@ def endpoint_message(endpoint: Endpoint, *, with_hook_identifier: bool) -> endpo
         indexing_hook_identifier=endpoint.indexing_hook_identifier if with_hook_identifier else "",
         create_time=timestamp(endpoint.created_at),
         update_time=timestamp(endpoint.updated_at),
+        consecutive_failures=endpoint.consecutive_failures,
+        state_reason=endpoint.state_reason or "",
+        state_change_time=timestamp(endpoint.state_changed_at),
+        next_probe_time=optional_timestamp(endpoint.next_probe_at),
     )
 
 

@@ -38,6 +38,7 @@ MAX_TIME_AHEAD: Final = timedelta(days=366)
 
 _INDEX_SOURCES: Final = enums.members(enums.INDEX_SOURCE)
 _PRIORITIES: Final = enums.members(enums.PRIORITY)
+_STATES: Final = enums.members(enums.ENDPOINT_STATE)
 _ITEM_STATES: Final = enums.members(enums.ITEM_STATE)
 _ITEM_KINDS: Final = enums.members(enums.ITEM_KIND)
 
@@ -125,9 +126,10 @@ class EndpointServicer(EndpointServiceServicer):
         """List endpoints."""
         principal, checks = current_principal(), Checks()
         environment_id = checks.optional_uuid("environment_id", request.environment_id)
+        state = checks.enum("state", request.state, _STATES)
         asked = self._paging.request(checks, principal, request)
         checks.finish()
-        page = await self._endpoints.list_endpoints(principal, environment_id, asked)
+        page = await self._endpoints.list_endpoints(principal, environment_id, asked, state=state)
         return messages.ListEndpointsResponse(
             endpoints=map(_visible, page.items), next_page_token=self._paging.next_token(principal, request, page)
         )
@@ -168,6 +170,14 @@ class EndpointServicer(EndpointServiceServicer):
             http_status=result.http_status or 0,
             duration=duration(result.duration),
         )
+
+    async def ResumeEndpoint(
+        self, request: messages.ResumeEndpointRequest, context: Context
+    ) -> messages.ResumeEndpointResponse:
+        """Make an endpoint HEALTHY."""
+        endpoint_id = _required_id("endpoint_id", request.endpoint_id)
+        resumed = await self._endpoints.resume(current_principal(), endpoint_id)
+        return messages.ResumeEndpointResponse(endpoint=_visible(resumed))
 
     async def IndexEndpoint(
         self, request: messages.IndexEndpointRequest, context: Context
