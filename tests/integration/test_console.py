@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from kongflow.v1 import tenancy_service_pb2, token_pb2
@@ -14,6 +14,8 @@ from tests.support.eventually import eventually
 from tests.support.fake_endpoint import on, status
 
 if TYPE_CHECKING:
+    import asyncpg
+
     from tests.support.console import Exhibition, Page, Visitor
     from tests.support.pair import Pair
 
@@ -194,6 +196,24 @@ async def test_dead_letter_is_retried_with_one_form(pair: Pair) -> None:
         again = await operator.post(f"/console/queue-jobs/{dead}/retry", {"csrf": letters.csrf})
         assert (again.status, "COMPLETED" in again.words) == (409, True)
         assert dead not in (await operator.get("/console/dead-letters")).text
+
+
+async def test_health_of_an_endpoint_is_shown_with_why_and_the_next_probe(
+    pair: Pair, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    async with exhibition(pair) as shown, visitor(pair.http_url, shown.tenant.api_key) as reader:
+        assert "healthy" in (await reader.get(shown.root)).words
+        await connection.execute(
+            "UPDATE endpoints SET state = 'SUSPENDED', consecutive_failures = 7, state_reason = $1,"
+            " state_changed_at = now(), next_probe_at = '2126-01-02 03:04:05Z' WHERE id = $2",
+            f"It is gone. {HOSTILE}",
+            UUID(shown.endpoint_id),
+        )
+        for path in [shown.root, f"/console/endpoints/{shown.endpoint_id}"]:
+            page = await reader.get(path)
+            seen = [word for word in ("suspended", "It is gone.", "2126-01-02 03:04:05 UTC") if word in page.words]
+            assert (len(seen), "<img" in page.text) == (3, False), page.words
+        assert "Failures in a row 7" in page.words
 
 
 async def test_reader_is_shown_no_retry_and_refused_one(pair: Pair) -> None:
