@@ -57,6 +57,10 @@ class LargestCounter:
             family.add_metric([OTHER] * len(self._labels), self._rest)
         yield family
 
+    def describe(self) -> Iterator[CounterMetricFamily]:
+        """Yield what will be shown, so that no other metric takes its name."""
+        yield CounterMetricFamily(self._name, self._documentation, labels=self._labels)
+
     def _weigh(self, labels: tuple[str, ...]) -> int:
         weight = self._weights.pop(labels, 0)
         if not weight and len(self._weights) >= self._most * _REMEMBERED:
