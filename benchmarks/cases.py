@@ -139,6 +139,10 @@ def _tenancy_cases(tenant: Tenant, fixture: Fixture) -> Mapping[str, Case]:
         "RotateApiKey": Case(
             _in_turn([contract.RotateApiKeyRequest(environment_id=id_) for id_ in fixture.environment_ids]), admin
         ),
+        "RotateSigningSecret": Case(
+            _in_turn([contract.RotateSigningSecretRequest(environment_id=id_) for id_ in fixture.environment_ids]),
+            admin,
+        ),
         "CreateToken": Case(_each(tenant.token_request), admin),
         "ListTokens": Case(_same(contract.ListTokensRequest(organization_id=organization, page_size=PAGE_SIZE)), admin),
         "RevokeToken": Case(_made(tenant.new_token, lambda id_: contract.RevokeTokenRequest(token_id=id_)), admin),

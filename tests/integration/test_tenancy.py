@@ -78,9 +78,9 @@ class Tenants:
 
     async def environment(self, project: Project, slug: str = "dev") -> tuple[Environment, str]:
         request = CreateEnvironment(project.id, slug, EnvironmentType.DEVELOPMENT)
-        environment, api_key = await self.operations.create_environment(ADMIN, request)
-        assert api_key is not None
-        return environment, api_key
+        environment, shown = await self.operations.create_environment(ADMIN, request)
+        assert shown is not None
+        return environment, shown.api_key
 
     async def token(self, **fields: object) -> tuple[UUID, str]:
         request = replace(CreateToken(TokenKind.ADMIN, "ops"), **fields)  # type: ignore[arg-type]
@@ -199,8 +199,9 @@ async def test_a_repeated_request_returns_the_resource_without_its_key(tenants: 
     organization = await tenants.organization()
     project = await tenants.project(organization)
     request = CreateEnvironment(project.id, "dev", EnvironmentType.DEVELOPMENT, request_id=uuid4())
-    environment, api_key = await tenants.operations.create_environment(ADMIN, request)
-    assert api_key is not None
+    environment, shown = await tenants.operations.create_environment(ADMIN, request)
+    assert shown is not None
+    assert shown.signing_secret not in repr(shown)
     assert await tenants.operations.create_environment(ADMIN, request) == (environment, None)
     token_request = CreateToken(TokenKind.WORKER, "worker", request_id=uuid4())
     token, secret = await tenants.operations.create_token(ADMIN, token_request)

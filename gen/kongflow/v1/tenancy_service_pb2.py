@@ -22,6 +22,7 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from kongflow.v1 import environment_pb2 as kongflow_dot_v1_dot_environment__pb2
 from kongflow.v1 import organization_pb2 as kongflow_dot_v1_dot_organization__pb2
@@ -29,7 +30,7 @@ from kongflow.v1 import project_pb2 as kongflow_dot_v1_dot_project__pb2
 from kongflow.v1 import token_pb2 as kongflow_dot_v1_dot_token__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!kongflow/v1/tenancy_service.proto\x12\x0bkongflow.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dkongflow/v1/environment.proto\x1a\x1ekongflow/v1/organization.proto\x1a\x19kongflow/v1/project.proto\x1a\x17kongflow/v1/token.proto\"L\n\x19\x43reateOrganizationRequest\x12\x0c\n\x04slug\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"M\n\x1a\x43reateOrganizationResponse\x12/\n\x0corganization\x18\x01 \x01(\x0b\x32\x19.kongflow.v1.Organization\"_\n\x14\x43reateProjectRequest\x12\x17\n\x0forganization_id\x18\x01 \x01(\t\x12\x0c\n\x04slug\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\">\n\x15\x43reateProjectResponse\x12%\n\x07project\x18\x01 \x01(\x0b\x32\x14.kongflow.v1.Project\"|\n\x18\x43reateEnvironmentRequest\x12\x12\n\nproject_id\x18\x01 \x01(\t\x12\x0c\n\x04slug\x18\x02 \x01(\t\x12*\n\x04type\x18\x03 \x01(\x0e\x32\x1c.kongflow.v1.EnvironmentType\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"[\n\x19\x43reateEnvironmentResponse\x12-\n\x0b\x65nvironment\x18\x01 \x01(\x0b\x32\x18.kongflow.v1.Environment\x12\x0f\n\x07\x61pi_key\x18\x02 \x01(\t\"/\n\x15GetEnvironmentRequest\x12\x16\n\x0e\x65nvironment_id\x18\x01 \x01(\t\"G\n\x16GetEnvironmentResponse\x12-\n\x0b\x65nvironment\x18\x01 \x01(\x0b\x32\x18.kongflow.v1.Environment\"m\n\x17ListEnvironmentsRequest\x12\x17\n\x0forganization_id\x18\x01 \x01(\t\x12\x12\n\nproject_id\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"c\n\x18ListEnvironmentsResponse\x12.\n\x0c\x65nvironments\x18\x01 \x03(\x0b\x32\x18.kongflow.v1.Environment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"-\n\x13RotateApiKeyRequest\x12\x16\n\x0e\x65nvironment_id\x18\x01 \x01(\t\"V\n\x14RotateApiKeyResponse\x12-\n\x0b\x65nvironment\x18\x01 \x01(\x0b\x32\x18.kongflow.v1.Environment\x12\x0f\n\x07\x61pi_key\x18\x02 \x01(\t\"\xcf\x01\n\x12\x43reateTokenRequest\x12$\n\x04kind\x18\x01 \x01(\x0e\x32\x16.kongflow.v1.TokenKind\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x17\n\x0forganization_id\x18\x03 \x01(\t\x12\'\n\x06scopes\x18\x04 \x03(\x0e\x32\x17.kongflow.v1.TokenScope\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nrequest_id\x18\x06 \x01(\t\"H\n\x13\x43reateTokenResponse\x12!\n\x05token\x18\x01 \x01(\x0b\x32\x12.kongflow.v1.Token\x12\x0e\n\x06secret\x18\x02 \x01(\t\"\x92\x01\n\x11ListTokensRequest\x12\x17\n\x0forganization_id\x18\x01 \x01(\t\x12$\n\x04kind\x18\x02 \x01(\x0e\x32\x16.kongflow.v1.TokenKind\x12\x17\n\x0finclude_revoked\x18\x03 \x01(\x08\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"Q\n\x12ListTokensResponse\x12\"\n\x06tokens\x18\x01 \x03(\x0b\x32\x12.kongflow.v1.Token\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"&\n\x12RevokeTokenRequest\x12\x10\n\x08token_id\x18\x01 \x01(\t\"8\n\x13RevokeTokenResponse\x12!\n\x05token\x18\x01 \x01(\x0b\x32\x12.kongflow.v1.Token2\xe4\x06\n\x0eTenancyService\x12j\n\x12\x43reateOrganization\x12&.kongflow.v1.CreateOrganizationRequest\x1a\'.kongflow.v1.CreateOrganizationResponse\"\x03\x90\x02\x00\x12[\n\rCreateProject\x12!.kongflow.v1.CreateProjectRequest\x1a\".kongflow.v1.CreateProjectResponse\"\x03\x90\x02\x00\x12g\n\x11\x43reateEnvironment\x12%.kongflow.v1.CreateEnvironmentRequest\x1a&.kongflow.v1.CreateEnvironmentResponse\"\x03\x90\x02\x00\x12^\n\x0eGetEnvironment\x12\".kongflow.v1.GetEnvironmentRequest\x1a#.kongflow.v1.GetEnvironmentResponse\"\x03\x90\x02\x01\x12\x64\n\x10ListEnvironments\x12$.kongflow.v1.ListEnvironmentsRequest\x1a%.kongflow.v1.ListEnvironmentsResponse\"\x03\x90\x02\x01\x12X\n\x0cRotateApiKey\x12 .kongflow.v1.RotateApiKeyRequest\x1a!.kongflow.v1.RotateApiKeyResponse\"\x03\x90\x02\x00\x12U\n\x0b\x43reateToken\x12\x1f.kongflow.v1.CreateTokenRequest\x1a .kongflow.v1.CreateTokenResponse\"\x03\x90\x02\x00\x12R\n\nListTokens\x12\x1e.kongflow.v1.ListTokensRequest\x1a\x1f.kongflow.v1.ListTokensResponse\"\x03\x90\x02\x01\x12U\n\x0bRevokeToken\x12\x1f.kongflow.v1.RevokeTokenRequest\x1a .kongflow.v1.RevokeTokenResponse\"\x03\x90\x02\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!kongflow/v1/tenancy_service.proto\x12\x0bkongflow.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dkongflow/v1/environment.proto\x1a\x1ekongflow/v1/organization.proto\x1a\x19kongflow/v1/project.proto\x1a\x17kongflow/v1/token.proto\"L\n\x19\x43reateOrganizationRequest\x12\x0c\n\x04slug\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"M\n\x1a\x43reateOrganizationResponse\x12/\n\x0corganization\x18\x01 \x01(\x0b\x32\x19.kongflow.v1.Organization\"_\n\x14\x43reateProjectRequest\x12\x17\n\x0forganization_id\x18\x01 \x01(\t\x12\x0c\n\x04slug\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\">\n\x15\x43reateProjectResponse\x12%\n\x07project\x18\x01 \x01(\x0b\x32\x14.kongflow.v1.Project\"|\n\x18\x43reateEnvironmentRequest\x12\x12\n\nproject_id\x18\x01 \x01(\t\x12\x0c\n\x04slug\x18\x02 \x01(\t\x12*\n\x04type\x18\x03 \x01(\x0e\x32\x1c.kongflow.v1.EnvironmentType\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"s\n\x19\x43reateEnvironmentResponse\x12-\n\x0b\x65nvironment\x18\x01 \x01(\x0b\x32\x18.kongflow.v1.Environment\x12\x0f\n\x07\x61pi_key\x18\x02 \x01(\t\x12\x16\n\x0esigning_secret\x18\x03 \x01(\t\"/\n\x15GetEnvironmentRequest\x12\x16\n\x0e\x65nvironment_id\x18\x01 \x01(\t\"G\n\x16GetEnvironmentResponse\x12-\n\x0b\x65nvironment\x18\x01 \x01(\x0b\x32\x18.kongflow.v1.Environment\"m\n\x17ListEnvironmentsRequest\x12\x17\n\x0forganization_id\x18\x01 \x01(\t\x12\x12\n\nproject_id\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"c\n\x18ListEnvironmentsResponse\x12.\n\x0c\x65nvironments\x18\x01 \x03(\x0b\x32\x18.kongflow.v1.Environment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"-\n\x13RotateApiKeyRequest\x12\x16\n\x0e\x65nvironment_id\x18\x01 \x01(\t\"V\n\x14RotateApiKeyResponse\x12-\n\x0b\x65nvironment\x18\x01 \x01(\x0b\x32\x18.kongflow.v1.Environment\x12\x0f\n\x07\x61pi_key\x18\x02 \x01(\t\"`\n\x1aRotateSigningSecretRequest\x12\x16\n\x0e\x65nvironment_id\x18\x01 \x01(\t\x12*\n\x07overlap\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x9e\x01\n\x1bRotateSigningSecretResponse\x12-\n\x0b\x65nvironment\x18\x01 \x01(\x0b\x32\x18.kongflow.v1.Environment\x12\x16\n\x0esigning_secret\x18\x02 \x01(\t\x12\x38\n\x14previous_expire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xcf\x01\n\x12\x43reateTokenRequest\x12$\n\x04kind\x18\x01 \x01(\x0e\x32\x16.kongflow.v1.TokenKind\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x17\n\x0forganization_id\x18\x03 \x01(\t\x12\'\n\x06scopes\x18\x04 \x03(\x0e\x32\x17.kongflow.v1.TokenScope\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nrequest_id\x18\x06 \x01(\t\"H\n\x13\x43reateTokenResponse\x12!\n\x05token\x18\x01 \x01(\x0b\x32\x12.kongflow.v1.Token\x12\x0e\n\x06secret\x18\x02 \x01(\t\"\x92\x01\n\x11ListTokensRequest\x12\x17\n\x0forganization_id\x18\x01 \x01(\t\x12$\n\x04kind\x18\x02 \x01(\x0e\x32\x16.kongflow.v1.TokenKind\x12\x17\n\x0finclude_revoked\x18\x03 \x01(\x08\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"Q\n\x12ListTokensResponse\x12\"\n\x06tokens\x18\x01 \x03(\x0b\x32\x12.kongflow.v1.Token\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"&\n\x12RevokeTokenRequest\x12\x10\n\x08token_id\x18\x01 \x01(\t\"8\n\x13RevokeTokenResponse\x12!\n\x05token\x18\x01 \x01(\x0b\x32\x12.kongflow.v1.Token2\xd3\x07\n\x0eTenancyService\x12j\n\x12\x43reateOrganization\x12&.kongflow.v1.CreateOrganizationRequest\x1a\'.kongflow.v1.CreateOrganizationResponse\"\x03\x90\x02\x00\x12[\n\rCreateProject\x12!.kongflow.v1.CreateProjectRequest\x1a\".kongflow.v1.CreateProjectResponse\"\x03\x90\x02\x00\x12g\n\x11\x43reateEnvironment\x12%.kongflow.v1.CreateEnvironmentRequest\x1a&.kongflow.v1.CreateEnvironmentResponse\"\x03\x90\x02\x00\x12^\n\x0eGetEnvironment\x12\".kongflow.v1.GetEnvironmentRequest\x1a#.kongflow.v1.GetEnvironmentResponse\"\x03\x90\x02\x01\x12\x64\n\x10ListEnvironments\x12$.kongflow.v1.ListEnvironmentsRequest\x1a%.kongflow.v1.ListEnvironmentsResponse\"\x03\x90\x02\x01\x12X\n\x0cRotateApiKey\x12 .kongflow.v1.RotateApiKeyRequest\x1a!.kongflow.v1.RotateApiKeyResponse\"\x03\x90\x02\x00\x12m\n\x13RotateSigningSecret\x12\'.kongflow.v1.RotateSigningSecretRequest\x1a(.kongflow.v1.RotateSigningSecretResponse\"\x03\x90\x02\x00\x12U\n\x0b\x43reateToken\x12\x1f.kongflow.v1.CreateTokenRequest\x1a .kongflow.v1.CreateTokenResponse\"\x03\x90\x02\x00\x12R\n\nListTokens\x12\x1e.kongflow.v1.ListTokensRequest\x1a\x1f.kongflow.v1.ListTokensResponse\"\x03\x90\x02\x01\x12U\n\x0bRevokeToken\x12\x1f.kongflow.v1.RevokeTokenRequest\x1a .kongflow.v1.RevokeTokenResponse\"\x03\x90\x02\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,48 +49,54 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TENANCYSERVICE'].methods_by_name['ListEnvironments']._serialized_options = b'\220\002\001'
   _globals['_TENANCYSERVICE'].methods_by_name['RotateApiKey']._loaded_options = None
   _globals['_TENANCYSERVICE'].methods_by_name['RotateApiKey']._serialized_options = b'\220\002\000'
+  _globals['_TENANCYSERVICE'].methods_by_name['RotateSigningSecret']._loaded_options = None
+  _globals['_TENANCYSERVICE'].methods_by_name['RotateSigningSecret']._serialized_options = b'\220\002\000'
   _globals['_TENANCYSERVICE'].methods_by_name['CreateToken']._loaded_options = None
   _globals['_TENANCYSERVICE'].methods_by_name['CreateToken']._serialized_options = b'\220\002\000'
   _globals['_TENANCYSERVICE'].methods_by_name['ListTokens']._loaded_options = None
   _globals['_TENANCYSERVICE'].methods_by_name['ListTokens']._serialized_options = b'\220\002\001'
   _globals['_TENANCYSERVICE'].methods_by_name['RevokeToken']._loaded_options = None
   _globals['_TENANCYSERVICE'].methods_by_name['RevokeToken']._serialized_options = b'\220\002\002'
-  _globals['_CREATEORGANIZATIONREQUEST']._serialized_start=198
-  _globals['_CREATEORGANIZATIONREQUEST']._serialized_end=274
-  _globals['_CREATEORGANIZATIONRESPONSE']._serialized_start=276
-  _globals['_CREATEORGANIZATIONRESPONSE']._serialized_end=353
-  _globals['_CREATEPROJECTREQUEST']._serialized_start=355
-  _globals['_CREATEPROJECTREQUEST']._serialized_end=450
-  _globals['_CREATEPROJECTRESPONSE']._serialized_start=452
-  _globals['_CREATEPROJECTRESPONSE']._serialized_end=514
-  _globals['_CREATEENVIRONMENTREQUEST']._serialized_start=516
-  _globals['_CREATEENVIRONMENTREQUEST']._serialized_end=640
-  _globals['_CREATEENVIRONMENTRESPONSE']._serialized_start=642
-  _globals['_CREATEENVIRONMENTRESPONSE']._serialized_end=733
-  _globals['_GETENVIRONMENTREQUEST']._serialized_start=735
-  _globals['_GETENVIRONMENTREQUEST']._serialized_end=782
-  _globals['_GETENVIRONMENTRESPONSE']._serialized_start=784
-  _globals['_GETENVIRONMENTRESPONSE']._serialized_end=855
-  _globals['_LISTENVIRONMENTSREQUEST']._serialized_start=857
-  _globals['_LISTENVIRONMENTSREQUEST']._serialized_end=966
-  _globals['_LISTENVIRONMENTSRESPONSE']._serialized_start=968
-  _globals['_LISTENVIRONMENTSRESPONSE']._serialized_end=1067
-  _globals['_ROTATEAPIKEYREQUEST']._serialized_start=1069
-  _globals['_ROTATEAPIKEYREQUEST']._serialized_end=1114
-  _globals['_ROTATEAPIKEYRESPONSE']._serialized_start=1116
-  _globals['_ROTATEAPIKEYRESPONSE']._serialized_end=1202
-  _globals['_CREATETOKENREQUEST']._serialized_start=1205
-  _globals['_CREATETOKENREQUEST']._serialized_end=1412
-  _globals['_CREATETOKENRESPONSE']._serialized_start=1414
-  _globals['_CREATETOKENRESPONSE']._serialized_end=1486
-  _globals['_LISTTOKENSREQUEST']._serialized_start=1489
-  _globals['_LISTTOKENSREQUEST']._serialized_end=1635
-  _globals['_LISTTOKENSRESPONSE']._serialized_start=1637
-  _globals['_LISTTOKENSRESPONSE']._serialized_end=1718
-  _globals['_REVOKETOKENREQUEST']._serialized_start=1720
-  _globals['_REVOKETOKENREQUEST']._serialized_end=1758
-  _globals['_REVOKETOKENRESPONSE']._serialized_start=1760
-  _globals['_REVOKETOKENRESPONSE']._serialized_end=1816
-  _globals['_TENANCYSERVICE']._serialized_start=1819
-  _globals['_TENANCYSERVICE']._serialized_end=2687
+  _globals['_CREATEORGANIZATIONREQUEST']._serialized_start=230
+  _globals['_CREATEORGANIZATIONREQUEST']._serialized_end=306
+  _globals['_CREATEORGANIZATIONRESPONSE']._serialized_start=308
+  _globals['_CREATEORGANIZATIONRESPONSE']._serialized_end=385
+  _globals['_CREATEPROJECTREQUEST']._serialized_start=387
+  _globals['_CREATEPROJECTREQUEST']._serialized_end=482
+  _globals['_CREATEPROJECTRESPONSE']._serialized_start=484
+  _globals['_CREATEPROJECTRESPONSE']._serialized_end=546
+  _globals['_CREATEENVIRONMENTREQUEST']._serialized_start=548
+  _globals['_CREATEENVIRONMENTREQUEST']._serialized_end=672
+  _globals['_CREATEENVIRONMENTRESPONSE']._serialized_start=674
+  _globals['_CREATEENVIRONMENTRESPONSE']._serialized_end=789
+  _globals['_GETENVIRONMENTREQUEST']._serialized_start=791
+  _globals['_GETENVIRONMENTREQUEST']._serialized_end=838
+  _globals['_GETENVIRONMENTRESPONSE']._serialized_start=840
+  _globals['_GETENVIRONMENTRESPONSE']._serialized_end=911
+  _globals['_LISTENVIRONMENTSREQUEST']._serialized_start=913
+  _globals['_LISTENVIRONMENTSREQUEST']._serialized_end=1022
+  _globals['_LISTENVIRONMENTSRESPONSE']._serialized_start=1024
+  _globals['_LISTENVIRONMENTSRESPONSE']._serialized_end=1123
+  _globals['_ROTATEAPIKEYREQUEST']._serialized_start=1125
+  _globals['_ROTATEAPIKEYREQUEST']._serialized_end=1170
+  _globals['_ROTATEAPIKEYRESPONSE']._serialized_start=1172
+  _globals['_ROTATEAPIKEYRESPONSE']._serialized_end=1258
+  _globals['_ROTATESIGNINGSECRETREQUEST']._serialized_start=1260
+  _globals['_ROTATESIGNINGSECRETREQUEST']._serialized_end=1356
+  _globals['_ROTATESIGNINGSECRETRESPONSE']._serialized_start=1359
+  _globals['_ROTATESIGNINGSECRETRESPONSE']._serialized_end=1517
+  _globals['_CREATETOKENREQUEST']._serialized_start=1520
+  _globals['_CREATETOKENREQUEST']._serialized_end=1727
+  _globals['_CREATETOKENRESPONSE']._serialized_start=1729
+  _globals['_CREATETOKENRESPONSE']._serialized_end=1801
+  _globals['_LISTTOKENSREQUEST']._serialized_start=1804
+  _globals['_LISTTOKENSREQUEST']._serialized_end=1950
+  _globals['_LISTTOKENSRESPONSE']._serialized_start=1952
+  _globals['_LISTTOKENSRESPONSE']._serialized_end=2033
+  _globals['_REVOKETOKENREQUEST']._serialized_start=2035
+  _globals['_REVOKETOKENREQUEST']._serialized_end=2073
+  _globals['_REVOKETOKENRESPONSE']._serialized_start=2075
+  _globals['_REVOKETOKENRESPONSE']._serialized_end=2131
+  _globals['_TENANCYSERVICE']._serialized_start=2134
+  _globals['_TENANCYSERVICE']._serialized_end=3113
 # @@protoc_insertion_point(module_scope)

@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -177,9 +178,14 @@ class CreateEnvironmentResponse(_message.Message):
 
     ENVIRONMENT_FIELD_NUMBER: _builtins.int
     API_KEY_FIELD_NUMBER: _builtins.int
+    SIGNING_SECRET_FIELD_NUMBER: _builtins.int
     api_key: _builtins.str
     """Its API key, `tr_<dev,prod,stg,prev>_<20 alphanumerics>`: a secret, shown here and never again. Empty when a
     `request_id` was repeated; then RotateApiKey makes another.
+    """
+    signing_secret: _builtins.str
+    """What calls to its endpoints are signed with, `whsec_<base64 of 32 bytes>`, as Standard Webhooks say: a secret, shown
+    here and never again. Empty when a `request_id` was repeated; then RotateSigningSecret makes another.
     """
     @_builtins.property
     def environment(self) -> _environment_pb2.Environment:
@@ -190,10 +196,11 @@ class CreateEnvironmentResponse(_message.Message):
         *,
         environment: _environment_pb2.Environment | None = ...,
         api_key: _builtins.str = ...,
+        signing_secret: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_key", b"api_key", "environment", b"environment"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_key", b"api_key", "environment", b"environment", "signing_secret", b"signing_secret"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -356,6 +363,70 @@ class RotateApiKeyResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RotateApiKeyResponse: _TypeAlias = RotateApiKeyResponse  # noqa: Y015
+
+@_typing.final
+class RotateSigningSecretRequest(_message.Message):
+    """Asks for a new signing secret."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENVIRONMENT_ID_FIELD_NUMBER: _builtins.int
+    OVERLAP_FIELD_NUMBER: _builtins.int
+    environment_id: _builtins.str
+    """Required: the environment, a UUID."""
+    @_builtins.property
+    def overlap(self) -> _duration_pb2.Duration:
+        """How long calls are signed with the secret before as well, 0 to 7 days. Unset: 24 hours; 0: not at all. A secret older
+        than the one before signs no more.
+        """
+
+    def __init__(
+        self,
+        *,
+        environment_id: _builtins.str = ...,
+        overlap: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["overlap", b"overlap"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment_id", b"environment_id", "overlap", b"overlap"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateSigningSecretRequest: _TypeAlias = RotateSigningSecretRequest  # noqa: Y015
+
+@_typing.final
+class RotateSigningSecretResponse(_message.Message):
+    """Answers RotateSigningSecret."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    SIGNING_SECRET_FIELD_NUMBER: _builtins.int
+    PREVIOUS_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    signing_secret: _builtins.str
+    """The new signing secret, `whsec_<base64 of 32 bytes>`: shown here and never again."""
+    @_builtins.property
+    def environment(self) -> _environment_pb2.Environment:
+        """The environment."""
+
+    @_builtins.property
+    def previous_expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When calls stop being signed with the secret before. Unset: there was none, or the overlap is 0."""
+
+    def __init__(
+        self,
+        *,
+        environment: _environment_pb2.Environment | None = ...,
+        signing_secret: _builtins.str = ...,
+        previous_expire_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "previous_expire_time", b"previous_expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "previous_expire_time", b"previous_expire_time", "signing_secret", b"signing_secret"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateSigningSecretResponse: _TypeAlias = RotateSigningSecretResponse  # noqa: Y015
 
 @_typing.final
 class CreateTokenRequest(_message.Message):

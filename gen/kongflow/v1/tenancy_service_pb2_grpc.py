@@ -67,6 +67,11 @@ class TenancyServiceStub:
                 request_serializer=kongflow_dot_v1_dot_tenancy__service__pb2.RotateApiKeyRequest.SerializeToString,
                 response_deserializer=kongflow_dot_v1_dot_tenancy__service__pb2.RotateApiKeyResponse.FromString,
                 _registered_method=True)
+        self.RotateSigningSecret = channel.unary_unary(
+                '/kongflow.v1.TenancyService/RotateSigningSecret',
+                request_serializer=kongflow_dot_v1_dot_tenancy__service__pb2.RotateSigningSecretRequest.SerializeToString,
+                response_deserializer=kongflow_dot_v1_dot_tenancy__service__pb2.RotateSigningSecretResponse.FromString,
+                _registered_method=True)
         self.CreateToken = channel.unary_unary(
                 '/kongflow.v1.TenancyService/CreateToken',
                 request_serializer=kongflow_dot_v1_dot_tenancy__service__pb2.CreateTokenRequest.SerializeToString,
@@ -105,8 +110,8 @@ class TenancyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateEnvironment(self, request, context):
-        """Creates an environment and its API key, which this answer alone shows. Needs an admin token. Idempotent with a
-        `request_id`, but a repeat answers without the key. ALREADY_EXISTS when the project has the slug.
+        """Creates an environment, its API key and its signing secret, which this answer alone shows. Needs an admin token.
+        Idempotent with a `request_id`, but a repeat answers without the two. ALREADY_EXISTS when the project has the slug.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -129,6 +134,14 @@ class TenancyServiceServicer:
     def RotateApiKey(self, request, context):
         """Replaces an environment's API key; the old one is refused from then on, by other servers within 5 seconds. Needs an
         admin token. Every call makes another key.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateSigningSecret(self, request, context):
+        """Replaces the secret that calls to an environment's endpoints are signed with; for `overlap` they carry a signature of
+        the one before as well. Needs an admin token. Every call makes another secret.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -189,6 +202,11 @@ def add_TenancyServiceServicer_to_server(servicer, server):
                     servicer.RotateApiKey,
                     request_deserializer=kongflow_dot_v1_dot_tenancy__service__pb2.RotateApiKeyRequest.FromString,
                     response_serializer=kongflow_dot_v1_dot_tenancy__service__pb2.RotateApiKeyResponse.SerializeToString,
+            ),
+            'RotateSigningSecret': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateSigningSecret,
+                    request_deserializer=kongflow_dot_v1_dot_tenancy__service__pb2.RotateSigningSecretRequest.FromString,
+                    response_serializer=kongflow_dot_v1_dot_tenancy__service__pb2.RotateSigningSecretResponse.SerializeToString,
             ),
             'CreateToken': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateToken,
@@ -371,6 +389,33 @@ class TenancyService:
             '/kongflow.v1.TenancyService/RotateApiKey',
             kongflow_dot_v1_dot_tenancy__service__pb2.RotateApiKeyRequest.SerializeToString,
             kongflow_dot_v1_dot_tenancy__service__pb2.RotateApiKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateSigningSecret(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kongflow.v1.TenancyService/RotateSigningSecret',
+            kongflow_dot_v1_dot_tenancy__service__pb2.RotateSigningSecretRequest.SerializeToString,
+            kongflow_dot_v1_dot_tenancy__service__pb2.RotateSigningSecretResponse.FromString,
             options,
             channel_credentials,
             insecure,

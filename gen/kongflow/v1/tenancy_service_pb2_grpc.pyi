@@ -41,8 +41,8 @@ class TenancyServiceStub:
     CreateProject: _grpc.UnaryUnaryMultiCallable[_tenancy_service_pb2.CreateProjectRequest, _tenancy_service_pb2.CreateProjectResponse]
     """Creates a project. Needs an admin token. Idempotent with a `request_id`. ALREADY_EXISTS when the slug is taken."""
     CreateEnvironment: _grpc.UnaryUnaryMultiCallable[_tenancy_service_pb2.CreateEnvironmentRequest, _tenancy_service_pb2.CreateEnvironmentResponse]
-    """Creates an environment and its API key, which this answer alone shows. Needs an admin token. Idempotent with a
-    `request_id`, but a repeat answers without the key. ALREADY_EXISTS when the project has the slug.
+    """Creates an environment, its API key and its signing secret, which this answer alone shows. Needs an admin token.
+    Idempotent with a `request_id`, but a repeat answers without the two. ALREADY_EXISTS when the project has the slug.
     """
     GetEnvironment: _grpc.UnaryUnaryMultiCallable[_tenancy_service_pb2.GetEnvironmentRequest, _tenancy_service_pb2.GetEnvironmentResponse]
     """Returns one environment. Needs the scope `read`."""
@@ -51,6 +51,10 @@ class TenancyServiceStub:
     RotateApiKey: _grpc.UnaryUnaryMultiCallable[_tenancy_service_pb2.RotateApiKeyRequest, _tenancy_service_pb2.RotateApiKeyResponse]
     """Replaces an environment's API key; the old one is refused from then on, by other servers within 5 seconds. Needs an
     admin token. Every call makes another key.
+    """
+    RotateSigningSecret: _grpc.UnaryUnaryMultiCallable[_tenancy_service_pb2.RotateSigningSecretRequest, _tenancy_service_pb2.RotateSigningSecretResponse]
+    """Replaces the secret that calls to an environment's endpoints are signed with; for `overlap` they carry a signature of
+    the one before as well. Needs an admin token. Every call makes another secret.
     """
     CreateToken: _grpc.UnaryUnaryMultiCallable[_tenancy_service_pb2.CreateTokenRequest, _tenancy_service_pb2.CreateTokenResponse]
     """Creates a token, whose secret this answer alone shows. Needs an admin token. Idempotent with a `request_id`, but a
@@ -76,8 +80,8 @@ class TenancyServiceAsyncStub(TenancyServiceStub):
     CreateProject: _aio.UnaryUnaryMultiCallable[_tenancy_service_pb2.CreateProjectRequest, _tenancy_service_pb2.CreateProjectResponse]  # type: ignore[assignment]
     """Creates a project. Needs an admin token. Idempotent with a `request_id`. ALREADY_EXISTS when the slug is taken."""
     CreateEnvironment: _aio.UnaryUnaryMultiCallable[_tenancy_service_pb2.CreateEnvironmentRequest, _tenancy_service_pb2.CreateEnvironmentResponse]  # type: ignore[assignment]
-    """Creates an environment and its API key, which this answer alone shows. Needs an admin token. Idempotent with a
-    `request_id`, but a repeat answers without the key. ALREADY_EXISTS when the project has the slug.
+    """Creates an environment, its API key and its signing secret, which this answer alone shows. Needs an admin token.
+    Idempotent with a `request_id`, but a repeat answers without the two. ALREADY_EXISTS when the project has the slug.
     """
     GetEnvironment: _aio.UnaryUnaryMultiCallable[_tenancy_service_pb2.GetEnvironmentRequest, _tenancy_service_pb2.GetEnvironmentResponse]  # type: ignore[assignment]
     """Returns one environment. Needs the scope `read`."""
@@ -86,6 +90,10 @@ class TenancyServiceAsyncStub(TenancyServiceStub):
     RotateApiKey: _aio.UnaryUnaryMultiCallable[_tenancy_service_pb2.RotateApiKeyRequest, _tenancy_service_pb2.RotateApiKeyResponse]  # type: ignore[assignment]
     """Replaces an environment's API key; the old one is refused from then on, by other servers within 5 seconds. Needs an
     admin token. Every call makes another key.
+    """
+    RotateSigningSecret: _aio.UnaryUnaryMultiCallable[_tenancy_service_pb2.RotateSigningSecretRequest, _tenancy_service_pb2.RotateSigningSecretResponse]  # type: ignore[assignment]
+    """Replaces the secret that calls to an environment's endpoints are signed with; for `overlap` they carry a signature of
+    the one before as well. Needs an admin token. Every call makes another secret.
     """
     CreateToken: _aio.UnaryUnaryMultiCallable[_tenancy_service_pb2.CreateTokenRequest, _tenancy_service_pb2.CreateTokenResponse]  # type: ignore[assignment]
     """Creates a token, whose secret this answer alone shows. Needs an admin token. Idempotent with a `request_id`, but a
@@ -126,8 +134,8 @@ class TenancyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tenancy_service_pb2.CreateEnvironmentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tenancy_service_pb2.CreateEnvironmentResponse, _abc.Awaitable[_tenancy_service_pb2.CreateEnvironmentResponse]]:
-        """Creates an environment and its API key, which this answer alone shows. Needs an admin token. Idempotent with a
-        `request_id`, but a repeat answers without the key. ALREADY_EXISTS when the project has the slug.
+        """Creates an environment, its API key and its signing secret, which this answer alone shows. Needs an admin token.
+        Idempotent with a `request_id`, but a repeat answers without the two. ALREADY_EXISTS when the project has the slug.
         """
 
     @_abc_1.abstractmethod
@@ -154,6 +162,16 @@ class TenancyServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_tenancy_service_pb2.RotateApiKeyResponse, _abc.Awaitable[_tenancy_service_pb2.RotateApiKeyResponse]]:
         """Replaces an environment's API key; the old one is refused from then on, by other servers within 5 seconds. Needs an
         admin token. Every call makes another key.
+        """
+
+    @_abc_1.abstractmethod
+    def RotateSigningSecret(
+        self,
+        request: _tenancy_service_pb2.RotateSigningSecretRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tenancy_service_pb2.RotateSigningSecretResponse, _abc.Awaitable[_tenancy_service_pb2.RotateSigningSecretResponse]]:
+        """Replaces the secret that calls to an environment's endpoints are signed with; for `overlap` they carry a signature of
+        the one before as well. Needs an admin token. Every call makes another secret.
         """
 
     @_abc_1.abstractmethod

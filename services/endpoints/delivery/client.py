@@ -10,6 +10,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from services.endpoints.delivery.answer_parser import AnswerParser, TooManyValuesError
+from services.endpoints.delivery.signatures import signature_headers
 from services.endpoints.delivery.transport import HttpTransport, NoAnswerError
 from services.endpoints.domain.endpoint_calls import (
     INVALID_API_KEY_TEXT,
@@ -86,7 +87,8 @@ class AiohttpEndpointClient:
     ) -> None:
         """Call through `guard`, which the caller owns and closes.
 
-        `ssl_context` None trusts the system's authorities; `clock` is used for `Retry-After` dates only.
+        `ssl_context` None trusts the system's authorities; `clock` is used for `Retry-After` dates and for the time of
+        a signature.
         """
         self._timeout = timeout
         self._user_agent = user_agent
@@ -312,6 +314,7 @@ class AiohttpEndpointClient:
                         "x-trigger-version": PROTOCOL_VERSION,
                         "Accept": _JSON,
                         "User-Agent": self._user_agent,
+                        **self._signature(address, body),
                         **(headers or {}),
                     },
                     body=body,
@@ -335,6 +338,13 @@ class AiohttpEndpointClient:
         facts = {"http.request.method": "POST"}
         with spanning(self._tracer, name, kind=SpanKind.CLIENT, parent=parent, attributes=facts) as span:
             yield span
+
+    def _signature(self, address: EndpointAddress, body: bytes | None) -> Mapping[str, str]:
+        if address.signing is None:
+            return {}
+        return signature_headers(
+            call_id=address.signing.call_id, sent_at=self._clock(), body=body or b"", secrets=address.signing.secrets
+        )
 
     def _require_success(
         self, address: EndpointAddress, answer: RawAnswer, *, trusts_unauthorized_text: bool = True

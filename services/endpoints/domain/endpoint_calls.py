@@ -77,12 +77,24 @@ def is_worth_repeating(failure: CallFailure, http_status: int | None) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class CallSigning:
+    """What a call is signed with: its id, the same when it is repeated, and the secrets, newest first."""
+
+    call_id: str
+    secrets: tuple[str, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointAddress:
-    """Where an endpoint lives and the key that opens it; the key is never shown by `repr`."""
+    """Where an endpoint lives and the key that opens it; neither the key nor a signing secret is shown by `repr`.
+
+    `signing` None leaves calls unsigned: the environment has no secret yet.
+    """
 
     url: str
     api_key: str = field(repr=False)
     slug: str
+    signing: CallSigning | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import structlog
 
 from services.endpoints.domain.catalog import endpoint_lane
-from services.endpoints.domain.endpoint_calls import EndpointAddress
 from services.endpoints.domain.endpoint_index import IndexSource
 from services.endpoints.domain.errors import (
     ConflictError,
@@ -24,6 +23,7 @@ from services.endpoints.domain.page import page_of
 from services.endpoints.domain.request_hash import request_hash
 from services.endpoints.domain.tenancy import EnvironmentType
 from services.endpoints.operations.authorization import environment_or_own, require_environment, require_owner
+from services.endpoints.operations.call_addresses import call_address
 from services.endpoints.operations.index_requests import IndexWish
 from services.endpoints.operations.pings import failed_ping
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from services.endpoints.domain.endpoint import Endpoint, EndpointState
-    from services.endpoints.domain.endpoint_calls import PingResult
+    from services.endpoints.domain.endpoint_calls import EndpointAddress, PingResult
     from services.endpoints.domain.page import Page, PageRequest
     from services.endpoints.domain.ports.clock import NewId
     from services.endpoints.domain.ports.endpoint_client import AddressCheck
@@ -382,8 +382,7 @@ class EndpointOperations:
         return credential
 
     def _address(self, credential: SealedCredential, *, slug: str, url: str) -> EndpointAddress:
-        api_key = self._secret_box.unseal(credential.api_key_ciphertext, environment_id=credential.environment.id)
-        return EndpointAddress(url=url, api_key=api_key, slug=slug)
+        return call_address(self._secret_box, credential, slug=slug, url=url, call_id=self._new_id())
 
     async def _require_answer(
         self, credential: SealedCredential, *, slug: str, url: str, deadline: timedelta | None

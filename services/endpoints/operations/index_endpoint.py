@@ -9,7 +9,7 @@ from uuid import UUID
 
 from services.endpoints.domain.attempt import AttemptFailedError
 from services.endpoints.domain.catalog import KINDS, endpoint_lane, new_queue_job
-from services.endpoints.domain.endpoint_calls import EndpointAddress, EndpointCallError
+from services.endpoints.domain.endpoint_calls import EndpointCallError
 from services.endpoints.domain.endpoint_health import finding_of_error
 from services.endpoints.domain.endpoint_index import IndexSource, ItemKind, ItemState
 from services.endpoints.domain.index_answer import Disposition, IndexAnswerError, IndexItem, read_index_answer
@@ -17,12 +17,14 @@ from services.endpoints.domain.json_text import dump_json
 from services.endpoints.domain.ports.catalog import OfferedItem
 from services.endpoints.domain.ports.indexes import NewItem
 from services.endpoints.domain.queue_job import Queue, QueueJob, QueueJobState
+from services.endpoints.operations.call_addresses import call_address
 from services.endpoints.operations.registration import REGISTRATION_KINDS, registration_args
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from services.endpoints.domain.endpoint import Endpoint
+    from services.endpoints.domain.endpoint_calls import EndpointAddress
     from services.endpoints.domain.index_answer import IndexReading
     from services.endpoints.domain.json_text import JsonValue
     from services.endpoints.domain.ports.clock import NewId
@@ -105,8 +107,7 @@ class IndexEndpoint:
         sequence = await tx.endpoints.draw_sequence(endpoint_id)
         if sequence is None or await tx.indexes.begin(index_id, sequence=sequence) is None:
             return None
-        api_key = self._secret_box.unseal(credential.api_key_ciphertext, environment_id=credential.environment.id)
-        address = EndpointAddress(url=endpoint.url, api_key=api_key, slug=endpoint.slug)
+        address = call_address(self._secret_box, credential, slug=endpoint.slug, url=endpoint.url, call_id=queue_job.id)
         return Fetch(endpoint, address, index_id, sequence)
 
     async def call(self, begun: Fetch) -> Fetched:

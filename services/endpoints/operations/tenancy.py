@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
@@ -12,7 +12,7 @@ from services.endpoints.domain.errors import (
     InvalidRequestError,
     NotFoundError,
 )
-from services.endpoints.domain.identifiers import new_api_key, new_token
+from services.endpoints.domain.identifiers import new_api_key, new_signing_secret, new_token
 from services.endpoints.domain.page import page_of
 from services.endpoints.domain.request_hash import request_hash
 from services.endpoints.domain.tenancy import Environment, Organization, PrincipalKind, Project, Token
@@ -20,12 +20,13 @@ from services.endpoints.operations.authorization import require_environment
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from services.endpoints.domain.page import Page, PageRequest
     from services.endpoints.domain.ports.clock import NewId
     from services.endpoints.domain.ports.secrets import KeyHasher, SecretBox
     from services.endpoints.domain.ports.store import Store, Transaction
+    from services.endpoints.domain.ports.tenancy import SigningSecretChange
     from services.endpoints.domain.tenancy import EnvironmentType, Principal, Scope, TokenKind
     from services.endpoints.operations.authentication import Authentication
 
@@ -59,6 +60,23 @@ class CreateEnvironment:
     slug: str
     type: EnvironmentType
     request_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentSecrets:
+    """What a new environment's answer alone shows: never in a `repr`."""
+
+    api_key: str = field(repr=False)
+    signing_secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RotatedSigningSecret:
+    """A new signing secret, never in a `repr`; `previous_expires_at` is None when no other signs beside it."""
+
+    environment: Environment
+    signing_secret: str = field(repr=False)
+    previous_expires_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +124,7 @@ class TenancyOperations:
         new_id: NewId,
         new_api_key: Callable[[EnvironmentType], str] = new_api_key,
         new_token: Callable[[str], str] = new_token,
+        new_signing_secret: Callable[[], str] = new_signing_secret,
     ) -> None:
         """Take the ports."""
         self._store = store
@@ -115,6 +134,7 @@ class TenancyOperations:
         self._new_id = new_id
         self._new_api_key = new_api_key
         self._new_token = new_token
+        self._new_signing_secret = new_signing_secret
 
     async def create_organization(self, principal: Principal, request: CreateOrganization) -> Organization:
         """Create an organization.
@@ -168,8 +188,8 @@ class TenancyOperations:
 
     async def create_environment(
         self, principal: Principal, request: CreateEnvironment
-    ) -> tuple[Environment, str | None]:
-        """Create an environment; returns it with its API key, or with None when the request was a repeat.
+    ) -> tuple[Environment, EnvironmentSecrets | None]:
+        """Create an environment; returns it with its secrets, or with None when the request was a repeat.
 
         Raises:
             NotFoundError: the project is absent.
@@ -177,12 +197,13 @@ class TenancyOperations:
             InvalidRequestError: REQUEST_ID_REUSED.
         """
 
-        async def work(tx: Transaction) -> tuple[Environment, str | None]:
-            api_key: str | None = None
+        async def work(tx: Transaction) -> tuple[Environment, EnvironmentSecrets | None]:
+            shown: EnvironmentSecrets | None = None
 
             async def create(tx: Transaction) -> Environment:
-                nonlocal api_key
-                environment_id, api_key = self._new_id(), self._new_api_key(request.type)
+                nonlocal shown
+                environment_id = self._new_id()
+                shown = EnvironmentSecrets(self._new_api_key(request.type), self._new_signing_secret())
                 if await tx.tenancy.get_project(request.project_id) is None:
                     raise NotFoundError("project", str(request.project_id))
                 made = await tx.tenancy.insert_environment(
@@ -190,8 +211,11 @@ class TenancyOperations:
                     slug=request.slug,
                     environment_type=request.type,
                     project_id=request.project_id,
-                    api_key_hash=self._key_hasher.hash_key(api_key),
-                    api_key_ciphertext=self._secret_box.seal(api_key, environment_id=environment_id),
+                    api_key_hash=self._key_hasher.hash_key(shown.api_key),
+                    api_key_ciphertext=self._secret_box.seal(shown.api_key, environment_id=environment_id),
+                    signing_secret_ciphertext=self._secret_box.seal(
+                        shown.signing_secret, environment_id=environment_id
+                    ),
                 )
                 if made is None:
                     raise AlreadyExistsError("environment", request.slug)
@@ -200,7 +224,7 @@ class TenancyOperations:
             environment = await self._once(
                 tx, principal, request, "environment", read=tx.tenancy.get_environment, create=create
             )
-            return environment, api_key
+            return environment, shown
 
         return await self._store.transact(work)
 
@@ -267,6 +291,26 @@ class TenancyOperations:
         rotated = await self._store.transact(work)
         self._authentication.forget()
         return rotated
+
+    async def rotate_signing_secret(self, environment_id: UUID, *, overlap: timedelta) -> RotatedSigningSecret:
+        """Give an environment another signing secret; returns the new one, which is not shown again.
+
+        For `overlap` calls are signed with the one before as well, so that an app that knows either accepts them. Every
+        call makes another secret: a second one within the overlap ends the first of the three at once.
+
+        Raises:
+            NotFoundError: the environment is absent.
+        """
+        secret = self._new_signing_secret()
+        sealed = self._secret_box.seal(secret, environment_id=environment_id)
+
+        async def work(tx: Transaction) -> SigningSecretChange | None:
+            return await tx.tenancy.set_signing_secret(environment_id, ciphertext=sealed, overlap=overlap)
+
+        changed = await self._store.transact(work)
+        if changed is None:
+            raise NotFoundError("environment", str(environment_id))
+        return RotatedSigningSecret(changed.environment, secret, changed.previous_expires_at)
 
     async def create_token(self, principal: Principal, request: CreateToken) -> tuple[Token, str | None]:
         """Create a token; returns it with its secret, or with None when the request was a repeat.

@@ -45,6 +45,7 @@ ACCESS: Final[Mapping[str, Access]] = {
     f"{_TENANCY}GetEnvironment": Access.READ,
     f"{_TENANCY}ListEnvironments": Access.READ,
     f"{_TENANCY}RotateApiKey": Access.ADMIN,
+    f"{_TENANCY}RotateSigningSecret": Access.ADMIN,
     f"{_TENANCY}CreateToken": Access.ADMIN,
     f"{_TENANCY}ListTokens": Access.ADMIN,
     f"{_TENANCY}RevokeToken": Access.ADMIN,

@@ -16,7 +16,6 @@ from services.endpoints.rpc.validate import MAX_JSON_BYTES
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from google.protobuf.duration_pb2 import Duration
     from kongflow.v1 import event_service_pb2 as messages
 
     from services.endpoints.domain.json_text import JsonValue
@@ -31,8 +30,6 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _EMPTY: Final = "{}"
 _PRIORITIES: Final = enums.members(enums.PRIORITY)
 _PAYLOAD_TYPES: Final = enums.members(enums.PAYLOAD_TYPE)
-_MAX_NANOS: Final = 999_999_999
-_NANOS_OF_A_MICROSECOND: Final = 1_000
 _REQUEST_TEXTS: Final = ("url", "method", "rawBody")
 
 
@@ -54,7 +51,7 @@ def read_new_event(checks: Checks, field: str, event: messages.NewEvent, *, now:
         source=_text(checks, f"{field}.source", event.source) if event.source else DEFAULT_SOURCE,
         event_time=checks.time(f"{field}.timestamp", event.timestamp) if event.HasField("timestamp") else None,
         deliver_at=deliver_at,
-        deliver_in=_delay(checks, f"{field}.deliver_delay", event.deliver_delay)
+        deliver_in=checks.duration(f"{field}.deliver_delay", event.deliver_delay, most=MAX_TIME_AHEAD)
         if deliver == "deliver_delay"
         else None,
         priority=checks.enum(f"{field}.priority", event.priority, _PRIORITIES) or Priority.NORMAL,
@@ -140,14 +137,3 @@ def _is_request(value: JsonValue) -> bool:
         and all(isinstance(value.get(key), str) for key in _REQUEST_TEXTS)
         and isinstance(value.get("headers"), dict)
     )
-
-
-def _delay(checks: Checks, field: str, duration: Duration) -> timedelta | None:
-    limit = int(MAX_TIME_AHEAD.total_seconds())
-    if 0 <= duration.seconds <= limit and 0 <= duration.nanos <= _MAX_NANOS:
-        # Rounded up: never early.
-        delay = timedelta(seconds=duration.seconds, microseconds=-(-duration.nanos // _NANOS_OF_A_MICROSECOND))
-        if delay <= MAX_TIME_AHEAD:
-            return delay
-    checks.refuse(field, f"must be 0 to {MAX_TIME_AHEAD.days} days")
-    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from kongflow.v1 import tenancy_service_pb2 as messages
@@ -18,7 +19,13 @@ from services.endpoints.operations.tenancy import (
 )
 from services.endpoints.rpc import enums
 from services.endpoints.rpc.auth import current_principal
-from services.endpoints.rpc.convert import environment_message, organization_message, project_message, token_message
+from services.endpoints.rpc.convert import (
+    environment_message,
+    optional_timestamp,
+    organization_message,
+    project_message,
+    token_message,
+)
 from services.endpoints.rpc.validate import Checks
 
 if TYPE_CHECKING:
@@ -32,6 +39,8 @@ if TYPE_CHECKING:
 _ENVIRONMENT_TYPES = enums.members(enums.ENVIRONMENT_TYPE)
 _TOKEN_KINDS = enums.members(enums.TOKEN_KIND)
 _TOKEN_SCOPES = enums.members(enums.TOKEN_SCOPE)
+_DEFAULT_OVERLAP = timedelta(hours=24)
+_MAX_OVERLAP = timedelta(days=7)
 
 
 class TenancyServicer(TenancyServiceServicer):
@@ -82,8 +91,12 @@ class TenancyServicer(TenancyServiceServicer):
             request_id=checks.request_id("request_id", request.request_id),
         )
         checks.finish()
-        environment, api_key = await self._operations.create_environment(current_principal(), wanted)
-        return messages.CreateEnvironmentResponse(environment=environment_message(environment), api_key=api_key or "")
+        environment, shown = await self._operations.create_environment(current_principal(), wanted)
+        return messages.CreateEnvironmentResponse(
+            environment=environment_message(environment),
+            api_key=shown.api_key if shown else "",
+            signing_secret=shown.signing_secret if shown else "",
+        )
 
     async def GetEnvironment(
         self, request: messages.GetEnvironmentRequest, context: Context
@@ -121,6 +134,23 @@ class TenancyServicer(TenancyServiceServicer):
         checks.finish()
         environment, api_key = await self._operations.rotate_api_key(environment_id)
         return messages.RotateApiKeyResponse(environment=environment_message(environment), api_key=api_key)
+
+    async def RotateSigningSecret(
+        self, request: messages.RotateSigningSecretRequest, context: Context
+    ) -> messages.RotateSigningSecretResponse:
+        """Replace a signing secret."""
+        checks = Checks()
+        environment_id = checks.uuid("environment_id", request.environment_id)
+        overlap = _DEFAULT_OVERLAP
+        if request.HasField("overlap"):
+            overlap = checks.duration("overlap", request.overlap, most=_MAX_OVERLAP)
+        checks.finish()
+        rotated = await self._operations.rotate_signing_secret(environment_id, overlap=overlap)
+        return messages.RotateSigningSecretResponse(
+            environment=environment_message(rotated.environment),
+            signing_secret=rotated.signing_secret,
+            previous_expire_time=optional_timestamp(rotated.previous_expires_at),
+        )
 
     async def CreateToken(self, request: messages.CreateTokenRequest, context: Context) -> messages.CreateTokenResponse:
         """Create a token."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 from uuid import UUID
 
@@ -16,6 +16,7 @@ from services.endpoints.domain.page import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from google.protobuf.duration_pb2 import Duration
     from google.protobuf.timestamp_pb2 import Timestamp
 
 _Value = TypeVar("_Value")
@@ -27,6 +28,8 @@ MAX_JSON_BYTES: Final = 512 * 1024
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 _RANDOM_UUID_VERSION: Final = 4
+_MAX_NANOS: Final = 999_999_999
+_NANOS_OF_A_MICROSECOND: Final = 1_000
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SLUG_RULE: Final = (
     "must be 1 to 100 characters of A-Z a-z 0-9 . _ ~ -, the first a letter or a digit, never two dots in a row"
@@ -163,6 +166,15 @@ class Checks:
         if size < 0:
             self.refuse(field, "must not be negative")
         return min(size, MAX_PAGE_SIZE) if size > 0 else DEFAULT_PAGE_SIZE
+
+    def duration(self, field: str, duration: Duration, *, most: timedelta) -> timedelta:
+        """Read a duration from 0 to `most`, rounded up to a microsecond."""
+        if 0 <= duration.seconds <= most.total_seconds() and 0 <= duration.nanos <= _MAX_NANOS:
+            value = timedelta(seconds=duration.seconds, microseconds=-(-duration.nanos // _NANOS_OF_A_MICROSECOND))
+            if value <= most:
+                return value
+        self.refuse(field, f"must be 0 to {most.days} days")
+        return timedelta()
 
     def time(self, field: str, timestamp: Timestamp, *, latest: datetime | None = None) -> datetime | None:
         """Read a time that is set, not after `latest`; None as `latest` means any."""

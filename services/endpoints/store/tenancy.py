@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from services.endpoints.domain.ports.tenancy import FoundEnvironment, FoundToken
+from services.endpoints.domain.ports.tenancy import FoundEnvironment, FoundToken, SigningSecretChange
 from services.endpoints.domain.tenancy import (
     Environment,
     EnvironmentType,
@@ -19,7 +19,7 @@ from services.endpoints.store.queries import load
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
     from uuid import UUID
 
     import asyncpg
@@ -66,6 +66,7 @@ class PostgresTenancy:
         project_id: UUID,
         api_key_hash: bytes,
         api_key_ciphertext: bytes,
+        signing_secret_ciphertext: bytes,
     ) -> Environment | None:
         """Insert an environment."""
         row = await self._row(
@@ -76,6 +77,7 @@ class PostgresTenancy:
             project_id,
             api_key_hash,
             api_key_ciphertext,
+            signing_secret_ciphertext,
         )
         return None if row is None else _environment(row)
 
@@ -112,6 +114,15 @@ class PostgresTenancy:
         """Give an environment another API key."""
         row = await self._row("set_api_key", environment_id, api_key_hash, api_key_ciphertext)
         return None if row is None else _environment(row)
+
+    async def set_signing_secret(
+        self, environment_id: UUID, *, ciphertext: bytes, overlap: timedelta
+    ) -> SigningSecretChange | None:
+        """Sign with another secret, and with the one before as well for a while."""
+        row = await self._row("set_signing_secret", environment_id, ciphertext, overlap)
+        if row is None:
+            return None
+        return SigningSecretChange(_environment(row), row["previous_signing_secret_expires_at"])
 
     async def find_environment(self, api_key_hash: bytes) -> FoundEnvironment | None:
         """Read the environment of an API key."""

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from services.endpoints.delivery.client import parse_retry_after
 from services.endpoints.domain.endpoint_calls import (
     CallFailure,
+    CallSigning,
     EndpointAddress,
     EndpointCallError,
     clean_remote_text,
@@ -64,7 +65,9 @@ def test_texts_are_the_protocols() -> None:
 
 
 def test_key_is_not_shown() -> None:
-    assert "tr_dev_Secret" not in repr(EndpointAddress("http://a/", "tr_dev_Secret", "a"))
+    shown = repr(EndpointAddress("http://a/", "tr_dev_Secret", "a", CallSigning("call-1", ("whsec_c2VjcmV0",))))
+    assert "tr_dev_Secret" not in shown
+    assert "whsec_" not in shown
 
 
 def test_remote_text_is_cut_cleaned_and_keeps_no_key() -> None:

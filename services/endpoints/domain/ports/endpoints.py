@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SealedCredential:
-    """An environment with its API key still encrypted."""
+    """An environment with its API key and the secrets that sign calls now, newest first, still encrypted."""
 
     environment: Environment
     api_key_ciphertext: bytes
+    signing_secret_ciphertexts: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Endpoints(Protocol):
     """Statements about endpoints."""
 
     async def credential(self, environment_id: UUID) -> SealedCredential | None:
-        """Read an environment with its sealed API key."""
+        """Read an environment with its sealed API key and signing secrets."""
         ...
 
     async def get(self, endpoint_id: UUID) -> Endpoint | None:

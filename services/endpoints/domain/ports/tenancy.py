@@ -41,6 +41,14 @@ class FoundToken:
     expires_in: timedelta | None
 
 
+@dataclass(frozen=True, slots=True)
+class SigningSecretChange:
+    """An environment with another signing secret; `previous_expires_at` is None when no other signs beside it."""
+
+    environment: Environment
+    previous_expires_at: datetime | None
+
+
 class Tenancy(Protocol):
     """Statements about organizations, projects, environments and tokens. Lists are ordered by id, oldest first."""
 
@@ -69,6 +77,7 @@ class Tenancy(Protocol):
         project_id: UUID,
         api_key_hash: bytes,
         api_key_ciphertext: bytes,
+        signing_secret_ciphertext: bytes,
     ) -> Environment | None:
         """Insert an environment; None when the slug is taken in the project or the project is gone."""
         ...
@@ -97,6 +106,15 @@ class Tenancy(Protocol):
         self, environment_id: UUID, *, api_key_hash: bytes, api_key_ciphertext: bytes
     ) -> Environment | None:
         """Give an environment another API key; None when it is gone."""
+        ...
+
+    async def set_signing_secret(
+        self, environment_id: UUID, *, ciphertext: bytes, overlap: timedelta
+    ) -> SigningSecretChange | None:
+        """Sign with another secret, and with the one before as well for `overlap`; None when the environment is gone.
+
+        A secret that was there before the one before signs no more.
+        """
         ...
 
     async def find_environment(self, api_key_hash: bytes) -> FoundEnvironment | None:

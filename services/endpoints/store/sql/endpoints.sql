@@ -1,6 +1,10 @@
 -- name: credential
--- Reads an environment with its sealed API key.
-SELECT id, slug, type, organization_id, project_id, created_at, updated_at, api_key_ciphertext
+-- Reads an environment with its sealed API key and the sealed secrets that sign its calls now.
+SELECT
+    id, slug, type, organization_id, project_id, created_at, updated_at, api_key_ciphertext, signing_secret_ciphertext,
+    CASE
+        WHEN previous_signing_secret_expires_at > now() THEN previous_signing_secret_ciphertext
+    END AS previous_signing_secret_ciphertext
 FROM runtime_environments
 WHERE id = $1
 

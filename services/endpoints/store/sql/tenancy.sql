@@ -22,8 +22,10 @@ SELECT id, slug, name, organization_id, created_at, updated_at FROM projects WHE
 
 -- name: insert_environment
 -- Inserts an environment of a project that is there, unless its slug is taken in it.
-INSERT INTO runtime_environments (id, slug, type, organization_id, project_id, api_key_hash, api_key_ciphertext)
-SELECT $1, $2, $3, project.organization_id, project.id, $5, $6
+INSERT INTO runtime_environments (
+    id, slug, type, organization_id, project_id, api_key_hash, api_key_ciphertext, signing_secret_ciphertext
+)
+SELECT $1, $2, $3, project.organization_id, project.id, $5, $6, $7
 FROM (SELECT id, organization_id FROM projects WHERE id = $4 FOR KEY SHARE) AS project
 ON CONFLICT (project_id, slug) DO NOTHING
 RETURNING id, slug, type, organization_id, project_id, created_at, updated_at
@@ -48,6 +50,19 @@ LIMIT $4
 UPDATE runtime_environments SET api_key_hash = $2, api_key_ciphertext = $3, updated_at = now()
 WHERE id = $1
 RETURNING id, slug, type, organization_id, project_id, created_at, updated_at
+
+-- name: set_signing_secret
+-- Signs with another secret, and for $3 with the one before, if there is one.
+UPDATE runtime_environments SET
+    signing_secret_ciphertext = $2,
+    previous_signing_secret_ciphertext =
+        CASE WHEN $3::interval > interval '0' THEN signing_secret_ciphertext END,
+    previous_signing_secret_expires_at =
+        CASE WHEN $3::interval > interval '0' AND signing_secret_ciphertext IS NOT NULL THEN now() + $3::interval END,
+    updated_at = now()
+WHERE id = $1
+RETURNING
+    id, slug, type, organization_id, project_id, created_at, updated_at, previous_signing_secret_expires_at
 
 -- name: find_environment
 -- Reads the environment of an API key.
