@@ -40,6 +40,7 @@ CASES: Final[Mapping[str, dict[str, Any]]] = {
     "EndpointService/DeleteEndpoint": {"endpoint_id": "{endpoint}"},
     "EndpointService/PingEndpoint": {"endpoint_id": "{endpoint}"},
     "EndpointService/IndexEndpoint": {"endpoint_id": "{endpoint}"},
+    "EndpointService/ResumeEndpoint": {"endpoint_id": "{endpoint}"},
     "EndpointService/GetEndpointIndex": {"index_id": "{index}"},
     "EndpointService/ListEndpointIndexes": {"endpoint_id": "{endpoint}"},
     "EndpointService/ListEndpointIndexItems": {"index_id": "{index}"},
