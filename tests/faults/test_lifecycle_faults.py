@@ -1,0 +1,190 @@
+"""What callers see while servers come and go, and while callers themselves behave badly."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from kongflow.v1 import (
+    endpoint_service_pb2,
+    endpoint_service_pb2_grpc,
+    queue_service_pb2,
+    queue_service_pb2_grpc,
+)
+
+from cli.connection import service_config
+from tests.support.eventually import eventually
+from tests.support.processes import CHANNEL_OPTIONS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.support.fault_stack import FaultStack
+    from tests.support.pair import Tenant
+    from tests.support.processes import ServiceProcess
+
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("lifecycle")]
+
+SERVICES = ("", "kongflow.v1.EndpointService", "kongflow.v1.EventService", "kongflow.v1.WorkerService")
+PATIENCE = timedelta(seconds=10)
+CALLERS = 8
+WATCHERS = 500
+WATCHERS_PER_TENANT = 100
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def bearer(token: str) -> tuple[tuple[str, str]]:
+    return (("authorization", f"Bearer {token}"),)
+
+
+def target(stack: FaultStack) -> str:
+    return "ipv4:" + ",".join(f"127.0.0.1:{pair.listening.grpc_port}" for pair in stack.pairs)
+
+
+async def statuses(pair: Any) -> set[int]:
+    health = health_pb2_grpc.HealthStub(pair.channel)
+    return {(await health.Check(health_pb2.HealthCheckRequest(service=name), timeout=5)).status for name in SERVICES}
+
+
+async def http_status(process: ServiceProcess, path: str) -> int:
+    url = process._ready_url.replace("/readyz", path)
+    async with aiohttp.ClientSession() as http, http.get(url) as answer:
+        return answer.status
+
+
+async def test_health_of_every_service_follows_the_database_and_liveness_does_not(stack: FaultStack) -> None:
+    assert await statuses(stack.pairs[0]) == {SERVING}
+
+    stack.to_postgres.refuse()
+
+    async def has_flipped() -> bool:
+        return await statuses(stack.pairs[0]) == {NOT_SERVING} and await http_status(stack.servers[0], "/readyz") == 503
+
+    await eventually(has_flipped, within=PATIENCE)
+    assert await http_status(stack.servers[0], "/healthz") == 200
+
+    stack.to_postgres.heal()
+
+    async def has_come_back() -> bool:
+        return await statuses(stack.pairs[0]) == {SERVING} and await http_status(stack.servers[0], "/readyz") == 200
+
+    await eventually(has_come_back, within=PATIENCE)
+
+
+async def test_rolling_restart_fails_no_idempotent_call(stack: FaultStack) -> None:
+    tenant = await stack.new_tenant()
+    done, failed = 0, []
+    is_over = asyncio.Event()
+    options = [*CHANNEL_OPTIONS, ("grpc.service_config", service_config())]
+    async with grpc.aio.insecure_channel(target(stack), options=options) as channel:
+        stub: Any = endpoint_service_pb2_grpc.EndpointServiceStub(channel)
+        request = endpoint_service_pb2.ListEndpointsRequest(environment_id=tenant.environment_id)
+
+        async def call_until_over() -> None:
+            nonlocal done
+            while not is_over.is_set():
+                try:
+                    await stub.ListEndpoints(request, timeout=10, metadata=bearer(tenant.api_key))
+                    done += 1
+                except grpc.aio.AioRpcError as error:
+                    failed.append((error.code(), error.details()))
+
+        callers = [asyncio.create_task(call_until_over()) for _ in range(CALLERS)]
+        for process in (*stack.servers, *stack.workers):
+            assert await process.terminate() == 0
+            await process.start()
+        is_over.set()
+        await asyncio.gather(*callers)
+
+    assert failed[:3] == []
+    assert done > 200
+
+
+@asynccontextmanager
+async def watching(tenants: list[Tenant], target: str) -> AsyncIterator[list[Any]]:
+    """Hold as many watches as tenants may open, each tenant's on a connection of its own, all answered once."""
+    async with AsyncExitStack() as channels:
+        watches = []
+        for tenant in tenants:
+            channel = await channels.enter_async_context(
+                grpc.aio.insecure_channel(target, options=[("grpc.use_local_subchannel_pool", 1)])
+            )
+            stub: Any = queue_service_pb2_grpc.QueueServiceStub(channel)
+            request = queue_service_pb2.WatchQueueStatsRequest(environment_id=tenant.environment_id)
+            watches += [
+                stub.WatchQueueStats(request, metadata=bearer(tenant.service_token)) for _ in range(WATCHERS_PER_TENANT)
+            ]
+        for answer in await asyncio.gather(*(watch.read() for watch in watches)):
+            assert answer is not grpc.aio.EOF
+        yield watches
+
+
+async def test_watchers_that_vanish_give_their_places_back_within_seconds(stack: FaultStack) -> None:
+    tenants = [await stack.new_tenant() for _ in range(WATCHERS // WATCHERS_PER_TENANT)]
+    proxied = f"127.0.0.1:{stack.to_servers[0].port}"
+    direct = f"127.0.0.1:{stack.pairs[0].listening.grpc_port}"
+
+    async with watching(tenants, proxied) as watches:
+        assert len(watches) == WATCHERS
+        stack.to_servers[0].refuse()
+
+        async def everybody_has_room_again() -> bool:
+            try:
+                async with watching(tenants, direct):
+                    return True
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+                    raise
+                return False
+
+        await eventually(everybody_has_room_again, within=timedelta(seconds=5))
+
+
+async def test_pings_too_often_end_that_connection_and_nothing_else(stack: FaultStack) -> None:
+    pid = stack.servers[0].pid
+    reader, writer = await asyncio.open_connection("127.0.0.1", stack.pairs[0].listening.grpc_port)
+    settings, ping = b"\x00\x00\x00\x04" + bytes(5), b"\x00\x00\x08\x06" + bytes(5 + 8)
+    writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings + ping * 50)
+    async with asyncio.timeout(10):
+        told = await reader.read()
+    writer.close()
+
+    assert b"too_many_pings" in told
+    assert stack.servers[0].pid == pid
+    assert await statuses(stack.pairs[0]) == {SERVING}
+
+
+async def test_a_server_without_file_descriptors_refuses_and_goes_on(stack: FaultStack) -> None:
+    server = stack.servers[0]
+    port = stack.pairs[0].listening.grpc_port
+    soft, hard = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+    opened: list[asyncio.StreamWriter] = []
+    try:
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (64, hard))
+        for _ in range(100):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            opened.append(writer)
+        # The connection that was there before is still answered.
+        assert await statuses(stack.pairs[0]) == {SERVING}
+        assert server.is_running
+    finally:
+        for writer in opened:
+            writer.close()
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (soft, hard))
+
+    async def takes_new_connections() -> bool:
+        async with grpc.aio.insecure_channel(
+            f"127.0.0.1:{port}", options=[("grpc.use_local_subchannel_pool", 1)]
+        ) as channel:
+            answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+            return bool(answer.status == SERVING)
+
+    await eventually(takes_new_connections, within=PATIENCE)
