@@ -145,6 +145,7 @@ def _tenancy_cases(tenant: Tenant, fixture: Fixture) -> Mapping[str, Case]:
         ),
         "CreateToken": Case(_each(tenant.token_request), admin),
         "ListTokens": Case(_same(contract.ListTokensRequest(organization_id=organization, page_size=PAGE_SIZE)), admin),
+        "RotateToken": Case(_made(tenant.new_token, lambda id_: contract.RotateTokenRequest(token_id=id_)), admin),
         "RevokeToken": Case(_made(tenant.new_token, lambda id_: contract.RevokeTokenRequest(token_id=id_)), admin),
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from cli.commands import config, dispatchers, endpoints, events, jobs, migrate, queue, run, runs, tokens
+from cli.commands import config, dispatchers, endpoints, environments, events, jobs, migrate, queue, run, runs, tokens
 
 
 def _exit_by(result: object, **_: object) -> None:
@@ -35,6 +35,7 @@ application.command("work")(run.work)
 application.add_typer(migrate.commands, name="migrate")
 application.add_typer(config.commands, name="config")
 application.add_typer(tokens.commands, name="tokens")
+application.add_typer(environments.commands, name="environments")
 application.add_typer(endpoints.commands, name="endpoints")
 application.add_typer(jobs.commands, name="jobs")
 application.add_typer(events.commands, name="events")

@@ -15,7 +15,7 @@ from cli.failures import USAGE, CommandError
 from cli.options import JsonOption, ServerOption, TokenOption
 from cli.output import console, enum_name, print_json, short_name, table, time_text
 
-commands = typer.Typer(help="Create, list and revoke tokens. Needs an admin token.", no_args_is_help=True)
+commands = typer.Typer(help="Create, list, rotate and revoke tokens. Needs an admin token.", no_args_is_help=True)
 
 
 class KindName(StrEnum):
@@ -106,11 +106,38 @@ def list_(
             ", ".join(short_name(token_pb2.TokenScope.Name(scope), zero).lower() for scope in one.scopes),
             time_text(one, "expire_time"),
             time_text(one, "revoke_time"),
+            time_text(one, "last_use_time"),
             one.id,
         )
         for one in response.tokens
     ]
-    console().print(table("Tokens", ("name", "kind", "scopes", "expires (UTC)", "revoked (UTC)", "id"), rows))
+    heads = ("name", "kind", "scopes", "expires (UTC)", "revoked (UTC)", "last used (UTC)", "id")
+    console().print(table("Tokens", heads, rows))
+
+
+@commands.command()
+def rotate(
+    *,
+    token_id: Annotated[str, typer.Argument(help="The token's id.")],
+    overlap_hours: Annotated[
+        float, typer.Option("--overlap-hours", min=0, max=168, help="How long the old secret is still accepted.")
+    ] = 0,
+    server: ServerOption = "",
+    token: TokenOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Replace a token's secret and show the new one, once."""
+    from kongflow.v1 import tenancy_service_pb2  # noqa: PLC0415 - see above
+
+    request = tenancy_service_pb2.RotateTokenRequest(token_id=token_id)
+    request.overlap.FromTimedelta(timedelta(hours=overlap_hours))
+    with connected(resolve_target(server=server, token=token, as_admin=True)) as connection:
+        response = connection.call("TenancyService.RotateToken", request)
+    if as_json:
+        print_json(response)
+        return
+    console(to_errors=True).print(f"The new secret of {response.token.name}, shown this once:", markup=False)
+    console().print(response.secret, markup=False)
 
 
 @commands.command()

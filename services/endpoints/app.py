@@ -38,6 +38,7 @@ from services.endpoints.http.console.sessions import Sessions
 from services.endpoints.http.server import HttpServer, hooks_and_health, metrics_page
 from services.endpoints.operations.authentication import Authentication
 from services.endpoints.operations.catalog import CatalogOperations
+from services.endpoints.operations.credential_uses import CredentialUses
 from services.endpoints.operations.deliver_event import DeliverEvent
 from services.endpoints.operations.dispatch_retries import RetryDelivery, RetryInvocation
 from services.endpoints.operations.dispatchers import DispatcherOperations
@@ -116,6 +117,7 @@ class Operations:
     """Every use case of the service, wired to its ports."""
 
     authentication: Authentication
+    uses: CredentialUses
     tenancy: TenancyOperations
     endpoints: EndpointOperations
     indexing: IndexingOperations
@@ -155,8 +157,9 @@ def build_operations(
     key_hasher = HmacKeyHasher(pepper=pepper)
     secret_box = AesGcmSecretBox(keys=parse_keys(settings.secret_keys.get_secret_value()))
     admin_token = settings.admin_token.get_secret_value() if settings.admin_token else None
+    uses = CredentialUses(store=store)
     authentication = Authentication(
-        store=store, key_hasher=key_hasher, admin_token=admin_token, monotonic=time.monotonic
+        store=store, key_hasher=key_hasher, admin_token=admin_token, uses=uses, monotonic=time.monotonic
     )
     health_policy = settings.health_policy
     health = EndpointHealth(policy=health_policy, jitter=random.random)
@@ -196,6 +199,7 @@ def build_operations(
     leases = LeaseKeeper(store=store, settings=ledger_settings)
     return Operations(
         authentication=authentication,
+        uses=uses,
         tenancy=TenancyOperations(
             store=store,
             secret_box=secret_box,
@@ -448,6 +452,7 @@ async def _work_when_ready(store: PostgresStore, readiness: Readiness, operation
         asyncio.create_task(operations.rescue.run()),
         asyncio.create_task(operations.leases.run()),
         asyncio.create_task(operations.upkeep.run()),
+        asyncio.create_task(operations.uses.run()),
         asyncio.create_task(operations.endpoint_upkeep.run()),
     ]
     try:

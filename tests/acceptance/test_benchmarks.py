@@ -95,6 +95,7 @@ def test_unary_methods_are_those_of_the_contract() -> None:
     assert {
         "CreateEndpoint",
         "RotateApiKey",
+        "RotateToken",
         "GetJob",
         "SendEvent",
         "GetRun",

@@ -22,6 +22,7 @@ from services.endpoints.domain.page import PageRequest
 from services.endpoints.domain.request_hash import request_hash
 from services.endpoints.domain.tenancy import EnvironmentType, Principal, PrincipalKind, Scope, TokenKind
 from services.endpoints.operations.authentication import Authentication
+from services.endpoints.operations.credential_uses import CredentialUses
 from services.endpoints.operations.tenancy import (
     CreateEnvironment,
     CreateOrganization,
@@ -67,7 +68,13 @@ class Tenants:
         )
 
     def another_server(self) -> Authentication:
-        return Authentication(store=self.store, key_hasher=HASHER, admin_token="kf_admin_first", monotonic=self.clock)
+        return Authentication(
+            store=self.store,
+            key_hasher=HASHER,
+            admin_token="kf_admin_first",
+            uses=CredentialUses(store=self.store),
+            monotonic=self.clock,
+        )
 
     async def organization(self, slug: str = "acme") -> Organization:
         return await self.operations.create_organization(ADMIN, CreateOrganization(slug, slug))

@@ -82,6 +82,11 @@ class TenancyServiceStub:
                 request_serializer=kongflow_dot_v1_dot_tenancy__service__pb2.ListTokensRequest.SerializeToString,
                 response_deserializer=kongflow_dot_v1_dot_tenancy__service__pb2.ListTokensResponse.FromString,
                 _registered_method=True)
+        self.RotateToken = channel.unary_unary(
+                '/kongflow.v1.TenancyService/RotateToken',
+                request_serializer=kongflow_dot_v1_dot_tenancy__service__pb2.RotateTokenRequest.SerializeToString,
+                response_deserializer=kongflow_dot_v1_dot_tenancy__service__pb2.RotateTokenResponse.FromString,
+                _registered_method=True)
         self.RevokeToken = channel.unary_unary(
                 '/kongflow.v1.TenancyService/RevokeToken',
                 request_serializer=kongflow_dot_v1_dot_tenancy__service__pb2.RevokeTokenRequest.SerializeToString,
@@ -132,8 +137,8 @@ class TenancyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RotateApiKey(self, request, context):
-        """Replaces an environment's API key; the old one is refused from then on, by other servers within 5 seconds. Needs an
-        admin token. Every call makes another key.
+        """Replaces an environment's API key; the old one is refused when the overlap ends, by other servers within 5 seconds.
+        Needs an admin token. Every call makes another key, and a key from before the last rotation ends at once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -157,6 +162,15 @@ class TenancyServiceServicer:
 
     def ListTokens(self, request, context):
         """Lists tokens, oldest first, never their secrets. Needs an admin token.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateToken(self, request, context):
+        """Replaces a token's secret, which this answer alone shows; the old one is refused when the overlap ends, by other
+        servers within 5 seconds. Needs an admin token. Every call makes another secret. FAILED_PRECONDITION when the token
+        is revoked.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -217,6 +231,11 @@ def add_TenancyServiceServicer_to_server(servicer, server):
                     servicer.ListTokens,
                     request_deserializer=kongflow_dot_v1_dot_tenancy__service__pb2.ListTokensRequest.FromString,
                     response_serializer=kongflow_dot_v1_dot_tenancy__service__pb2.ListTokensResponse.SerializeToString,
+            ),
+            'RotateToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateToken,
+                    request_deserializer=kongflow_dot_v1_dot_tenancy__service__pb2.RotateTokenRequest.FromString,
+                    response_serializer=kongflow_dot_v1_dot_tenancy__service__pb2.RotateTokenResponse.SerializeToString,
             ),
             'RevokeToken': grpc.unary_unary_rpc_method_handler(
                     servicer.RevokeToken,
@@ -470,6 +489,33 @@ class TenancyService:
             '/kongflow.v1.TenancyService/ListTokens',
             kongflow_dot_v1_dot_tenancy__service__pb2.ListTokensRequest.SerializeToString,
             kongflow_dot_v1_dot_tenancy__service__pb2.ListTokensResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kongflow.v1.TenancyService/RotateToken',
+            kongflow_dot_v1_dot_tenancy__service__pb2.RotateTokenRequest.SerializeToString,
+            kongflow_dot_v1_dot_tenancy__service__pb2.RotateTokenResponse.FromString,
             options,
             channel_credentials,
             insecure,

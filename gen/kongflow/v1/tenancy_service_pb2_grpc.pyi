@@ -49,8 +49,8 @@ class TenancyServiceStub:
     ListEnvironments: _grpc.UnaryUnaryMultiCallable[_tenancy_service_pb2.ListEnvironmentsRequest, _tenancy_service_pb2.ListEnvironmentsResponse]
     """Lists the environments that the caller may see, oldest first. Needs the scope `read`; an API key sees its own only."""
     RotateApiKey: _grpc.UnaryUnaryMultiCallable[_tenancy_service_pb2.RotateApiKeyRequest, _tenancy_service_pb2.RotateApiKeyResponse]
-    """Replaces an environment's API key; the old one is refused from then on, by other servers within 5 seconds. Needs an
-    admin token. Every call makes another key.
+    """Replaces an environment's API key; the old one is refused when the overlap ends, by other servers within 5 seconds.
+    Needs an admin token. Every call makes another key, and a key from before the last rotation ends at once.
     """
     RotateSigningSecret: _grpc.UnaryUnaryMultiCallable[_tenancy_service_pb2.RotateSigningSecretRequest, _tenancy_service_pb2.RotateSigningSecretResponse]
     """Replaces the secret that calls to an environment's endpoints are signed with; for `overlap` they carry a signature of
@@ -62,6 +62,11 @@ class TenancyServiceStub:
     """
     ListTokens: _grpc.UnaryUnaryMultiCallable[_tenancy_service_pb2.ListTokensRequest, _tenancy_service_pb2.ListTokensResponse]
     """Lists tokens, oldest first, never their secrets. Needs an admin token."""
+    RotateToken: _grpc.UnaryUnaryMultiCallable[_tenancy_service_pb2.RotateTokenRequest, _tenancy_service_pb2.RotateTokenResponse]
+    """Replaces a token's secret, which this answer alone shows; the old one is refused when the overlap ends, by other
+    servers within 5 seconds. Needs an admin token. Every call makes another secret. FAILED_PRECONDITION when the token
+    is revoked.
+    """
     RevokeToken: _grpc.UnaryUnaryMultiCallable[_tenancy_service_pb2.RevokeTokenRequest, _tenancy_service_pb2.RevokeTokenResponse]
     """Revokes a token; other servers refuse it within 5 seconds. Needs an admin token. Revoking twice is no error and keeps
     the first time.
@@ -88,8 +93,8 @@ class TenancyServiceAsyncStub(TenancyServiceStub):
     ListEnvironments: _aio.UnaryUnaryMultiCallable[_tenancy_service_pb2.ListEnvironmentsRequest, _tenancy_service_pb2.ListEnvironmentsResponse]  # type: ignore[assignment]
     """Lists the environments that the caller may see, oldest first. Needs the scope `read`; an API key sees its own only."""
     RotateApiKey: _aio.UnaryUnaryMultiCallable[_tenancy_service_pb2.RotateApiKeyRequest, _tenancy_service_pb2.RotateApiKeyResponse]  # type: ignore[assignment]
-    """Replaces an environment's API key; the old one is refused from then on, by other servers within 5 seconds. Needs an
-    admin token. Every call makes another key.
+    """Replaces an environment's API key; the old one is refused when the overlap ends, by other servers within 5 seconds.
+    Needs an admin token. Every call makes another key, and a key from before the last rotation ends at once.
     """
     RotateSigningSecret: _aio.UnaryUnaryMultiCallable[_tenancy_service_pb2.RotateSigningSecretRequest, _tenancy_service_pb2.RotateSigningSecretResponse]  # type: ignore[assignment]
     """Replaces the secret that calls to an environment's endpoints are signed with; for `overlap` they carry a signature of
@@ -101,6 +106,11 @@ class TenancyServiceAsyncStub(TenancyServiceStub):
     """
     ListTokens: _aio.UnaryUnaryMultiCallable[_tenancy_service_pb2.ListTokensRequest, _tenancy_service_pb2.ListTokensResponse]  # type: ignore[assignment]
     """Lists tokens, oldest first, never their secrets. Needs an admin token."""
+    RotateToken: _aio.UnaryUnaryMultiCallable[_tenancy_service_pb2.RotateTokenRequest, _tenancy_service_pb2.RotateTokenResponse]  # type: ignore[assignment]
+    """Replaces a token's secret, which this answer alone shows; the old one is refused when the overlap ends, by other
+    servers within 5 seconds. Needs an admin token. Every call makes another secret. FAILED_PRECONDITION when the token
+    is revoked.
+    """
     RevokeToken: _aio.UnaryUnaryMultiCallable[_tenancy_service_pb2.RevokeTokenRequest, _tenancy_service_pb2.RevokeTokenResponse]  # type: ignore[assignment]
     """Revokes a token; other servers refuse it within 5 seconds. Needs an admin token. Revoking twice is no error and keeps
     the first time.
@@ -160,8 +170,8 @@ class TenancyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tenancy_service_pb2.RotateApiKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tenancy_service_pb2.RotateApiKeyResponse, _abc.Awaitable[_tenancy_service_pb2.RotateApiKeyResponse]]:
-        """Replaces an environment's API key; the old one is refused from then on, by other servers within 5 seconds. Needs an
-        admin token. Every call makes another key.
+        """Replaces an environment's API key; the old one is refused when the overlap ends, by other servers within 5 seconds.
+        Needs an admin token. Every call makes another key, and a key from before the last rotation ends at once.
         """
 
     @_abc_1.abstractmethod
@@ -191,6 +201,17 @@ class TenancyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_tenancy_service_pb2.ListTokensResponse, _abc.Awaitable[_tenancy_service_pb2.ListTokensResponse]]:
         """Lists tokens, oldest first, never their secrets. Needs an admin token."""
+
+    @_abc_1.abstractmethod
+    def RotateToken(
+        self,
+        request: _tenancy_service_pb2.RotateTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tenancy_service_pb2.RotateTokenResponse, _abc.Awaitable[_tenancy_service_pb2.RotateTokenResponse]]:
+        """Replaces a token's secret, which this answer alone shows; the old one is refused when the overlap ends, by other
+        servers within 5 seconds. Needs an admin token. Every call makes another secret. FAILED_PRECONDITION when the token
+        is revoked.
+        """
 
     @_abc_1.abstractmethod
     def RevokeToken(

@@ -25,17 +25,17 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17kongflow/v1/token.proto\x12\x0bkongflow.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9c\x02\n\x05Token\x12\n\n\x02id\x18\x01 \x01(\t\x12$\n\x04kind\x18\x02 \x01(\x0e\x32\x16.kongflow.v1.TokenKind\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x17\n\x0forganization_id\x18\x04 \x01(\t\x12\'\n\x06scopes\x18\x05 \x03(\x0e\x32\x17.kongflow.v1.TokenScope\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*l\n\tTokenKind\x12\x1a\n\x16TOKEN_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12TOKEN_KIND_SERVICE\x10\x01\x12\x15\n\x11TOKEN_KIND_WORKER\x10\x02\x12\x14\n\x10TOKEN_KIND_ADMIN\x10\x03*o\n\nTokenScope\x12\x1b\n\x17TOKEN_SCOPE_UNSPECIFIED\x10\x00\x12\x14\n\x10TOKEN_SCOPE_READ\x10\x01\x12\x15\n\x11TOKEN_SCOPE_WRITE\x10\x02\x12\x17\n\x13TOKEN_SCOPE_OPERATE\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17kongflow/v1/token.proto\x12\x0bkongflow.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcf\x02\n\x05Token\x12\n\n\x02id\x18\x01 \x01(\t\x12$\n\x04kind\x18\x02 \x01(\x0e\x32\x16.kongflow.v1.TokenKind\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x17\n\x0forganization_id\x18\x04 \x01(\t\x12\'\n\x06scopes\x18\x05 \x03(\x0e\x32\x17.kongflow.v1.TokenScope\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rlast_use_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp*l\n\tTokenKind\x12\x1a\n\x16TOKEN_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12TOKEN_KIND_SERVICE\x10\x01\x12\x15\n\x11TOKEN_KIND_WORKER\x10\x02\x12\x14\n\x10TOKEN_KIND_ADMIN\x10\x03*o\n\nTokenScope\x12\x1b\n\x17TOKEN_SCOPE_UNSPECIFIED\x10\x00\x12\x14\n\x10TOKEN_SCOPE_READ\x10\x01\x12\x15\n\x11TOKEN_SCOPE_WRITE\x10\x02\x12\x17\n\x13TOKEN_SCOPE_OPERATE\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'kongflow.v1.token_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TOKENKIND']._serialized_start=360
-  _globals['_TOKENKIND']._serialized_end=468
-  _globals['_TOKENSCOPE']._serialized_start=470
-  _globals['_TOKENSCOPE']._serialized_end=581
+  _globals['_TOKENKIND']._serialized_start=411
+  _globals['_TOKENKIND']._serialized_end=519
+  _globals['_TOKENSCOPE']._serialized_start=521
+  _globals['_TOKENSCOPE']._serialized_end=632
   _globals['_TOKEN']._serialized_start=74
-  _globals['_TOKEN']._serialized_end=358
+  _globals['_TOKEN']._serialized_end=409
 # @@protoc_insertion_point(module_scope)

@@ -84,6 +84,7 @@ class Token:
     expires_at: datetime | None
     revoked_at: datetime | None
     created_at: datetime
+    last_used_at: datetime | None = None
 
 
 class PrincipalKind(Enum):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from services.endpoints.domain.ports.secrets import KeyHasher
     from services.endpoints.domain.ports.store import Store
     from services.endpoints.domain.ports.tenancy import FoundToken
+    from services.endpoints.operations.credential_uses import CredentialUses
 
 CACHE_LIFETIME: Final = timedelta(seconds=5)
 MAX_CACHED: Final = 10_000
@@ -45,12 +46,19 @@ class Authentication:
     """
 
     def __init__(
-        self, *, store: Store, key_hasher: KeyHasher, admin_token: str | None, monotonic: Callable[[], float]
+        self,
+        *,
+        store: Store,
+        key_hasher: KeyHasher,
+        admin_token: str | None,
+        uses: CredentialUses,
+        monotonic: Callable[[], float],
     ) -> None:
         """Take the ports; nothing is read yet."""
         self._store = store
         self._key_hasher = key_hasher
         self._admin_hash = key_hasher.hash_key(admin_token) if admin_token else None
+        self._uses = uses
         self._monotonic = monotonic
         self._cache: dict[bytes, _Cached] = {}
         self._forgotten = 0
@@ -97,6 +105,7 @@ class Authentication:
         if found is None or not self._key_hasher.is_same(found.api_key_hash, key_hash):
             return None
         environment = found.environment
+        self._uses.note_api_key(environment.id)
         principal = Principal(
             PrincipalKind.ENVIRONMENT,
             f"environment:{environment.id}",
@@ -104,13 +113,14 @@ class Authentication:
             environment_id=environment.id,
             scopes=_ENVIRONMENT_SCOPES,
         )
-        return principal, CACHE_LIFETIME
+        return principal, min(CACHE_LIFETIME, found.expires_in or CACHE_LIFETIME)
 
     async def _token(self, key_hash: bytes) -> tuple[Principal, timedelta] | None:
         async with self._store.reading() as tx:
             found = await tx.tenancy.find_token(key_hash)
         if found is None or not self._key_hasher.is_same(found.token_hash, key_hash):
             return None
+        self._uses.note_token(found.token.id)
         return _principal_of(found), min(CACHE_LIFETIME, found.expires_in or CACHE_LIFETIME)
 
 

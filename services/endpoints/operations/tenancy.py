@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
@@ -10,7 +11,9 @@ from services.endpoints.domain.errors import (
     AlreadyExistsError,
     FieldViolation,
     InvalidRequestError,
+    KongflowError,
     NotFoundError,
+    Reason,
 )
 from services.endpoints.domain.identifiers import new_api_key, new_signing_secret, new_token
 from services.endpoints.domain.page import page_of
@@ -20,7 +23,7 @@ from services.endpoints.operations.authorization import require_environment
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from services.endpoints.domain.page import Page, PageRequest
     from services.endpoints.domain.ports.clock import NewId
@@ -267,8 +270,10 @@ class TenancyOperations:
             )
         return page_of(rows, page, lambda environment: str(environment.id))
 
-    async def rotate_api_key(self, environment_id: UUID) -> tuple[Environment, str]:
-        """Replace an environment's API key; returns the new one. The old one is refused here at once.
+    async def rotate_api_key(
+        self, environment_id: UUID, *, overlap: timedelta = timedelta()
+    ) -> tuple[Environment, str]:
+        """Replace an environment's API key; returns the new one. The old one is good for `overlap`, 0 to 7 days.
 
         Raises:
             NotFoundError: the environment is absent.
@@ -283,6 +288,7 @@ class TenancyOperations:
                 environment_id,
                 api_key_hash=self._key_hasher.hash_key(api_key),
                 api_key_ciphertext=self._secret_box.seal(api_key, environment_id=environment_id),
+                overlap=overlap,
             )
             if changed is None:
                 raise NotFoundError("environment", str(environment_id))
@@ -360,6 +366,34 @@ class TenancyOperations:
             raise NotFoundError("token", str(token_id))
         self._authentication.forget()
         return token
+
+    async def rotate_token(self, token_id: UUID, *, overlap: timedelta = timedelta()) -> tuple[Token, str]:
+        """Replace a token's secret; returns the new one. The old one is good for `overlap`, 0 to 7 days.
+
+        Raises:
+            NotFoundError: the token is absent.
+            KongflowError: WRONG_STATE, the token is revoked.
+        """
+
+        async def work(tx: Transaction) -> tuple[Token, str]:
+            token = await tx.tenancy.get_token(token_id)
+            if token is None:
+                raise NotFoundError("token", str(token_id))
+            secret = self._new_token(token.kind.value.lower())
+            changed = await tx.tenancy.rotate_token(
+                token_id, token_hash=self._key_hasher.hash_key(secret), overlap=overlap
+            )
+            if changed is None:
+                raise KongflowError(
+                    "This token is revoked; create another one.",
+                    reason=Reason.WRONG_STATE,
+                    metadata={"resource": "token"},
+                )
+            return changed, secret
+
+        rotated = await self._store.transact(work)
+        self._authentication.forget()
+        return rotated
 
     async def _insert_token(self, tx: Transaction, request: CreateToken, secret: str) -> Token:
         organization_id = request.organization_id

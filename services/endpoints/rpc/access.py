@@ -48,6 +48,7 @@ ACCESS: Final[Mapping[str, Access]] = {
     f"{_TENANCY}RotateSigningSecret": Access.ADMIN,
     f"{_TENANCY}CreateToken": Access.ADMIN,
     f"{_TENANCY}ListTokens": Access.ADMIN,
+    f"{_TENANCY}RotateToken": Access.ADMIN,
     f"{_TENANCY}RevokeToken": Access.ADMIN,
     f"{_ENDPOINTS}CreateEndpoint": Access.WRITE,
     f"{_ENDPOINTS}UpsertEndpoint": Access.WRITE,

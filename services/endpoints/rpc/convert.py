@@ -116,6 +116,7 @@ def token_message(token: Token) -> token_pb2.Token:
         expire_time=optional_timestamp(token.expires_at),
         revoke_time=optional_timestamp(token.revoked_at),
         create_time=timestamp(token.created_at),
+        last_use_time=optional_timestamp(token.last_used_at),
     )
 
 

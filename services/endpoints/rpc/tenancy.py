@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from kongflow.v1 import tenancy_service_pb2 as messages
 from kongflow.v1.tenancy_service_pb2_grpc import TenancyServiceServicer
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from services.endpoints.rpc.paging import Paging
 
     Context = grpc.aio.ServicerContext[Any, Any]
+
+MAX_OVERLAP: Final = timedelta(days=7)
 
 _ENVIRONMENT_TYPES = enums.members(enums.ENVIRONMENT_TYPE)
 _TOKEN_KINDS = enums.members(enums.TOKEN_KIND)
@@ -131,8 +133,9 @@ class TenancyServicer(TenancyServiceServicer):
         """Replace an API key."""
         checks = Checks()
         environment_id = checks.uuid("environment_id", request.environment_id)
+        overlap = _overlap(checks, request)
         checks.finish()
-        environment, api_key = await self._operations.rotate_api_key(environment_id)
+        environment, api_key = await self._operations.rotate_api_key(environment_id, overlap=overlap)
         return messages.RotateApiKeyResponse(environment=environment_message(environment), api_key=api_key)
 
     async def RotateSigningSecret(
@@ -175,12 +178,29 @@ class TenancyServicer(TenancyServiceServicer):
             tokens=map(token_message, page.items), next_page_token=self._paging.next_token(principal, request, page)
         )
 
+    async def RotateToken(self, request: messages.RotateTokenRequest, context: Context) -> messages.RotateTokenResponse:
+        """Replace the secret of a token."""
+        checks = Checks()
+        token_id = checks.uuid("token_id", request.token_id)
+        overlap = _overlap(checks, request)
+        checks.finish()
+        token, secret = await self._operations.rotate_token(token_id, overlap=overlap)
+        return messages.RotateTokenResponse(token=token_message(token), secret=secret)
+
     async def RevokeToken(self, request: messages.RevokeTokenRequest, context: Context) -> messages.RevokeTokenResponse:
         """Revoke a token."""
         checks = Checks()
         token_id = checks.uuid("token_id", request.token_id)
         checks.finish()
         return messages.RevokeTokenResponse(token=token_message(await self._operations.revoke_token(token_id)))
+
+
+def _overlap(checks: Checks, request: messages.RotateApiKeyRequest | messages.RotateTokenRequest) -> timedelta:
+    seconds = request.overlap.seconds + request.overlap.nanos / 1e9
+    if not 0 <= seconds <= MAX_OVERLAP.total_seconds():
+        checks.refuse("overlap", "must be from 0 to 7 days")
+        return timedelta()
+    return timedelta(seconds=seconds)
 
 
 def _token_request(checks: Checks, request: messages.CreateTokenRequest) -> CreateToken:

@@ -109,10 +109,10 @@ class PostgresTenancy:
         return [_environment(row) for row in rows]
 
     async def set_api_key(
-        self, environment_id: UUID, *, api_key_hash: bytes, api_key_ciphertext: bytes
+        self, environment_id: UUID, *, api_key_hash: bytes, api_key_ciphertext: bytes, overlap: timedelta
     ) -> Environment | None:
         """Give an environment another API key."""
-        row = await self._row("set_api_key", environment_id, api_key_hash, api_key_ciphertext)
+        row = await self._row("set_api_key", environment_id, api_key_hash, api_key_ciphertext, overlap)
         return None if row is None else _environment(row)
 
     async def set_signing_secret(
@@ -127,7 +127,11 @@ class PostgresTenancy:
     async def find_environment(self, api_key_hash: bytes) -> FoundEnvironment | None:
         """Read the environment of an API key."""
         row = await self._row("find_environment", api_key_hash)
-        return None if row is None else FoundEnvironment(_environment(row), row["api_key_hash"])
+        return None if row is None else FoundEnvironment(_environment(row), row["api_key_hash"], row["expires_in"])
+
+    async def note_used_api_keys(self, environment_ids: Sequence[UUID]) -> None:
+        """Note that API keys were used."""
+        await self._rows("note_used_api_keys", environment_ids)
 
     async def insert_token(
         self,
@@ -177,6 +181,15 @@ class PostgresTenancy:
         """Revoke a token."""
         row = await self._row("revoke_token", token_id)
         return None if row is None else _token(row)
+
+    async def rotate_token(self, token_id: UUID, *, token_hash: bytes, overlap: timedelta) -> Token | None:
+        """Give a token another secret."""
+        row = await self._row("rotate_token", token_id, token_hash, overlap)
+        return None if row is None else _token(row)
+
+    async def note_used_tokens(self, token_ids: Sequence[UUID]) -> None:
+        """Note that tokens were used."""
+        await self._rows("note_used_tokens", token_ids)
 
     async def find_token(self, token_hash: bytes) -> FoundToken | None:
         """Read a token that is neither expired nor revoked."""
@@ -235,4 +248,5 @@ def _token(row: asyncpg.Record) -> Token:
         expires_at=row["expires_at"],
         revoked_at=row["revoked_at"],
         created_at=row["created_at"],
+        last_used_at=row["last_used_at"],
     )

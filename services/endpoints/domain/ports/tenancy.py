@@ -23,10 +23,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FoundEnvironment:
-    """The environment of an API key, with the hash that was found."""
+    """The environment of an API key, with the hash that was found.
+
+    `expires_in` is by the database's clock, for a key that was rotated; None means never.
+    """
 
     environment: Environment
     api_key_hash: bytes
+    expires_in: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +107,13 @@ class Tenancy(Protocol):
         ...
 
     async def set_api_key(
-        self, environment_id: UUID, *, api_key_hash: bytes, api_key_ciphertext: bytes
+        self, environment_id: UUID, *, api_key_hash: bytes, api_key_ciphertext: bytes, overlap: timedelta
     ) -> Environment | None:
-        """Give an environment another API key; None when it is gone."""
+        """Give an environment another API key, and keep the one before for `overlap`; None when it is gone."""
+        ...
+
+    async def note_used_api_keys(self, environment_ids: Sequence[UUID]) -> None:
+        """Note that API keys were used, at most once a minute each."""
         ...
 
     async def set_signing_secret(
@@ -153,6 +161,14 @@ class Tenancy(Protocol):
 
     async def revoke_token(self, token_id: UUID) -> Token | None:
         """Revoke a token, keeping an earlier time of revocation; None when it is gone."""
+        ...
+
+    async def rotate_token(self, token_id: UUID, *, token_hash: bytes, overlap: timedelta) -> Token | None:
+        """Give a token another secret, and keep the one before for `overlap`; None when it is gone or revoked."""
+        ...
+
+    async def note_used_tokens(self, token_ids: Sequence[UUID]) -> None:
+        """Note that tokens were used, at most once a minute each."""
         ...
 
     async def find_token(self, token_hash: bytes) -> FoundToken | None:
