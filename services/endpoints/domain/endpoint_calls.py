@@ -174,17 +174,22 @@ class EndpointCallError(Exception):
 
 def no_response_text(url: str) -> str:
     """Return the protocol's text for an endpoint that nobody could reach."""
-    return f"Could not connect to endpoint {url}"
+    return f"Could not connect to endpoint {_shown(url)}"
 
 
 def status_text(url: str, http_status: int) -> str:
     """Return the protocol's text for a status other than 2xx."""
-    return f"Could not connect to endpoint {url}. Status code: {http_status}"
+    return f"Could not connect to endpoint {_shown(url)}. Status code: {http_status}"
 
 
 def schema_text(url: str, complaint: str) -> str:
     """Return the protocol's text for an answer of the wrong shape."""
-    return f"Endpoint {url} responded with error: {complaint}"
+    return f"Endpoint {_shown(url)} responded with error: {complaint}"
+
+
+def _shown(url: str) -> str:
+    """Return a url without its query, which may hold a secret."""
+    return url.partition("?")[0]
 
 
 def clean_remote_text(text: str, *, secret: str = "") -> str:
