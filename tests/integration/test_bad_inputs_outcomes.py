@@ -398,10 +398,8 @@ async def test_row_74_unknown_fields_are_ignored(ground: Ground) -> None:
 async def test_row_80_a_watch_to_be_resumed_of_an_index_that_is_no_longer_kept(ground: Ground) -> None:
     now = await ground.connection.fetchval("SELECT clock_timestamp()")
     week_ago = now - timedelta(days=7, minutes=1)
-    old, young = [
-        str(new_uuid7(now_ms=lambda: int(made_at.timestamp() * 1000)))
-        for made_at in (week_ago, now)  # noqa: B023
-    ]
+    old = str(new_uuid7(now_ms=lambda: int(week_ago.timestamp() * 1000)))
+    young = str(new_uuid7(now_ms=lambda: int(now.timestamp() * 1000)))
 
     async def watched(index_id: str, revision: int) -> Any:
         request = endpoints.WatchEndpointIndexRequest(index_id=index_id, resume_revision=revision)

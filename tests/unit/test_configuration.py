@@ -173,7 +173,7 @@ def test_check_reports_every_mistake_of_both_services_by_name_and_never_by_value
     file: ConfigurationFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file.path.write_text(
-        f"secret_keys: secret-part\nlookup_pepper: \"{'22' * 32}\"\napi_client:\n  timeout: secret-part\n  tries: 3\n"
+        f'secret_keys: secret-part\nlookup_pepper: "{"22" * 32}"\napi_client:\n  timeout: secret-part\n  tries: 3\n'
         "queue:\n  max_workers: 0\nredis_url: secret-part\n",
         encoding="utf-8",
     )

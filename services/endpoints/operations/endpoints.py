@@ -397,9 +397,7 @@ class EndpointOperations:
     ) -> Endpoint:
         environment = credential.environment
         if self._observer is not None:
-            self._observer.count_created(
-                environment_id=environment.id, organization_id=environment.organization_id
-            )
+            self._observer.count_created(environment_id=environment.id, organization_id=environment.organization_id)
         return await tx.endpoints.insert(
             endpoint_id=self._new_id(),
             slug=slug,

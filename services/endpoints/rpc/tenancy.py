@@ -36,13 +36,11 @@ if TYPE_CHECKING:
 
     Context = grpc.aio.ServicerContext[Any, Any]
 
-MAX_OVERLAP: Final = timedelta(days=7)
-
 _ENVIRONMENT_TYPES = enums.members(enums.ENVIRONMENT_TYPE)
 _TOKEN_KINDS = enums.members(enums.TOKEN_KIND)
 _TOKEN_SCOPES = enums.members(enums.TOKEN_SCOPE)
-_DEFAULT_OVERLAP = timedelta(hours=24)
-_MAX_OVERLAP = timedelta(days=7)
+_DEFAULT_OVERLAP: Final = timedelta(hours=24)
+_MAX_OVERLAP: Final = timedelta(days=7)
 
 
 class TenancyServicer(TenancyServiceServicer):
@@ -133,7 +131,7 @@ class TenancyServicer(TenancyServiceServicer):
         """Replace an API key."""
         checks = Checks()
         environment_id = checks.uuid("environment_id", request.environment_id)
-        overlap = _overlap(checks, request)
+        overlap = checks.duration("overlap", request.overlap, most=_MAX_OVERLAP)
         checks.finish()
         environment, api_key = await self._operations.rotate_api_key(environment_id, overlap=overlap)
         return messages.RotateApiKeyResponse(environment=environment_message(environment), api_key=api_key)
@@ -182,7 +180,7 @@ class TenancyServicer(TenancyServiceServicer):
         """Replace the secret of a token."""
         checks = Checks()
         token_id = checks.uuid("token_id", request.token_id)
-        overlap = _overlap(checks, request)
+        overlap = checks.duration("overlap", request.overlap, most=_MAX_OVERLAP)
         checks.finish()
         token, secret = await self._operations.rotate_token(token_id, overlap=overlap)
         return messages.RotateTokenResponse(token=token_message(token), secret=secret)
@@ -193,14 +191,6 @@ class TenancyServicer(TenancyServiceServicer):
         token_id = checks.uuid("token_id", request.token_id)
         checks.finish()
         return messages.RevokeTokenResponse(token=token_message(await self._operations.revoke_token(token_id)))
-
-
-def _overlap(checks: Checks, request: messages.RotateApiKeyRequest | messages.RotateTokenRequest) -> timedelta:
-    seconds = request.overlap.seconds + request.overlap.nanos / 1e9
-    if not 0 <= seconds <= MAX_OVERLAP.total_seconds():
-        checks.refuse("overlap", "must be from 0 to 7 days")
-        return timedelta()
-    return timedelta(seconds=seconds)
 
 
 def _token_request(checks: Checks, request: messages.CreateTokenRequest) -> CreateToken:
