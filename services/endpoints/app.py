@@ -226,7 +226,11 @@ def build_operations(
             new_id=new_uuid7,
         ),
         indexing=IndexingOperations(
-            store=store, index_requests=index_requests, watches=watches, hook_delay=settings.hook_delay
+            store=store,
+            index_requests=index_requests,
+            watches=watches,
+            hook_delay=settings.hook_delay,
+            kept_for=retention.indexes,
         ),
         catalog=CatalogOperations(store=store),
         events=EventOperations(store=store, finality=finality, new_id=new_uuid7),
