@@ -18,13 +18,15 @@ _RETRY: Final = {
     "initialBackoff": "0.2s",
     "maxBackoff": "2s",
     "backoffMultiplier": 2,
-    "retryableStatusCodes": ["UNAVAILABLE"],
+    # A call that reaches a server in the moment it begins to stop may end CANCELLED; what a caller itself cancels is
+    # never repeated.
+    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
 }
 _REPEATABLE: Final = (MethodOptions.NO_SIDE_EFFECTS, MethodOptions.IDEMPOTENT)
 
 
 def render_service_config(files: Iterable[FileDescriptorProto]) -> str:
-    """Return the service config: every unary method that the contract calls idempotent is repeated when UNAVAILABLE.
+    """Return the service config: idempotent unary methods are repeated when a server was away or stopped.
 
     Watches are left out: they go on from their resume token. So is the call back, which the ledger repeats.
     Source: gRFC A6.
