@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import grpc
@@ -60,7 +60,7 @@ async def test_planted_secrets_are_in_no_log_error_message_metric_or_trace(
     errors: list[str] = []
     dumps: list[str] = []
 
-    async def refused(call: grpc.aio.UnaryUnaryCall[object, object]) -> None:
+    async def refused(call: grpc.aio.UnaryUnaryCall[Any, Any]) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await call
         errors.append(f"{raised.value.details()} {raised.value.trailing_metadata()} {raised.value.initial_metadata()}")
