@@ -91,7 +91,7 @@ def test_unknown_section_is_refused() -> None:
 
 def test_unary_methods_are_those_of_the_contract() -> None:
     methods = unary_methods()
-    assert len(methods) == 50
+    assert len(methods) == 51
     assert {
         "CreateEndpoint",
         "RotateApiKey",

@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from services.embedded.ports import free_port
-from services.endpoints.settings import EndpointsSettings
-from services.worker.settings import WorkerSettings
 from tests.support.command import ROOT, environment
 from tests.support.eventually import eventually
 from tests.support.grpcurl import installed_grpcurl
@@ -174,20 +172,6 @@ def test_every_block_is_run_by_one_of_these_tests() -> None:
     for block in BLOCKS:
         assert block.words <= known, block
     assert [block.commands for block in BLOCKS].count(TESTS) == 1
-
-
-@pytest.mark.parametrize("settings", [EndpointsSettings, WorkerSettings])
-def test_every_variable_is_listed_with_its_default(settings: type[EndpointsSettings | WorkerSettings]) -> None:
-    rows = dict(re.findall(r"^\| `(KONGFLOW_\w+)` \| ([^|]+?) \|", README.read_text(encoding="utf-8"), re.MULTILINE))
-    for name, field in settings.model_fields.items():
-        listed = rows[f"KONGFLOW_{name.upper()}"].strip("`")
-        default = field.get_default(call_default_factory=False)
-        if field.is_required():
-            assert listed == "required", name
-        elif field.default_factory is not None:
-            assert listed == "default:10,execution:100,events:10,maintenance:1", name
-        else:
-            assert listed == (str(default) if default not in {None, ()} else "none"), name
 
 
 def _with_a_secret(match: re.Match[str]) -> str:

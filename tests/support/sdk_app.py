@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import filecmp
 import hashlib
 import os
 import select
@@ -54,7 +55,9 @@ def installed_sdk_app() -> Path:
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for name in _FILES:
-            shutil.copyfile(_SOURCE / name, folder / name)
+            # A copy that is the same may be read at this moment by an app that another process starts.
+            if not (folder / name).exists() or not filecmp.cmp(_SOURCE / name, folder / name, shallow=False):
+                shutil.copyfile(_SOURCE / name, folder / name)
         installed = folder / "installed"
         if not installed.exists():
             result = subprocess.run(
