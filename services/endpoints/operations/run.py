@@ -445,20 +445,20 @@ class QueueJobRunner:
         await self._fail(tx, call.queue_job, failure)
         if call_error is not None:
             handler = self._calling_handlers[call.queue_job.kind]
-            await self._noted(tx, call.queue_job, handler.on_call_failed(tx, call.begun, call_error))
+            await self._noted(tx, call.queue_job, lambda: handler.on_call_failed(tx, call.begun, call_error))
         return RunResult(failed=1)
 
     async def _fail(self, tx: Transaction, queue_job: QueueJob, failure: Failure) -> None:
         """Store a failed attempt; what its kind cannot note is logged, so that it cannot hold up its lane for ever."""
         if failure.retry_in is not None:
             handler = self._calling_handlers[queue_job.kind]
-            await self._noted(tx, queue_job, handler.on_failed(tx, queue_job, failure))
+            await self._noted(tx, queue_job, lambda: handler.on_failed(tx, queue_job, failure))
         await self._close(tx, [], [failure], isolating=True)
 
-    async def _noted(self, tx: Transaction, queue_job: QueueJob, note: Awaitable[None]) -> None:
+    async def _noted(self, tx: Transaction, queue_job: QueueJob, note: Callable[[], Awaitable[None]]) -> None:
         try:
             async with tx.savepoint():
-                await note
+                await note()
         except (ConflictError, DatabaseUnavailableError):
             raise
         except Exception as error:  # noqa: BLE001 - logged; the attempt has failed all the same
