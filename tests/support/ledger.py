@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from services.endpoints.domain.attempt import AttemptFailedError
 from services.endpoints.domain.identifiers import new_uuid7
 from services.endpoints.domain.ledger_settings import LedgerSettings
 from services.endpoints.domain.queue_job import NewQueueJob, Priority, Queue, QueueJob, QueueJobState
+from services.endpoints.domain.retry import Backoff
 from services.endpoints.operations.finality import Finality
 from services.endpoints.operations.leases import LeaseKeeper
 from services.endpoints.operations.relay import Relay
@@ -21,7 +23,7 @@ from tests.support.memory_queue import MemoryPublisher, MemoryWakeUps
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     import asyncpg
 
@@ -131,7 +133,8 @@ class World:
     def __init__(self, store: PostgresStore, connection: asyncpg.Connection[asyncpg.Record]) -> None:
         self.store = store
         self.connection = connection
-        self.settings = LedgerSettings()
+        # Nothing repeats by itself while a test works off what is due, however slow the machine.
+        self.settings = LedgerSettings(backoff=Backoff(base=timedelta(minutes=1)))
         self.publisher = MemoryPublisher()
         self.batch = RecordingBatch()
         self.call = RecordingCall()
