@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
@@ -17,6 +18,14 @@ if TYPE_CHECKING:
     from cli.connection import Connection
 
 commands = typer.Typer(help="Register, look at, ping, index and delete endpoints.", no_args_is_help=True)
+
+
+class StateName(Enum):
+    """The states of an endpoint, as they are typed."""
+
+    HEALTHY = "healthy"
+    FAILING = "failing"
+    SUSPENDED = "suspended"
 
 
 @commands.command()
@@ -46,17 +55,21 @@ def create(
 @commands.command(name="list")
 def list_(
     *,
+    state: Annotated[StateName | None, typer.Option("--state", help="Only endpoints in this state.")] = None,
     server: ServerOption = "",
     token: TokenOption = "",
     environment: EnvironmentOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """List the endpoints of the environment."""
-    from kongflow.v1 import endpoint_service_pb2  # noqa: PLC0415 - see above
+    """List the endpoints of the environment, and why those fail that do."""
+    from kongflow.v1 import endpoint_pb2, endpoint_service_pb2  # noqa: PLC0415 - see above
 
     target = resolve_target(server=server, token=token, environment=environment)
     with connected(target) as connection:
-        request = endpoint_service_pb2.ListEndpointsRequest(environment_id=target.environment_id)
+        request = endpoint_service_pb2.ListEndpointsRequest(
+            environment_id=target.environment_id,
+            state=endpoint_pb2.EndpointState.Value(f"ENDPOINT_STATE_{state.name}") if state else None,
+        )
         response = connection.list_all("EndpointService.ListEndpoints", request, field="endpoints")
     if as_json:
         print_json(response)
@@ -66,13 +79,14 @@ def list_(
             endpoint.slug,
             enum_name(endpoint, "state"),
             str(endpoint.consecutive_failures),
+            endpoint.state_reason or NOTHING,
             endpoint.url,
             endpoint.id,
             time_text(endpoint, "update_time"),
         )
         for endpoint in response.endpoints
     ]
-    console().print(table("Endpoints", ("slug", "state", "failures", "url", "id", "updated (UTC)"), rows))
+    console().print(table("Endpoints", ("slug", "state", "failures", "why", "url", "id", "updated (UTC)"), rows))
 
 
 @commands.command()

@@ -144,6 +144,25 @@ async def test_failed_index_is_shown_and_ends_with_one(command: Command, endpoin
     assert "The index failed: " in out
 
 
+async def test_endpoint_that_is_gone_is_listed_by_its_state_until_somebody_resumes_it(
+    command: Command, endpoint: FakeEndpoint
+) -> None:
+    await command.json("endpoints", "create", "shop", endpoint.url)
+    endpoint.behaviour = on("INDEX_ENDPOINT", status(410))
+    assert (await command("endpoints", "index", "shop"))[0] == 1
+    (gone,) = (await command.json("endpoints", "list", "--state", "suspended"))["endpoints"]
+    assert gone["slug"] == "shop"
+    assert "410" in gone["state_reason"]
+    assert (await command.json("endpoints", "list", "--state", "healthy"))["endpoints"] == []
+
+    resumed = await command("endpoints", "resume", gone["id"], "--token", ADMIN_TOKEN)
+    assert resumed == (0, "shop is HEALTHY.\n", "")
+    (well,) = (await command.json("endpoints", "list", "--state", "healthy"))["endpoints"]
+    assert well["slug"] == "shop"
+    assert not well.get("state_reason")
+    assert (await command("endpoints", "list", "--state", "unwell"))[0] == 2
+
+
 async def test_request_that_joins_a_waiting_index_says_when_it_begins(
     command: Command, endpoint: FakeEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,6 +69,8 @@ async def test_operators_see_what_was_made_called_given_up_and_lent(database_url
     assert value(samples, "kongflow_queue_attempts_total", {"kind": "indexEndpoint", "result": "failed"}) == 1
     assert value(samples, "kongflow_ring_lag_seconds", {"queue": "execution"}) == 0
     assert value(samples, "kongflow_oldest_snapshot_seconds") is not None
+    assert value(samples, "kongflow_endpoints", {"state": "HEALTHY"}) == 1
+    assert value(samples, "kongflow_endpoints", {"state": "FAILING"}) == 0
     callers = {"server": "postgresql", "pool": "callers"}
     assert (value(samples, "kongflow_pool_size", callers) or 0) >= 1
     assert value(samples, "kongflow_pool_waiting", callers) == 0

@@ -148,10 +148,6 @@ class PostgresEndpoints:
         """Put a due index off by a period."""
         return await self._row("schedule_index", endpoint_id, next_in) is not None
 
-    async def count_states(self) -> dict[EndpointState, int]:
-        """Count all endpoints by state."""
-        return {EndpointState(row["state"]): row["endpoints"] for row in await self._rows("count_states")}
-
     async def delete(self, endpoint_id: UUID) -> bool:
         """Delete an endpoint."""
         with translated():

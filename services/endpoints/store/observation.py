@@ -25,6 +25,9 @@ async def observe_database(store: PostgresStore) -> DatabaseReading:
         with translated():
             lags = await tx.connection.fetch(_SQL["ring_lag"])
             snapshot = await tx.connection.fetchval(_SQL["oldest_snapshot"])
+            states = await tx.connection.fetch(_SQL["endpoint_states"])
     return DatabaseReading(
-        ring_lag_seconds={row["queue"]: row["seconds"] for row in lags}, oldest_snapshot_seconds=snapshot
+        ring_lag_seconds={row["queue"]: row["seconds"] for row in lags},
+        oldest_snapshot_seconds=snapshot,
+        endpoints={row["state"]: row["endpoints"] for row in states},
     )

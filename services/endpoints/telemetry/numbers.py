@@ -47,6 +47,12 @@ class Numbers:
             ["queue"],
             registry=registry,
         )
+        self._endpoints = Gauge(
+            "kongflow_endpoints",
+            "Endpoints by how they have been answering, 10,000 of a state at most.",
+            ["state"],
+            registry=registry,
+        )
         self._snapshot = Gauge(
             "kongflow_oldest_snapshot_seconds",
             "Age of the oldest snapshot in the database, which keeps dead rows from being cleaned up.",
@@ -65,6 +71,8 @@ class Numbers:
         for queue, seconds in reading.ring_lag_seconds.items():
             self._ring_lag.labels(queue).set(seconds)
         self._snapshot.set(reading.oldest_snapshot_seconds)
+        for state, endpoints in reading.endpoints.items():
+            self._endpoints.labels(state).set(endpoints)
 
 
 def known_kind(kind: str) -> str:

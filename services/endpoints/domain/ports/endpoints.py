@@ -119,10 +119,6 @@ class Endpoints(Protocol):
         """Put a due index off by a period; False when it is not due any more."""
         ...
 
-    async def count_states(self) -> dict[EndpointState, int]:
-        """Count all endpoints by state."""
-        ...
-
     async def delete(self, endpoint_id: UUID) -> bool:
         """Delete an endpoint with all that belongs to it; False when it was gone."""
         ...

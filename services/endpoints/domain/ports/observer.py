@@ -23,10 +23,11 @@ class PoolReading:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseReading:
-    """What the database says of itself, in seconds; the lag is by queue."""
+    """What the database says of itself: lag by queue and snapshots in seconds, endpoints by state."""
 
     ring_lag_seconds: Mapping[str, float]
     oldest_snapshot_seconds: float
+    endpoints: Mapping[str, int]
 
 
 class LedgerObserver(Protocol):

@@ -120,7 +120,3 @@ LIMIT $1
 UPDATE endpoints SET next_index_at = clock_timestamp() + $2::interval
 WHERE id = $1 AND next_index_at <= clock_timestamp()
 RETURNING id
-
--- name: count_states
--- Counts endpoints by state.
-SELECT state, count(*) AS endpoints FROM endpoints GROUP BY state

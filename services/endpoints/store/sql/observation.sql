@@ -23,3 +23,10 @@ SELECT
         AS seconds
 FROM pg_stat_activity
 WHERE backend_xmin IS NOT NULL AND datname = current_database() AND pid <> pg_backend_pid()
+
+-- name: endpoint_states
+-- Counts the endpoints of each state, of 10,000 per state.
+SELECT
+    wanted.state,
+    (SELECT count(*) FROM (SELECT FROM endpoints WHERE endpoints.state = wanted.state LIMIT 10000) AS kept) AS endpoints
+FROM unnest(ARRAY['HEALTHY', 'FAILING', 'SUSPENDED']) AS wanted (state)
