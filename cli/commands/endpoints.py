@@ -68,7 +68,7 @@ def list_(
     with connected(target) as connection:
         request = endpoint_service_pb2.ListEndpointsRequest(
             environment_id=target.environment_id,
-            state=endpoint_pb2.EndpointState.Value(f"ENDPOINT_STATE_{state.name}") if state else None,
+            state=endpoint_pb2.EndpointState.Value(f"ENDPOINT_STATE_{state.name if state else 'UNSPECIFIED'}"),
         )
         response = connection.list_all("EndpointService.ListEndpoints", request, field="endpoints")
     if as_json:
