@@ -30,6 +30,7 @@ from services.configuration.file import (
 )
 from services.configuration.keys import KEYS
 from services.endpoints.domain.endpoint_health import HealthPolicy
+from services.endpoints.domain.retry import Backoff
 from services.endpoints.secrets.examples import is_example_key, is_example_token
 from services.endpoints.secrets.keys import BadKeyError, parse_key, parse_keys
 from services.endpoints.tuning import Tuning
@@ -174,13 +175,34 @@ class EndpointsSettings(Tuning):
     tenant_calls_burst: int = Field(default=4_000, ge=1, le=10_000_000)
     """How many calls an organization may make in a row after a pause, before only the rate counts."""
 
-    endpoint_failing_after: int = Field(default=3, ge=1, le=1_000)
+    endpoint_failing_after: int = Field(
+        default=3, ge=1, le=1_000, json_schema_extra={"key": "endpoint_health.failing_after"}
+    )
     """How many failed calls in a row make an endpoint FAILING: it is called once per probe."""
 
-    endpoint_suspended_after: int = Field(default=20, ge=2, le=100_000)
-    """How many failed calls in a row make an endpoint SUSPENDED: it is probed once an hour."""
+    endpoint_suspended_after: int = Field(
+        default=20, ge=2, le=100_000, json_schema_extra={"key": "endpoint_health.suspended_after"}
+    )
+    """How many failed calls in a row make an endpoint SUSPENDED."""
 
-    reindex_every_seconds: float = Field(default=86_400, ge=0, le=31_536_000)
+    endpoint_probe_after_seconds: Seconds = Field(
+        default=30, ge=0.1, le=86_400, json_schema_extra={"key": "endpoint_health.probe_after"}
+    )
+    """How long after it began to fail an endpoint is probed; each probe that fails doubles it."""
+
+    endpoint_probe_at_most_seconds: Seconds = Field(
+        default=900, ge=0.1, le=86_400, json_schema_extra={"key": "endpoint_health.probe_at_most"}
+    )
+    """How far apart the probes of a FAILING endpoint are at most."""
+
+    endpoint_suspended_probe_seconds: Seconds = Field(
+        default=3_600, ge=0.1, le=604_800, json_schema_extra={"key": "endpoint_health.suspended_probe_every"}
+    )
+    """How often a SUSPENDED endpoint is probed, give or take a tenth."""
+
+    reindex_every_seconds: Seconds = Field(
+        default=86_400, ge=0, le=31_536_000, json_schema_extra={"key": "indexing.reindex_every"}
+    )
     """How often endpoints of PRODUCTION environments are indexed anew, give or take a tenth; 0 means never."""
 
     tenant_calls_at_once: int = Field(default=256, ge=1, le=100_000)
@@ -236,6 +258,11 @@ class EndpointsSettings(Tuning):
         return HealthPolicy(
             failing_after=self.endpoint_failing_after,
             suspended_after=self.endpoint_suspended_after,
+            backoff=Backoff(
+                base=timedelta(seconds=self.endpoint_probe_after_seconds),
+                cap=timedelta(seconds=self.endpoint_probe_at_most_seconds),
+            ),
+            suspended_probe_every=timedelta(seconds=self.endpoint_suspended_probe_seconds),
             reindex_every=timedelta(seconds=self.reindex_every_seconds),
         )
 

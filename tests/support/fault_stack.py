@@ -209,7 +209,15 @@ async def running_stack(directory: Path, **server_settings: Any) -> AsyncIterato
                     redis_url=f"redis://127.0.0.1:{redis_of_servers.port}/0",
                     grpc_port=grpc_port,
                     http_port=http_port,
-                    **{"index_window_seconds": 0, "drain_timeout_seconds": 5, **server_settings},
+                    **{
+                        "index_window_seconds": 0,
+                        "drain_timeout_seconds": 5,
+                        # Endpoints seem to fail when their network is cut; within recovery time they are tried again.
+                        "endpoint_probe_after_seconds": 2,
+                        "endpoint_probe_at_most_seconds": 4,
+                        "endpoint_suspended_probe_seconds": 4,
+                        **server_settings,
+                    },
                 ),
                 ready_url=f"http://127.0.0.1:{http_port}/readyz",
                 log=directory / f"server-{number}.log",

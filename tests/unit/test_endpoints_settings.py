@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from hashlib import sha256
 from ipaddress import ip_network
 from typing import Any
 
 import pytest
 
+from services.endpoints.domain.endpoint import EndpointState
 from services.endpoints.settings import Address, EndpointsSettings, SettingsError, load_settings
 
 GOOD: dict[str, Any] = {
@@ -98,3 +100,16 @@ def test_secrets_are_never_shown(environment: pytest.MonkeyPatch) -> None:
     assert "hidden" not in shown
     assert "0123456789abcdef" not in shown
     assert "11" * 32 not in shown
+
+
+def test_probes_come_when_the_settings_say(environment: pytest.MonkeyPatch) -> None:
+    policy = load(
+        environment,
+        ENDPOINT_FAILING_AFTER="2",
+        ENDPOINT_PROBE_AFTER_SECONDS="4",
+        ENDPOINT_PROBE_AT_MOST_SECONDS="10",
+        ENDPOINT_SUSPENDED_PROBE_SECONDS="100",
+    ).health_policy
+    delays = [policy.probe_delay(EndpointState.FAILING, failures, jitter=1.0) for failures in (2, 3, 4)]
+    assert [delay.total_seconds() for delay in delays] == [4, 8, 10]
+    assert policy.probe_delay(EndpointState.SUSPENDED, 9, jitter=0.5) == timedelta(seconds=100)
