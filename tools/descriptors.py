@@ -41,7 +41,7 @@ def run_protoc(*options: str) -> None:
 def compile_descriptors(*, include_source_info: bool, include_error_details: bool = False) -> bytes:
     """Return the serialized FileDescriptorSet of the contract with everything it imports.
 
-    `include_error_details` adds the messages of google.rpc that errors carry, so that tools can show them.
+    `include_error_details` adds the messages of google.rpc that errors are and carry, so that tools can show them.
     """
     with tempfile.TemporaryDirectory() as directory:
         target = Path(directory) / "descriptors.binpb"
@@ -49,7 +49,7 @@ def compile_descriptors(*, include_source_info: bool, include_error_details: boo
         if include_source_info:
             options.append("--include_source_info")
         if include_error_details:
-            options += [f"-I{_GOOGLE_APIS}", "google/rpc/error_details.proto"]
+            options += [f"-I{_GOOGLE_APIS}", "google/rpc/error_details.proto", "google/rpc/status.proto"]
         run_protoc(*options)
         return target.read_bytes()
 
