@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -127,8 +128,13 @@ class Connection:
 
 
 def service_config() -> str:
-    """Return what gRPC does by itself: it repeats idempotent calls that were UNAVAILABLE, for at most three seconds."""
-    return resources.files("kongflow.v1").joinpath("service_config.json").read_text(encoding="utf-8")
+    """Return what gRPC does by itself: it repeats idempotent calls that were UNAVAILABLE, for at most three seconds.
+
+    It does not look at health as other clients do: people are to read why a server does not serve.
+    """
+    config = json.loads(resources.files("kongflow.v1").joinpath("service_config.json").read_text(encoding="utf-8"))
+    del config["healthCheckConfig"]
+    return json.dumps(config)
 
 
 @contextmanager

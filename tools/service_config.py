@@ -18,9 +18,7 @@ _RETRY: Final = {
     "initialBackoff": "0.2s",
     "maxBackoff": "2s",
     "backoffMultiplier": 2,
-    # A call that reaches a server in the moment it begins to stop may end CANCELLED; what a caller itself cancels is
-    # never repeated.
-    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
+    "retryableStatusCodes": ["UNAVAILABLE"],
 }
 _REPEATABLE: Final = (MethodOptions.NO_SIDE_EFFECTS, MethodOptions.IDEMPOTENT)
 
@@ -29,7 +27,7 @@ def render_service_config(files: Iterable[FileDescriptorProto]) -> str:
     """Return the service config: idempotent unary methods are repeated when a server was away or stopped.
 
     Watches are left out: they go on from their resume token. So is the call back, which the ledger repeats.
-    Source: gRFC A6.
+    Source: gRFC A6 and A17.
     """
     names = [
         {"service": f"{file.package}.{service.name}", "method": method.name}
@@ -42,6 +40,8 @@ def render_service_config(files: Iterable[FileDescriptorProto]) -> str:
     ]
     config = {
         "loadBalancingConfig": [{"round_robin": {}}],
+        # A server that stops says so by health first: clients are gone before it closes.
+        "healthCheckConfig": {"serviceName": ""},
         "methodConfig": [{"name": names, "retryPolicy": _RETRY}],
     }
     return json.dumps(config, indent=2) + "\n"

@@ -19,9 +19,8 @@ from kongflow.v1 import (
     queue_service_pb2_grpc,
 )
 
-from cli.connection import service_config
 from tests.support.eventually import eventually
-from tests.support.processes import CHANNEL_OPTIONS
+from tests.support.processes import CHANNEL_OPTIONS, ROOT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("lifecycle")]
 
 SERVICES = ("", "kongflow.v1.EndpointService", "kongflow.v1.EventService", "kongflow.v1.WorkerService")
+SERVICE_CONFIG = ROOT / "gen/kongflow/v1/service_config.json"
 PATIENCE = timedelta(seconds=10)
 CALLERS = 8
 WATCHERS = 500
@@ -47,6 +47,12 @@ def bearer(token: str) -> tuple[tuple[str, str]]:
 
 def target(stack: FaultStack) -> str:
     return "ipv4:" + ",".join(f"127.0.0.1:{pair.listening.grpc_port}" for pair in stack.pairs)
+
+
+def published_channel(stack: FaultStack) -> grpc.aio.Channel:
+    """Return a channel to all servers as callers have it who take the published service config."""
+    options = [*CHANNEL_OPTIONS, ("grpc.service_config", SERVICE_CONFIG.read_text())]
+    return grpc.aio.insecure_channel(target(stack), options=options)
 
 
 async def statuses(pair: Any) -> set[int]:
@@ -83,8 +89,7 @@ async def test_rolling_restart_fails_no_idempotent_call(stack: FaultStack) -> No
     tenant = await stack.new_tenant()
     done, failed = 0, []
     is_over = asyncio.Event()
-    options = [*CHANNEL_OPTIONS, ("grpc.service_config", service_config())]
-    async with grpc.aio.insecure_channel(target(stack), options=options) as channel:
+    async with published_channel(stack) as channel:
         stub: Any = endpoint_service_pb2_grpc.EndpointServiceStub(channel)
         request = endpoint_service_pb2.ListEndpointsRequest(environment_id=tenant.environment_id)
 

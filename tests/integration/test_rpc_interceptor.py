@@ -16,10 +16,11 @@ from kongflow.v1.endpoint_pb2 import Endpoint
 from kongflow.v1.endpoint_service_pb2_grpc import EndpointServiceServicer, add_EndpointServiceServicer_to_server
 
 from services.endpoints.domain.callers import MANY, Callers
-from services.endpoints.domain.errors import NotFoundError, UnauthenticatedError
+from services.endpoints.domain.errors import KongflowError, NotFoundError, UnauthenticatedError
 from services.endpoints.domain.tenancy import Principal, PrincipalKind, Scope
 from services.endpoints.operations.limits import CallLimits, TenantLimits
 from services.endpoints.rpc.auth import current_principal
+from services.endpoints.rpc.draining import Drain
 from services.endpoints.rpc.interceptors import CallInterceptor
 from tests.support.eventually import eventually
 from tests.support.rpc import Caller, CallJournal, CallRecord, refused
@@ -31,6 +32,7 @@ READER = Principal(PrincipalKind.SERVICE, "token:reader", scopes=frozenset({Scop
 GET = "/kongflow.v1.EndpointService/GetEndpoint"
 WATCH = "/kongflow.v1.EndpointService/WatchEndpointIndex"
 REQUEST = messages.GetEndpointRequest(endpoint_id="x")
+TICK, FOREVER = timedelta(milliseconds=10), timedelta(hours=1)
 
 
 class OneReader:
@@ -56,7 +58,7 @@ class Scripted(EndpointServiceServicer):
 
 @asynccontextmanager
 async def serving(
-    behave: Callable[[], Awaitable[Any]], callers: Callers | None = None
+    behave: Callable[[], Awaitable[Any]], callers: Callers | None = None, drain: Drain | None = None
 ) -> AsyncIterator[tuple[Caller, CallJournal]]:
     journal = CallJournal()
     interceptor = CallInterceptor(
@@ -64,6 +66,7 @@ async def serving(
         observer=journal,
         callers=callers or Callers(),
         limits=TenantLimits(limits=CallLimits(), monotonic=time.monotonic),
+        drain=drain or Drain(),
         new_reference=lambda: "ref-1",
     )
     server = grpc.aio.server(interceptors=(interceptor,), options=(("grpc.so_reuseport", 0),))
@@ -125,12 +128,15 @@ async def test_a_cancellation_from_inside_does_not_hang_the_caller() -> None:
     async def behave() -> None:
         raise asyncio.CancelledError
 
-    async with serving(behave) as (caller, journal):
-        refusal = await refused(caller.endpoints.GetEndpoint(REQUEST, timeout=60))
-        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "INTERRUPTED")
-        assert "google.rpc.RetryInfo" in refusal.details
-        assert refusal.metadata == {"reference": "ref-1"}
-        await eventually(lambda: journal.calls == [CallRecord(GET, "UNAVAILABLE")])
+    with structlog.testing.capture_logs() as logs:
+        async with serving(behave) as (caller, journal):
+            refusal = await refused(caller.endpoints.GetEndpoint(REQUEST, timeout=60))
+            assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "INTERRUPTED")
+            assert "google.rpc.RetryInfo" in refusal.details
+            assert refusal.metadata == {"reference": "ref-1"}
+            await eventually(lambda: journal.calls == [CallRecord(GET, "UNAVAILABLE")])
+    interruptions = [(log["event"], log["log_level"]) for log in logs if log.get("reference") == "ref-1"]
+    assert interruptions == [("call was interrupted", "warning")]
 
 
 async def test_a_cancellation_from_inside_ends_a_stream_at_once() -> None:
@@ -155,6 +161,38 @@ async def test_a_defect_of_a_stream_is_masked_as_well() -> None:
         refusal = await refused(anext(received))
         assert (refusal.code, refusal.metadata) == (grpc.StatusCode.INTERNAL, {"reference": "ref-1"})
         assert "hunter2" not in refusal.message
+
+
+async def test_a_server_that_stops_says_so_to_whoever_calls_and_does_nothing_for_them() -> None:
+    drain = Drain()
+    done = 0
+
+    async def behave() -> messages.GetEndpointResponse:
+        nonlocal done
+        done += 1
+        return messages.GetEndpointResponse()
+
+    async with serving(behave, drain=drain) as (caller, _):
+        await caller.endpoints.GetEndpoint(REQUEST)
+        drain.begin()
+        watch = caller.endpoints.WatchEndpointIndex(messages.WatchEndpointIndexRequest())
+        for refusal in (await refused(caller.endpoints.GetEndpoint(REQUEST)), await refused(anext(aiter(watch)))):
+            assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+            assert "google.rpc.RetryInfo" in refusal.details
+    assert done == 1
+
+
+@pytest.mark.parametrize(("quiet", "at_most"), [(FOREVER, TICK), (TICK, FOREVER)])
+async def test_a_server_that_stops_waits_until_nobody_calls_or_its_time_is_up(
+    quiet: timedelta, at_most: timedelta
+) -> None:
+    drain = Drain()
+    drain.begin()
+    with pytest.raises(KongflowError, match="is stopping"):
+        drain.admit()
+
+    async with asyncio.timeout(10):
+        await drain.noticed(quiet=quiet, at_most=at_most)
 
 
 async def test_a_caller_that_goes_away_cancels_the_handler() -> None:

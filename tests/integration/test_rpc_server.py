@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -97,6 +98,20 @@ async def test_health_needs_no_credential_and_follows_the_server(service: Servic
         await starting.stop(grace=timedelta(0))
     with pytest.raises(grpc.aio.AioRpcError):
         await health_of(address)
+
+
+async def test_watchers_of_health_hear_that_the_server_stops_and_do_not_hold_it_up(service: Service) -> None:
+    stopping = another_server(service, "127.0.0.1:0")
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{await stopping.start()}") as channel:
+        await stopping.set_serving()
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        async with asyncio.timeout(10):
+            stopped = asyncio.create_task(stopping.stop(grace=timedelta(hours=1)))
+            assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            refusal = await refused(watch.read())
+            await stopped
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
 
 
 async def test_two_servers_never_share_a_port(service: Service) -> None:

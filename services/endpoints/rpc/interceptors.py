@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from services.endpoints.domain.callers import Callers
     from services.endpoints.domain.tenancy import Principal
     from services.endpoints.operations.limits import TenantLimits
+    from services.endpoints.rpc.draining import Drain
 
     Context = grpc.aio.ServicerContext[Any, Any]
     Handler = grpc.RpcMethodHandler[Any, Any]
@@ -69,7 +70,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     Requests are decoded here rather than in the library, which would answer UNKNOWN with the decoder's own words.
     `callers` counts the unary calls that somebody waits for, which workers do not. `limits` count what each tenant
-    asks; workers and reflection are not limited. `new_reference` names a defect in the answer and in the log alike.
+    asks; workers and reflection are not limited. `drain` refuses all of it when the server stops. `new_reference` names
+    a defect in the answer and in the log alike.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         observer: CallObserver,
         callers: Callers,
         limits: TenantLimits,
+        drain: Drain,
         monotonic: Callable[[], float] = time.monotonic,
         new_reference: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
@@ -86,6 +89,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._observer = observer
         self._callers = callers
         self._limits = limits
+        self._drain = drain
         self._monotonic = monotonic
         self._new_reference = new_reference
 
@@ -175,10 +179,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         structlog.contextvars.bind_contextvars(method=method)
         call = _Call(method, self._monotonic())
         try:
+            self._drain.admit()
             yield
         except KongflowError as error:
-            call.code, call.reason = status_code(error), error.reason.value
-            await context.abort_with_status(grpc_status(error))
+            await self._fail(call, context, error)
         except GeneratorExit:
             call.code = grpc.StatusCode.CANCELLED
             raise
@@ -189,18 +193,21 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 call.code = grpc.StatusCode.CANCELLED
                 raise
             # Something the handler waited for was cancelled; unanswered, the caller would hang until its deadline.
-            await self._fail(call, context, error, interrupted_error(self._new_reference()))
+            interrupted = interrupted_error(self._new_reference())
+            _log.warning("call was interrupted", reference=interrupted.metadata["reference"], exc_info=error)
+            await self._fail(call, context, interrupted)
         except grpc.aio.AbortError:
             call.code = context.code()
             raise
         except Exception as error:  # noqa: BLE001 - nothing internal leaves: it is logged here under a reference
-            await self._fail(call, context, error, internal_error(self._new_reference()))
+            defect = internal_error(self._new_reference())
+            _log.error("call failed with a defect", reference=defect.metadata["reference"], exc_info=error)
+            await self._fail(call, context, defect)
         finally:
             self._note(call)
 
-    async def _fail(self, call: _Call, context: Context, error: BaseException, answer: KongflowError) -> None:
+    async def _fail(self, call: _Call, context: Context, answer: KongflowError) -> None:
         call.code, call.reason = status_code(answer), answer.reason.value
-        _log.error("call failed with a defect", reference=answer.metadata["reference"], exc_info=error)
         await context.abort_with_status(grpc_status(answer))
 
     def _note(self, call: _Call) -> None:
@@ -241,11 +248,10 @@ def _open_handler(handler: Handler) -> Any:  # noqa: ANN401 - the library's own 
 
     async def serve(raw: bytes, context: Context) -> Any:  # noqa: ANN401 - any response message
         try:
-            request = decode(raw)
-        except InvalidRequestError as error:
+            return await behaviour(decode(raw), context)
+        except KongflowError as error:
             await context.abort_with_status(grpc_status(error))
             raise
-        return await behaviour(request, context)
 
     if handler.unary_unary is not None:
         return grpc.unary_unary_rpc_method_handler(serve, response_serializer=handler.response_serializer)

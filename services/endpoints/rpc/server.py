@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 from kongflow.v1 import (
     catalog_service_pb2,
@@ -31,6 +31,7 @@ from services.endpoints.domain.tracing import NO_TRACER
 from services.endpoints.rpc.catalog import CatalogServicer
 from services.endpoints.rpc.correlation import CorrelationInterceptor
 from services.endpoints.rpc.dispatchers import DispatcherServicer
+from services.endpoints.rpc.draining import NOTICE, Drain, DrainableHealth
 from services.endpoints.rpc.endpoints import EndpointServicer
 from services.endpoints.rpc.events import EventServicer
 from services.endpoints.rpc.interceptors import CallInterceptor
@@ -133,8 +134,11 @@ class RpcServer:
     ) -> None:
         self._address = address
         self._credentials = credentials
-        self._health = health.aio.HealthServicer()
-        interceptor = CallInterceptor(authenticator=authenticator, observer=observer, callers=callers, limits=limits)
+        self._health = DrainableHealth()
+        self._drain = Drain()
+        interceptor = CallInterceptor(
+            authenticator=authenticator, observer=observer, callers=callers, limits=limits, drain=self._drain
+        )
         server = self._server = grpc.aio.server(
             interceptors=(CorrelationInterceptor(tracer=tracer), interceptor), options=_OPTIONS
         )
@@ -191,6 +195,12 @@ class RpcServer:
             await self._health.set(service, status)
 
     async def stop(self, *, grace: timedelta) -> None:
-        """Refuse new calls, let those that began end within `grace`, then cancel the rest."""
+        """Refuse new calls, let those that began end within `grace`, then cancel the rest.
+
+        For a moment before it closes its connections it says that it stops, by health and to whoever calls.
+        """
+        self._drain.begin()
         await self._health.enter_graceful_shutdown()
+        await self._drain.noticed(at_most=min(grace, NOTICE))
+        self._health.end_watches()
         await self._server.stop(grace.total_seconds())
