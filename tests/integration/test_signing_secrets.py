@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import base64
-import hmac
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -18,21 +16,14 @@ from kongflow.v1 import endpoint_service_pb2, environment_pb2, tenancy_service_p
 from structlog.testing import capture_logs
 
 from tests.support.fake_endpoint import FakeEndpoint
+from tests.support.signed_calls import signed_by
 
 if TYPE_CHECKING:
     import asyncpg
 
-    from tests.support.fake_endpoint import JournalEntry
     from tests.support.pair import Pair
 
 HOUR = timedelta(hours=1)
-
-
-def signed_by(entry: JournalEntry, *secrets: str) -> bool:
-    """Tell whether the call carries exactly one signature for each of these secrets, in their order."""
-    signed = f"{entry.headers['webhook-id']}.{entry.headers['webhook-timestamp']}.".encode() + entry.body
-    digests = (hmac.new(base64.b64decode(secret[6:]), signed, sha256).digest() for secret in secrets)
-    return entry.headers["webhook-signature"] == " ".join(f"v1,{base64.b64encode(one).decode()}" for one in digests)
 
 
 async def rotate(pair: Pair, environment_id: str, overlap: timedelta | None = None) -> Any:

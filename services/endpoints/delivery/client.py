@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from services.endpoints.delivery.answer_parser import AnswerParser, TooManyValuesError
-from services.endpoints.delivery.signatures import signature_headers
-from services.endpoints.delivery.transport import HttpTransport, NoAnswerError
+from services.endpoints.delivery.sender import UNAUTHORIZED, CallSender
+from services.endpoints.delivery.transport import HttpTransport
 from services.endpoints.domain.endpoint_calls import (
     INVALID_API_KEY_TEXT,
     UNPARSABLE_TEXT,
@@ -37,12 +36,11 @@ from services.endpoints.domain.endpoint_wire import (
     parse_answer,
 )
 from services.endpoints.domain.json_text import JsonTextError, dump_json, parse_json
-from services.endpoints.domain.ports.tracer import SpanKind
-from services.endpoints.domain.tracing import NO_SPAN, NO_TRACER, current_traceparent, is_sampled, spanning
+from services.endpoints.domain.tracing import NO_TRACER
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from services.endpoints.delivery.guard import EgressGuard
@@ -50,9 +48,8 @@ if TYPE_CHECKING:
     from services.endpoints.domain.endpoint_wire import HttpSourceDelivery, PreprocessRunBody, RunJobBody
     from services.endpoints.domain.json_text import JsonValue
     from services.endpoints.domain.ports.observer import EndpointCallObserver
-    from services.endpoints.domain.ports.tracer import Span, Tracer
+    from services.endpoints.domain.ports.tracer import Tracer
 
-PROTOCOL_VERSION: Final = "2023-09-29"
 USER_AGENT: Final = "Kongflow/1.0"
 DEFAULT_TIMEOUT: Final = timedelta(seconds=30)
 DEFAULT_MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
@@ -60,7 +57,6 @@ DEFAULT_MAX_CONNECTIONS: Final = 1024
 MAX_RETRY_AFTER: Final = timedelta(hours=1)
 
 _MAX_VERSION_CHARACTERS: Final = 64
-_UNAUTHORIZED: Final = 401
 _SUCCESSFUL: Final = range(200, 300)
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _JSON: Final = "application/json"
@@ -91,14 +87,13 @@ class AiohttpEndpointClient:
         a signature.
         """
         self._timeout = timeout
-        self._user_agent = user_agent
         self._clock = clock
-        self._tracer = tracer
         self._observer = observer
         self._parser = AnswerParser(max_answer_bytes=max_answer_bytes)
         self._transport = HttpTransport(
             guard=guard, max_answer_bytes=max_answer_bytes, max_connections=max_connections, ssl_context=ssl_context
         )
+        self._sender = CallSender(transport=self._transport, user_agent=user_agent, clock=clock, tracer=tracer)
 
     async def __aenter__(self) -> Self:
         """Open the connections' session."""
@@ -182,11 +177,11 @@ class AiohttpEndpointClient:
         remote = None if answer.status in _SUCCESSFUL else _remote_error(answer)
         if remote is not None:
             raise EndpointCallError(
-                f"EndpointApiError: {clean_remote_text(remote.message, secret=address.api_key)}",
+                f"EndpointApiError: {clean_remote_text(remote.message, secrets=address.secrets)}",
                 failure=CallFailure.STATUS,
                 http_status=answer.status,
                 retry_after=self._retry_after(answer),
-                remote_stack=clean_remote_text(remote.stack, secret=address.api_key) if remote.stack else None,
+                remote_stack=clean_remote_text(remote.stack, secrets=address.secrets) if remote.stack else None,
             )
         self._require_success(address, answer, trusts_unauthorized_text=False)
         return await self._shaped(address, answer, RegisterTriggerBody)
@@ -303,47 +298,13 @@ class AiohttpEndpointClient:
         timeout: timedelta | None,
         keeps_every_body: bool = False,
     ) -> RawAnswer:
-        try:
-            with self._spanning(action) as span:
-                answer = await self._transport.post(
-                    address.url,
-                    headers={
-                        **_trace_headers(),
-                        "x-trigger-api-key": address.api_key,
-                        "x-trigger-action": action.value,
-                        "x-trigger-version": PROTOCOL_VERSION,
-                        "Accept": _JSON,
-                        "User-Agent": self._user_agent,
-                        **self._signature(address, body),
-                        **(headers or {}),
-                    },
-                    body=body,
-                    timeout=timeout or self._timeout,
-                    keeps_every_body=keeps_every_body,
-                )
-                span.note("http.response.status_code", answer.status)
-                return answer
-        except NoAnswerError as failure:
-            raise EndpointCallError(
-                no_response_text(address.url), failure=failure.failure, detail=failure.detail
-            ) from failure
-
-    @contextmanager
-    def _spanning(self, action: Action) -> Iterator[Span]:
-        parent = current_traceparent()
-        if not self._tracer.is_on or not is_sampled(parent):
-            yield NO_SPAN
-            return
-        name = f"endpoint {action.value}"
-        facts = {"http.request.method": "POST"}
-        with spanning(self._tracer, name, kind=SpanKind.CLIENT, parent=parent, attributes=facts) as span:
-            yield span
-
-    def _signature(self, address: EndpointAddress, body: bytes | None) -> Mapping[str, str]:
-        if address.signing is None:
-            return {}
-        return signature_headers(
-            call_id=address.signing.call_id, sent_at=self._clock(), body=body or b"", secrets=address.signing.secrets
+        return await self._sender.send(
+            action,
+            address,
+            headers=headers or {},
+            body=body,
+            timeout=timeout or self._timeout,
+            keeps_every_body=keeps_every_body,
         )
 
     def _require_success(
@@ -351,9 +312,9 @@ class AiohttpEndpointClient:
     ) -> None:
         if answer.status in _SUCCESSFUL:
             return
-        if answer.status == _UNAUTHORIZED and trusts_unauthorized_text:
+        if answer.status == UNAUTHORIZED and trusts_unauthorized_text:
             remote = _remote_error(answer)
-            text = clean_remote_text(remote.message, secret=address.api_key) if remote else ""
+            text = clean_remote_text(remote.message, secrets=address.secrets) if remote else ""
             raise EndpointCallError(
                 text or INVALID_API_KEY_TEXT, failure=CallFailure.UNAUTHORIZED, http_status=answer.status
             )
@@ -375,7 +336,9 @@ class AiohttpEndpointClient:
         if reported is None:
             raise _wrong_shape(address, answer, 'Field required at "error"')
         raise EndpointCallError(
-            clean_remote_text(reported, secret=address.api_key), failure=CallFailure.REPORTED, http_status=answer.status
+            clean_remote_text(reported, secrets=address.secrets),
+            failure=CallFailure.REPORTED,
+            http_status=answer.status,
         )
 
     async def _shaped(
@@ -437,14 +400,9 @@ def _outcome(failure: Exception | None) -> str:
     return failure.failure.value if isinstance(failure, EndpointCallError) else "unreadable"
 
 
-def _trace_headers() -> dict[str, str]:
-    traceparent = current_traceparent()
-    return {} if traceparent is None else {"traceparent": traceparent}
-
-
 def _wrong_shape(address: EndpointAddress, answer: RawAnswer, complaint: str) -> EndpointCallError:
     return EndpointCallError(
-        schema_text(address.url, clean_remote_text(complaint, secret=address.api_key)),
+        schema_text(address.url, clean_remote_text(complaint, secrets=address.secrets)),
         failure=CallFailure.BAD_SCHEMA,
         http_status=answer.status,
     )

@@ -100,9 +100,10 @@ class HttpTransport:
         headers: Mapping[str, str],
         body: bytes | None,
         timeout: timedelta,
+        spent: timedelta = timedelta(),
         keeps_every_body: bool = False,
     ) -> RawAnswer:
-        """Send one request and read its answer, of whatever status, within `timeout`.
+        """Send one request and read its answer, of whatever status, within what is left of `timeout` after `spent`.
 
         The body of an answer outside 2xx is read as far as `MAX_ERROR_BODY_BYTES` and is empty when it is longer or
         breaks off: the status says enough. With `keeps_every_body` it is treated like that of a 2xx answer.
@@ -114,7 +115,7 @@ class HttpTransport:
             raise RuntimeError("The transport is not open.")
         loop = asyncio.get_running_loop()
         started = loop.time()
-        deadline = started + timeout.total_seconds()
+        deadline = started + (timeout - spent).total_seconds()
         try:
             self._guard.check_literal(url)
             async with asyncio.timeout_at(deadline):

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import timedelta
 
 Reading = TypeVar("Reading")
@@ -86,15 +86,23 @@ class CallSigning:
 
 @dataclass(frozen=True, slots=True)
 class EndpointAddress:
-    """Where an endpoint lives and the key that opens it; neither the key nor a signing secret is shown by `repr`.
+    """Where an endpoint lives and the key that opens it; neither a key nor a signing secret is shown by `repr`.
 
-    `signing` None leaves calls unsigned: the environment has no secret yet.
+    `signing` None leaves calls unsigned: the environment has no secret yet. `previous_api_key` is the key before the
+    last rotation while it is still good.
     """
 
     url: str
     api_key: str = field(repr=False)
     slug: str
     signing: CallSigning | None = None
+    previous_api_key: str | None = field(default=None, repr=False)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Return all that the endpoint knows and nobody else may read."""
+        keys = (self.api_key,) if self.previous_api_key is None else (self.api_key, self.previous_api_key)
+        return keys if self.signing is None else keys + self.signing.secrets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,13 +200,13 @@ def _shown(url: str) -> str:
     return url.partition("?")[0]
 
 
-def clean_remote_text(text: str, *, secret: str = "") -> str:
+def clean_remote_text(text: str, *, secrets: Sequence[str] = ()) -> str:
     """Return what an endpoint wrote, made safe to store and to show, at most 500 characters long.
 
     Control, format and surrogate characters go (PostgreSQL refuses NUL, terminals obey the others, right-to-left marks
-    deceive readers), line breaks and tabs become a space, and `secret` is blotted out wherever it is repeated.
+    deceive readers), line breaks and tabs become a space, and each of `secrets` is blotted out wherever it is repeated.
     """
-    if secret:
+    for secret in secrets:
         text = text.replace(secret, "[key]")
     shortened = text[: 4 * MAX_REMOTE_TEXT_CHARACTERS]
     spaced = "".join(" " if character in _WHITE_CONTROLS else character for character in shortened)

@@ -16,17 +16,20 @@ if TYPE_CHECKING:
 def call_address(
     secret_box: SecretBox, credential: SealedCredential, *, slug: str, url: str, call_id: UUID
 ) -> EndpointAddress:
-    """Return where to call, with the key and, where the environment has them, the secrets that sign the call.
+    """Return where to call, with the keys that are good and, where there are any, the secrets that sign the call.
 
     `call_id` is what an endpoint recognises a repeated call by: a queue job's id, or a new one for a caller's ping.
     """
-    environment_id = credential.environment.id
-    secrets = tuple(
-        secret_box.unseal(sealed, environment_id=environment_id) for sealed in credential.signing_secret_ciphertexts
-    )
+
+    def unseal(sealed: bytes) -> str:
+        return secret_box.unseal(sealed, environment_id=credential.environment.id)
+
+    secrets = tuple(unseal(sealed) for sealed in credential.signing_secret_ciphertexts)
+    previous = credential.previous_api_key_ciphertext
     return EndpointAddress(
         url=url,
-        api_key=secret_box.unseal(credential.api_key_ciphertext, environment_id=environment_id),
+        api_key=unseal(credential.api_key_ciphertext),
         slug=slug,
         signing=CallSigning(str(call_id), secrets) if secrets else None,
+        previous_api_key=None if previous is None else unseal(previous),
     )

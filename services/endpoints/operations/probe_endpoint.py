@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from services.endpoints.domain.endpoint import EndpointState
-from services.endpoints.domain.endpoint_calls import EndpointAddress
 from services.endpoints.domain.endpoint_health import finding_of_ping
+from services.endpoints.operations.call_addresses import call_address
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from services.endpoints.domain.endpoint import Endpoint
-    from services.endpoints.domain.endpoint_calls import PingResult
+    from services.endpoints.domain.endpoint_calls import EndpointAddress, PingResult
     from services.endpoints.domain.ports.endpoint_client import EndpointClient
     from services.endpoints.domain.ports.ledger import Failure, FinalQueueJob
     from services.endpoints.domain.ports.secrets import SecretBox
@@ -48,8 +48,8 @@ class ProbeEndpoint:
         credential = await tx.endpoints.credential(endpoint.environment_id)
         if credential is None or not await self._health.claim_probe(tx, endpoint):
             return None
-        api_key = self._secret_box.unseal(credential.api_key_ciphertext, environment_id=credential.environment.id)
-        return Probe(endpoint, EndpointAddress(url=endpoint.url, api_key=api_key, slug=endpoint.slug))
+        address = call_address(self._secret_box, credential, slug=endpoint.slug, url=endpoint.url, call_id=queue_job.id)
+        return Probe(endpoint, address)
 
     async def call(self, begun: Probe) -> PingResult:
         """Ping the endpoint once."""

@@ -29,7 +29,7 @@ class PostgresEndpoints:
         self._connection = connection
 
     async def credential(self, environment_id: UUID) -> SealedCredential | None:
-        """Read an environment with its sealed API key and signing secrets."""
+        """Read an environment with its sealed API keys and signing secrets."""
         row = await self._row("credential", environment_id)
         if row is None:
             return None
@@ -44,7 +44,10 @@ class PostgresEndpoints:
         )
         secrets = (row["signing_secret_ciphertext"], row["previous_signing_secret_ciphertext"])
         return SealedCredential(
-            environment, row["api_key_ciphertext"], tuple(secret for secret in secrets if secret is not None)
+            environment,
+            row["api_key_ciphertext"],
+            tuple(secret for secret in secrets if secret is not None),
+            row["previous_api_key_ciphertext"],
         )
 
     async def get(self, endpoint_id: UUID) -> Endpoint | None:

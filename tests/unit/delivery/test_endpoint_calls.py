@@ -72,7 +72,7 @@ def test_key_is_not_shown() -> None:
 
 def test_remote_text_is_cut_cleaned_and_keeps_no_key() -> None:
     assert (
-        clean_remote_text("bad\x00 key\x1b[2J\r\n\u202etr_dev_Secret\ud800!", secret="tr_dev_Secret")
+        clean_remote_text("bad\x00 key\x1b[2J\r\n\u202etr_dev_Secret\ud800!", secrets=["tr_dev_Secret"])
         == "bad key[2J  [key]!"
     )
     assert len(clean_remote_text("x" * 10_000)) == 500

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 
 class EndpointClient(Protocol):
-    """Calls one endpoint once: nothing is repeated, no redirect is followed, every call ends within its timeout.
+    """Calls one endpoint once: no redirect is followed, every call ends within its timeout.
 
+    Only what an endpoint refuses with 401 is repeated, once, with the previous API key while a rotation overlaps.
     `timeout` covers the whole call, from looking up the name to the answer's last byte; None means the client's own
     (30 s). Every text is the protocol's.
     """

@@ -17,11 +17,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SealedCredential:
-    """An environment with its API key and the secrets that sign calls now, newest first, still encrypted."""
+    """An environment with its API key and the secrets that sign calls now, newest first, still encrypted.
+
+    `previous_api_key_ciphertext` is None unless a rotation overlaps now.
+    """
 
     environment: Environment
     api_key_ciphertext: bytes
     signing_secret_ciphertexts: tuple[bytes, ...] = ()
+    previous_api_key_ciphertext: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ class Endpoints(Protocol):
     """Statements about endpoints."""
 
     async def credential(self, environment_id: UUID) -> SealedCredential | None:
-        """Read an environment with its sealed API key and signing secrets."""
+        """Read an environment with its sealed API keys and signing secrets."""
         ...
 
     async def get(self, endpoint_id: UUID) -> Endpoint | None:

@@ -1,10 +1,11 @@
 -- name: credential
--- Reads an environment with its sealed API key and the sealed secrets that sign its calls now.
+-- Reads an environment with its sealed API keys that are good now and the sealed secrets that sign its calls now.
 SELECT
     id, slug, type, organization_id, project_id, created_at, updated_at, api_key_ciphertext, signing_secret_ciphertext,
     CASE
         WHEN previous_signing_secret_expires_at > now() THEN previous_signing_secret_ciphertext
-    END AS previous_signing_secret_ciphertext
+    END AS previous_signing_secret_ciphertext,
+    CASE WHEN previous_api_key_expires_at > now() THEN previous_api_key_ciphertext END AS previous_api_key_ciphertext
 FROM runtime_environments
 WHERE id = $1
 
