@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dkongflow/v1/environment.proto\x12\x0bkongflow.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe2\x01\n\x0b\x45nvironment\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04slug\x18\x02 \x01(\t\x12*\n\x04type\x18\x03 \x01(\x0e\x32\x1c.kongflow.v1.EnvironmentType\x12\x17\n\x0forganization_id\x18\x04 \x01(\t\x12\x12\n\nproject_id\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\xb2\x01\n\x0f\x45nvironmentType\x12 \n\x1c\x45NVIRONMENT_TYPE_UNSPECIFIED\x10\x00\x12 \n\x1c\x45NVIRONMENT_TYPE_DEVELOPMENT\x10\x01\x12\x1f\n\x1b\x45NVIRONMENT_TYPE_PRODUCTION\x10\x02\x12\x1c\n\x18\x45NVIRONMENT_TYPE_STAGING\x10\x03\x12\x1c\n\x18\x45NVIRONMENT_TYPE_PREVIEW\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dkongflow/v1/environment.proto\x12\x0bkongflow.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9d\x02\n\x0b\x45nvironment\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04slug\x18\x02 \x01(\t\x12*\n\x04type\x18\x03 \x01(\x0e\x32\x1c.kongflow.v1.EnvironmentType\x12\x17\n\x0forganization_id\x18\x04 \x01(\t\x12\x12\n\nproject_id\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x39\n\x15\x61pi_key_last_use_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\xb2\x01\n\x0f\x45nvironmentType\x12 \n\x1c\x45NVIRONMENT_TYPE_UNSPECIFIED\x10\x00\x12 \n\x1c\x45NVIRONMENT_TYPE_DEVELOPMENT\x10\x01\x12\x1f\n\x1b\x45NVIRONMENT_TYPE_PRODUCTION\x10\x02\x12\x1c\n\x18\x45NVIRONMENT_TYPE_STAGING\x10\x03\x12\x1c\n\x18\x45NVIRONMENT_TYPE_PREVIEW\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'kongflow.v1.environment_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENVIRONMENTTYPE']._serialized_start=309
-  _globals['_ENVIRONMENTTYPE']._serialized_end=487
+  _globals['_ENVIRONMENTTYPE']._serialized_start=368
+  _globals['_ENVIRONMENTTYPE']._serialized_end=546
   _globals['_ENVIRONMENT']._serialized_start=80
-  _globals['_ENVIRONMENT']._serialized_end=306
+  _globals['_ENVIRONMENT']._serialized_end=365
 # @@protoc_insertion_point(module_scope)

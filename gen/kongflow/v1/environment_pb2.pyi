@@ -63,6 +63,7 @@ class Environment(_message.Message):
     PROJECT_ID_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    API_KEY_LAST_USE_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """A UUID, made by the server. Output only."""
     slug: _builtins.str
@@ -81,6 +82,12 @@ class Environment(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When it last changed; rotating its key counts. Output only."""
 
+    @_builtins.property
+    def api_key_last_use_time(self) -> _timestamp_pb2.Timestamp:
+        """When its API key was last used, to the minute: whichever of the two while a rotation overlaps. Unset: never. Output
+        only; other answers than those of GetEnvironment and ListEnvironments may leave it unset.
+        """
+
     def __init__(
         self,
         *,
@@ -91,10 +98,11 @@ class Environment(_message.Message):
         project_id: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        api_key_last_use_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["api_key_last_use_time", b"api_key_last_use_time", "create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "id", b"id", "organization_id", b"organization_id", "project_id", b"project_id", "slug", b"slug", "type", b"type", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_key_last_use_time", b"api_key_last_use_time", "create_time", b"create_time", "id", b"id", "organization_id", b"organization_id", "project_id", b"project_id", "slug", b"slug", "type", b"type", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

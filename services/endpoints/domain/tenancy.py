@@ -61,7 +61,10 @@ class Project:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """Where endpoints live; it owns the API key that is sent to them, which is kept apart from this value."""
+    """Where endpoints live; it owns the API key that is sent to them, which is kept apart from this value.
+
+    `api_key_last_used_at` is None, too, where nobody asked for it.
+    """
 
     id: UUID
     slug: str
@@ -70,6 +73,7 @@ class Environment:
     project_id: UUID
     created_at: datetime
     updated_at: datetime
+    api_key_last_used_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

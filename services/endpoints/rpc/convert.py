@@ -102,6 +102,7 @@ def environment_message(environment: Environment) -> environment_pb2.Environment
         project_id=str(environment.project_id),
         create_time=timestamp(environment.created_at),
         update_time=timestamp(environment.updated_at),
+        api_key_last_use_time=optional_timestamp(environment.api_key_last_used_at),
     )
 
 

@@ -235,6 +235,7 @@ def _environment(row: asyncpg.Record) -> Environment:
         project_id=row["project_id"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        api_key_last_used_at=row.get("api_key_last_used_at"),
     )
 
 

@@ -32,11 +32,13 @@ RETURNING id, slug, type, organization_id, project_id, created_at, updated_at
 
 -- name: get_environment
 -- Reads one environment.
-SELECT id, slug, type, organization_id, project_id, created_at, updated_at FROM runtime_environments WHERE id = $1
+SELECT id, slug, type, organization_id, project_id, created_at, updated_at, api_key_last_used_at
+FROM runtime_environments
+WHERE id = $1
 
 -- name: list_environments
 -- Reads environments by id, those after $5; a filter that is null takes all.
-SELECT id, slug, type, organization_id, project_id, created_at, updated_at
+SELECT id, slug, type, organization_id, project_id, created_at, updated_at, api_key_last_used_at
 FROM runtime_environments
 WHERE ($1::uuid IS NULL OR organization_id = $1)
     AND ($2::uuid IS NULL OR project_id = $2)
