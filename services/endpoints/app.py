@@ -322,6 +322,7 @@ async def run(
             more_batch_handlers=more_batch_handlers,
             tracer=tracer,
         )
+        limits = TenantLimits(limits=_call_limits(settings), monotonic=time.monotonic)
         rpc = RpcServer(
             services=RpcServices(
                 tenancy=operations.tenancy,
@@ -339,7 +340,7 @@ async def run(
             authenticator=operations.authentication,
             observer=metrics,
             callers=callers,
-            limits=TenantLimits(limits=_call_limits(settings), monotonic=time.monotonic),
+            limits=limits,
             tracer=tracer,
             address=str(settings.grpc_address),
             credentials=_credentials(settings),
@@ -353,6 +354,7 @@ async def run(
             readiness=readiness,
             operations=operations,
             metrics=metrics,
+            limits=limits,
             rpc=rpc,
         )
         if on_listening is not None:
@@ -386,6 +388,7 @@ async def _listen(
     readiness: Readiness,
     operations: Operations,
     metrics: Metrics,
+    limits: TenantLimits,
     rpc: RpcServer,
 ) -> Listening:
     async def render() -> bytes:
@@ -398,7 +401,7 @@ async def _listen(
         return metrics.render()
 
     hooks = hooks_and_health(deployed=operations.indexing.deployed, not_ready=readiness.why_not)
-    hooks.add_subapp(ROOT, _console(settings, operations))
+    hooks.add_subapp(ROOT, _console(settings, operations, limits))
     http = HttpServer(
         hooks,
         host=settings.http_address.host,
@@ -418,7 +421,7 @@ async def _listen(
     return Listening(grpc_port, http_port, metrics_port)
 
 
-def _console(settings: EndpointsSettings, operations: Operations) -> web.Application:
+def _console(settings: EndpointsSettings, operations: Operations, limits: TenantLimits) -> web.Application:
     keys = parse_keys(settings.secret_keys.get_secret_value())
     return console(
         services=ConsoleServices(
@@ -432,6 +435,7 @@ def _console(settings: EndpointsSettings, operations: Operations) -> web.Applica
             runs=operations.runs,
             queue_jobs=operations.queue_jobs,
             page_tokens=operations.page_tokens,
+            limits=limits,
         ),
         sessions=Sessions(
             box=AesGcmSecretBox(keys=[derive_key(key, purpose="console sessions") for key in keys]),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,7 +21,7 @@ from services.endpoints.http.console.rendering import Renderer
 from services.endpoints.http.console.visits import Shown, Visit, has_scope
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from uuid import UUID
 
     from aiohttp.typedefs import Handler
@@ -132,6 +134,8 @@ class _Console:
         except KongflowError as error:
             status = _STATUSES.get(error.reason, HTTPStatus.INTERNAL_SERVER_ERROR)
             response = self._failure(request, status, error.message)
+            if error.retry_after is not None:
+                response.headers[hdrs.RETRY_AFTER] = str(math.ceil(error.retry_after.total_seconds()))
         except web.HTTPException as error:
             response = error
             if error.status >= HTTPStatus.BAD_REQUEST:
@@ -145,27 +149,30 @@ class _Console:
 
     def _answering(self, page: Page) -> Handler:
         async def answer(request: web.Request) -> web.StreamResponse:
-            visit = await self._visit(request)
-            shown = await page(visit)
-            values = {"here": str(request.rel_url), "may_operate": visit.may_operate, **shown.values}
-            return self._html(request, shown.template, values, session=visit.session)
+            async with self._visiting(request) as visit:
+                shown = await page(visit)
+                values = {"here": str(request.rel_url), "may_operate": visit.may_operate, **shown.values}
+                return self._html(request, shown.template, values, session=visit.session)
 
         return answer
 
-    async def _visit(self, request: web.Request) -> Visit:
-        """Return who asks, recognised anew.
+    @asynccontextmanager
+    async def _visiting(self, request: web.Request) -> AsyncIterator[Visit]:
+        """Give who asks, recognised anew, and count the block as a call of its tenant.
 
         Raises:
             UnauthenticatedError: nobody is signed in, or the credential is good no longer.
+            KongflowError: the tenant asks too often, or too much at once.
             PermissionDeniedError: the credential does not allow reading.
         """
         session = self._session(request)
         if session is None or session.credential is None:
             raise UnauthenticatedError
         principal = await self._services.authentication.authenticate(session.credential)
-        if not has_scope(principal, Scope.READ):
-            raise PermissionDeniedError("The console needs the scope read.")
-        return Visit(request, principal, session, self._services.page_tokens)
+        with self._services.limits.calling(principal):
+            if not has_scope(principal, Scope.READ):
+                raise PermissionDeniedError("The console needs the scope read.")
+            yield Visit(request, principal, session, self._services.page_tokens)
 
     async def _go_home(self, _request: web.Request) -> web.StreamResponse:
         return _redirect(_HOME)
@@ -192,8 +199,9 @@ class _Console:
         except UnauthenticatedError:
             session = self._sessions.begin(None)
             return self._sign_in_page(request, session, HTTPStatus.UNAUTHORIZED, _BAD_CREDENTIAL)
-        if not has_scope(principal, Scope.READ):
-            return self._sign_in_page(request, before, HTTPStatus.FORBIDDEN, "The console needs the scope read.")
+        with self._services.limits.calling(principal):
+            if not has_scope(principal, Scope.READ):
+                return self._sign_in_page(request, before, HTTPStatus.FORBIDDEN, "The console needs the scope read.")
         response = _redirect(_HOME)
         self._remember(request, response, self._sessions.begin(credential))
         return response
@@ -205,10 +213,10 @@ class _Console:
         return response
 
     async def _retry(self, request: web.Request) -> web.StreamResponse:
-        visit = await self._visit(request)
-        await self._checked_form(request)
-        queue_job_id: UUID = await self._queue_pages.retry(visit)
-        return _redirect(f"{ROOT}/queue-jobs/{queue_job_id}?retried")
+        async with self._visiting(request) as visit:
+            await self._checked_form(request)
+            queue_job_id: UUID = await self._queue_pages.retry(visit)
+            return _redirect(f"{ROOT}/queue-jobs/{queue_job_id}?retried")
 
     async def _checked_form(self, request: web.Request) -> Session:
         """Return the session of a form that this server made for it.

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from services.endpoints.operations.events import EventOperations
     from services.endpoints.operations.explanations import EventExplanations
     from services.endpoints.operations.indexing import IndexingOperations
+    from services.endpoints.operations.limits import TenantLimits
     from services.endpoints.operations.page_tokens import PageTokens
     from services.endpoints.operations.queue_jobs import QueueJobOperations
     from services.endpoints.operations.runs import RunOperations
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ConsoleServices:
-    """What the console asks; each operation decides itself what a principal may see."""
+    """What the console asks; each operation decides itself what a principal may see.
+
+    `limits` count what a tenant asks here together with what it asks by gRPC.
+    """
 
     authentication: Authentication
     tenancy: TenancyOperations
@@ -32,3 +36,4 @@ class ConsoleServices:
     runs: RunOperations
     queue_jobs: QueueJobOperations
     page_tokens: PageTokens
+    limits: TenantLimits
