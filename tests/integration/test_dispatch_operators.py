@@ -40,7 +40,7 @@ async def discard(scene: Scene, kind: str) -> UUID:
     """Fail the one queue job of a kind for good."""
     (queue_job,) = await scene.queue_jobs(kind)
     async with scene.store.transaction() as tx:
-        final = await tx.ledger.fail([Failure(queue_job["id"], "BROKEN", "It broke.", retry_in=None)])
+        final = await tx.ledger.fail([Failure(queue_job["id"], kind, "BROKEN", "It broke.", retry_in=None)])
         await scene.finality.settle(tx, final)
     queue_job_id: UUID = queue_job["id"]
     return queue_job_id

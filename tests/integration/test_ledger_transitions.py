@@ -49,10 +49,10 @@ STATEMENTS: dict[Transition, Callable[[Transaction, NewQueueJob], Awaitable[obje
     Transition.FALL_DUE: lambda tx, _new: tx.ledger.promote_due(limit=10),
     Transition.START: lambda tx, new: tx.ledger.start(pulled(new), lease=timedelta(seconds=10)),
     Transition.COMPLETE: lambda tx, new: complete(tx.ledger, new),
-    Transition.FAIL: lambda tx, new: tx.ledger.fail([Failure(new.id, "R", "m", timedelta(seconds=9))]),
-    Transition.FAIL_FOR_GOOD: lambda tx, new: tx.ledger.fail([Failure(new.id, "R", "m", None)]),
+    Transition.FAIL: lambda tx, new: tx.ledger.fail([Failure(new.id, new.kind, "R", "m", timedelta(seconds=9))]),
+    Transition.FAIL_FOR_GOOD: lambda tx, new: tx.ledger.fail([Failure(new.id, new.kind, "R", "m", None)]),
     Transition.SNOOZE: lambda tx, new: tx.ledger.fail(
-        [Failure(new.id, "R", "m", timedelta(seconds=9), counts_attempt=False)]
+        [Failure(new.id, new.kind, "R", "m", timedelta(seconds=9), counts_attempt=False)]
     ),
     Transition.RESCUE: lambda tx, new: tx.ledger.rescue_running(
         [OverdueLane(Queue.DEFAULT, new.lane, is_running=True, is_suspect=False)], max_rescues=10

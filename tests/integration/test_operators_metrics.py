@@ -40,6 +40,36 @@ def value(samples: Samples, name: str, labels: Mapping[str, str] | None = None) 
     return samples.get((name, tuple(sorted((labels or {}).items()))))
 
 
+GIVES_WAY_ONCE = """
+CREATE SEQUENCE commits_of_endpoints;
+CREATE FUNCTION give_way_once() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF nextval('commits_of_endpoints') = 1 THEN
+        RAISE EXCEPTION 'It gives way.' USING ERRCODE = 'serialization_failure';
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER gives_way_once AFTER INSERT ON endpoints
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION give_way_once()
+"""
+
+
+async def test_an_endpoint_whose_transaction_was_repeated_counts_once(
+    database_url: str, redis_url: str, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    await connection.execute(GIVES_WAY_ONCE)
+    async with running_pair(
+        database_url=database_url, redis_url=redis_url, workers=0, metrics_address="127.0.0.1:0"
+    ) as pair:
+        tenant = await pair.new_tenant()
+        async with FakeEndpoint(api_key=tenant.api_key) as endpoint:
+            await pair.client(tenant.api_key).create_endpoint(tenant, endpoint.url)
+            samples = await scrape(pair)
+    assert await connection.fetchval("SELECT last_value FROM commits_of_endpoints") == 2
+    owner = {"environment": tenant.environment_id, "organization": tenant.organization_id}
+    assert value(samples, "kongflow_endpoint_created_total", owner) == 1
+
+
 async def test_operators_see_what_was_made_called_given_up_and_lent(database_url: str, redis_url: str) -> None:
     async with running_pair(database_url=database_url, redis_url=redis_url, metrics_address="127.0.0.1:0") as pair:
         tenant = await pair.new_tenant()

@@ -36,7 +36,10 @@ ENVIRONMENT = UUID("01890000-0000-7000-8000-000000000001")
 
 @dataclass(eq=False)
 class RecordingBatch:
-    """A batch handler that remembers what it did; `fails` decides what it cannot do, `before` is awaited for each."""
+    """A batch handler that remembers what it did; `fails` decides what it cannot do, `before` is awaited for each.
+
+    `passing_errors` are raised one by one, each in place of one `on_final`.
+    """
 
     fails: Callable[[QueueJob], Exception | None] = lambda _queue_job: None
     before: Callable[[QueueJob], Awaitable[None]] | None = None
@@ -44,6 +47,7 @@ class RecordingBatch:
     batches: list[int] = field(default_factory=list)
     final: list[tuple[str, QueueJobState, str | None]] = field(default_factory=list)
     final_error: Exception | None = None
+    passing_errors: list[Exception] = field(default_factory=list)
 
     async def run(self, tx: Transaction, queue_jobs: Sequence[QueueJob]) -> None:
         await tx.ledger.now()
@@ -59,6 +63,8 @@ class RecordingBatch:
         await tx.ledger.now()
         if self.final_error is not None:
             raise self.final_error
+        if self.passing_errors:
+            raise self.passing_errors.pop()
         self.final += [(each.args["name"], each.state, each.reason) for each in queue_jobs]
 
 
@@ -138,14 +144,15 @@ class World:
         self.publisher = MemoryPublisher()
         self.batch = RecordingBatch()
         self.call = RecordingCall()
-        self.finality = Finality(handlers={"batch": self.batch, "call": self.call})
+        self.metrics = Metrics()
+        self.finality = Finality(handlers={"batch": self.batch, "call": self.call}, observer=self.metrics)
         self.leases = LeaseKeeper(store=store, settings=self.settings)
         self.relay = self.new_relay()
         self.rescue = Rescue(
             store=store,
             publisher=self.publisher,
             finality=self.finality,
-            observer=Metrics(),
+            observer=self.metrics,
             settings=self.settings,
         )
         self.runner = self.new_runner()
@@ -171,7 +178,7 @@ class World:
             finality=self.finality,
             leases=self.leases,
             settings=replace(self.settings, call_takes=takes),
-            observer=Metrics(),
+            observer=self.metrics,
             jitter=lambda: 0.0,
         )
 

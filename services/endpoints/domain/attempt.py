@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from services.endpoints.domain.attempt_reason import AttemptReason
 from services.endpoints.domain.ports.ledger import Failure
 
 if TYPE_CHECKING:
@@ -59,7 +60,9 @@ class RetryPolicy:
         """
         if isinstance(error, SnoozedError):
             message = error.message[:MAX_MESSAGE_LENGTH]
-            return Failure(queue_job.id, error.reason, message, retry_in=error.delay, counts_attempt=False)
+            return Failure(
+                queue_job.id, queue_job.kind, error.reason, message, retry_in=error.delay, counts_attempt=False
+            )
         known = error if isinstance(error, AttemptFailedError) else None
         is_last = queue_job.attempt >= queue_job.max_attempts or (known is not None and not known.is_retryable)
         delay = max(
@@ -68,7 +71,8 @@ class RetryPolicy:
         )
         return Failure(
             queue_job_id=queue_job.id,
-            reason=known.reason if known else "INTERNAL",
+            kind=queue_job.kind,
+            reason=known.reason if known else AttemptReason.INTERNAL,
             message=(known.message if known else f"The handler failed with {type(error).__name__}.")[
                 :MAX_MESSAGE_LENGTH
             ],
@@ -80,7 +84,8 @@ def unknown_kind(queue_job: QueueJob) -> Failure:
     """Return the failure of a kind this version does not know: it waits for a version that does, no attempt counted."""
     return Failure(
         queue_job_id=queue_job.id,
-        reason="UNKNOWN_KIND",
+        kind=queue_job.kind,
+        reason=AttemptReason.UNKNOWN_KIND,
         message=f"No server of this version knows the kind {queue_job.kind!r}.",
         retry_in=UNKNOWN_KIND_DELAY,
         counts_attempt=False,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from services.endpoints.domain.attempt import AttemptFailedError
+from services.endpoints.domain.attempt_reason import AttemptReason
 from services.endpoints.domain.catalog import INVOKE_DISPATCHER, event_lane, new_queue_job
 from services.endpoints.domain.filter import FilterError, compiled_filter, event_subject, rule_matches
 from services.endpoints.domain.json_text import JsonTextError, parse_json
@@ -106,7 +107,7 @@ class DeliverEvent:
 
     async def _match(self, tx: Transaction, events: Sequence[PendingEvent]) -> dict[UUID, list[UUID]]:
         """Return the dispatchers that want each event, for the first event and as many more as are quickly done."""
-        rules = self._compile(await tx.dispatch.find_candidates({event.kind for event in events}))
+        rules = self._compile(tx, await tx.dispatch.find_candidates({event.kind for event in events}))
         matches: dict[UUID, list[UUID]] = {}
         invocations = tests = 0
         for start in range(0, len(events), _CONTENTS_READ_TOGETHER):
@@ -128,7 +129,7 @@ class DeliverEvent:
                 tests += len(wishes)
         return matches
 
-    def _compile(self, candidates: Mapping[EventKind, Sequence[Candidate]]) -> dict[EventKind, _Rules]:
+    def _compile(self, tx: Transaction, candidates: Mapping[EventKind, Sequence[Candidate]]) -> dict[EventKind, _Rules]:
         """Return the candidates with their filters ready to be asked; what cannot be read is reported and left out."""
         unreadable = 0
         compiled: dict[EventKind, _Rules] = {}
@@ -143,7 +144,7 @@ class DeliverEvent:
                 else:
                     rules.of_account[candidate.account_id].append(rule)
         if unreadable:
-            self._observer.count_unreadable_filters(unreadable)
+            tx.after_commit(lambda: self._observer.count_unreadable_filters(unreadable))
         return compiled
 
     async def _give(
@@ -164,7 +165,7 @@ class DeliverEvent:
         await tx.ledger.enqueue(
             [_invocation(one, by_id[one.key.event_record_id], traces.get(one.key.event_record_id)) for one in written]
         )
-        self._observer.count_delivered(len(events), invocations=len(written))
+        tx.after_commit(lambda: self._observer.count_delivered(len(events), invocations=len(written)))
         await tx.dispatch.mark_delivered({event.id: len(matches[event.id]) for event in events})
 
 
@@ -190,7 +191,9 @@ def _subject(event: PendingEvent, content: EventContent) -> JsonObject | None:
         return event_subject(parse_json(content.payload_json), parse_json(content.context_json), event.payload_type)
     except JsonTextError as error:
         raise AttemptFailedError(
-            f"The content of the event cannot be read: {error.reason}", reason="UNREADABLE_CONTENT", is_retryable=False
+            f"The content of the event cannot be read: {error.reason}",
+            reason=AttemptReason.UNREADABLE_CONTENT,
+            is_retryable=False,
         ) from error
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from uuid import UUID
 
 from services.endpoints.domain.attempt import AttemptFailedError
+from services.endpoints.domain.attempt_reason import AttemptReason
 from services.endpoints.domain.ports.dispatch import InvocationKey
 
 if TYPE_CHECKING:
@@ -49,5 +50,5 @@ def required(named: _Named | None) -> _Named:
         AttemptFailedError: they do not say, and never will.
     """
     if named is None:
-        raise AttemptFailedError(UNREADABLE, reason="UNREADABLE_ARGS", is_retryable=False)
+        raise AttemptFailedError(UNREADABLE, reason=AttemptReason.UNREADABLE_ARGS, is_retryable=False)
     return named

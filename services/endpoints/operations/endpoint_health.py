@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from services.endpoints.domain.attempt import SnoozedError
+from services.endpoints.domain.attempt_reason import AttemptReason
 from services.endpoints.domain.catalog import endpoint_lane
 from services.endpoints.domain.endpoint import EndpointState
 from services.endpoints.domain.endpoint_health import WELL, Finding, Sign, finding_of_ping
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
-LEFT_ALONE: Final = "ENDPOINT_LEFT_ALONE"
+LEFT_ALONE: Final = AttemptReason.ENDPOINT_LEFT_ALONE
 """The reason of a queue job that waits for its endpoint's next probe."""
 
 _LEAST_WAIT: Final = timedelta(seconds=1)

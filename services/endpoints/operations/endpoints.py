@@ -396,8 +396,12 @@ class EndpointOperations:
         self, tx: Transaction, credential: SealedCredential, *, slug: str, url: str, hook: str | None = None
     ) -> Endpoint:
         environment = credential.environment
-        if self._observer is not None:
-            self._observer.count_created(environment_id=environment.id, organization_id=environment.organization_id)
+        if (observer := self._observer) is not None:
+            tx.after_commit(
+                lambda: observer.count_created(
+                    environment_id=environment.id, organization_id=environment.organization_id
+                )
+            )
         return await tx.endpoints.insert(
             endpoint_id=self._new_id(),
             slug=slug,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -37,7 +38,7 @@ class Finality:
         batches: dict[OnFinal, list[FinalQueueJob]] = {}
         for queue_job in queue_jobs:
             if self._observer is not None and queue_job.state is QueueJobState.DISCARDED:
-                self._observer.count_discarded(queue_job.kind, queue_job.reason or "")
+                tx.after_commit(partial(self._observer.count_discarded, queue_job.kind, queue_job.reason or ""))
             if handler := self._handlers.get(queue_job.kind):
                 batches.setdefault(handler, []).append(queue_job)
         for handler, batch in batches.items():

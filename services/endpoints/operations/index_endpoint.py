@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from services.endpoints.domain.attempt import AttemptFailedError
+from services.endpoints.domain.attempt_reason import AttemptReason
 from services.endpoints.domain.catalog import KINDS, endpoint_lane, new_queue_job
 from services.endpoints.domain.endpoint_calls import EndpointCallError
 from services.endpoints.domain.endpoint_health import finding_of_error
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from services.endpoints.operations.endpoint_health import EndpointHealth
     from services.endpoints.operations.index_requests import IndexRequests
 
-_FAILED_INDEX: Final = "FAILED_INDEX"
 _ABSENT: Final = "The endpoint no longer offers it."
 _SWITCHED_OFF: Final = "The endpoint offers it with enabled: false."
 _FIRST: Final = 1
@@ -122,12 +122,12 @@ class IndexEndpoint:
             detail = f" ({error.detail})" if error.detail else ""
             raise AttemptFailedError(
                 f"{error.message}{detail}",
-                reason=_FAILED_INDEX,
+                reason=AttemptReason.FAILED_INDEX,
                 is_retryable=error.retryable,
                 retry_after=error.retry_after,
             ) from error
         except IndexAnswerError as error:
-            raise AttemptFailedError(str(error), reason=_FAILED_INDEX, is_retryable=False) from error
+            raise AttemptFailedError(str(error), reason=AttemptReason.FAILED_INDEX, is_retryable=False) from error
 
     async def finish(self, tx: Transaction, queue_job: QueueJob, begun: Fetch, answer: Fetched) -> None:
         """Store the answer, supersede what older indexes left waiting, and enqueue one registration per changed item.

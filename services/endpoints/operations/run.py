@@ -14,14 +14,23 @@ import structlog
 
 from services.endpoints.crash_points import crash_point
 from services.endpoints.domain.attempt import AttemptFailedError, RetryPolicy, SnoozedError, unknown_kind
+from services.endpoints.domain.attempt_reason import AttemptReason
 from services.endpoints.domain.catalog import CALLING_QUEUES
 from services.endpoints.domain.errors import ConflictError, DatabaseUnavailableError, KongflowError
 from services.endpoints.domain.pace import Pace
-from services.endpoints.domain.ports.ledger import Failure, FinalQueueJob
+from services.endpoints.domain.ports.ledger import Failure
 from services.endpoints.domain.ports.store import Pool
-from services.endpoints.domain.queue_job import Queue, QueueJob, QueueJobState
+from services.endpoints.domain.queue_job import Queue, QueueJob
 from services.endpoints.domain.tracing import NO_TRACER, set_traceparent
-from services.endpoints.operations.attempts import BeginFailedError, Call, FencedError, Way, require_held
+from services.endpoints.operations.attempts import (
+    BeginFailedError,
+    Call,
+    FencedError,
+    Way,
+    completed_queue_job,
+    done_of,
+    require_held,
+)
 from services.endpoints.operations.following import following, traced
 
 if TYPE_CHECKING:
@@ -29,6 +38,7 @@ if TYPE_CHECKING:
 
     from services.endpoints.domain.ledger_settings import LedgerSettings
     from services.endpoints.domain.ports.clock import Jitter
+    from services.endpoints.domain.ports.ledger import FinalQueueJob
     from services.endpoints.domain.ports.observer import LedgerObserver
     from services.endpoints.domain.ports.store import Store, Transaction
     from services.endpoints.domain.ports.tracer import Tracer
@@ -204,7 +214,7 @@ class QueueJobRunner:
                 if isolating:
                     await self._isolate(tx, handler, followed, completed, failures)
                 else:
-                    completed += _done(followed, await handler.run(tx, followed))
+                    completed += done_of(followed, await handler.run(tx, followed))
         return completed, failures
 
     async def _isolate(
@@ -229,7 +239,7 @@ class QueueJobRunner:
             await self._isolate(tx, handler, batch[:middle], completed, failures)
             await self._isolate(tx, handler, batch[middle:], completed, failures)
         else:
-            completed += _done(batch, left)
+            completed += done_of(batch, left)
 
     async def _close(
         self, tx: Transaction, completed: Sequence[QueueJob], failures: Sequence[Failure], *, isolating: bool = False
@@ -237,12 +247,17 @@ class QueueJobRunner:
         final: list[FinalQueueJob] = []
         if completed:
             await tx.ledger.complete(completed)
-            for kind, attempts in Counter(queue_job.kind for queue_job in completed).items():
-                self._observer.count_attempts(kind, "completed", attempts)
-            final += [_completed(queue_job) for queue_job in completed]
+            final += [completed_queue_job(queue_job) for queue_job in completed]
         if failures:
             final += await tx.ledger.fail(failures)
+        tx.after_commit(lambda: self._count_attempts(completed, failures))
         await self._finality.settle(tx, final, isolating=isolating)
+
+    def _count_attempts(self, completed: Sequence[QueueJob], failures: Sequence[Failure]) -> None:
+        ended = Counter((queue_job.kind, "completed") for queue_job in completed)
+        ended.update((failure.kind, "failed" if failure.counts_attempt else "snoozed") for failure in failures)
+        for (kind, result), attempts in ended.items():
+            self._observer.count_attempts(kind, result, attempts)
 
     # A suspect lane: held by a claim, one queue job at a time, each beginning committed before it.
 
@@ -281,7 +296,8 @@ class QueueJobRunner:
                 return queue_job
             message = f"{queue_job.rescues} attempts began and never ended."
             _log.error("queue_job_poisoned", queue_job_id=str(queue_job.id), kind=queue_job.kind)
-            await self._close(tx, [], [Failure(queue_job.id, "POISONED", message, retry_in=None)], isolating=True)
+            poisoned = Failure(queue_job.id, queue_job.kind, AttemptReason.POISONED, message, retry_in=None)
+            await self._close(tx, [], [poisoned], isolating=True)
         return None
 
     async def _run_alone(self, queue_job: QueueJob, claim: int) -> RunResult:
@@ -484,22 +500,7 @@ class QueueJobRunner:
     def _failure(self, queue_job: QueueJob, error: Exception) -> Failure:
         if not isinstance(error, AttemptFailedError | SnoozedError):
             _log.error("attempt_failed", queue_job_id=str(queue_job.id), kind=queue_job.kind, exc_info=error)
-        self._observer.count_attempts(queue_job.kind, "snoozed" if isinstance(error, SnoozedError) else "failed", 1)
         return self._policy.after(queue_job, error, jitter=self._jitter())
-
-
-def _completed(queue_job: QueueJob) -> FinalQueueJob:
-    return FinalQueueJob(
-        queue_job.id, queue_job.kind, queue_job.args, queue_job.environment_id, QueueJobState.COMPLETED
-    )
-
-
-def _done(batch: Sequence[QueueJob], left: Sequence[QueueJob] | None) -> Sequence[QueueJob]:
-    """Return what a handler did of a batch when it left some of it."""
-    if not left:
-        return batch
-    ids = {queue_job.id for queue_job in left}
-    return [queue_job for queue_job in batch if queue_job.id not in ids]
 
 
 def _raised(result: RunResult | BaseException) -> RunResult:

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
+from services.endpoints.domain.attempt_reason import AttemptReason
 from services.endpoints.domain.ports.ledger import (
     Failure,
     FinalQueueJob,
@@ -238,7 +239,7 @@ class PostgresLedger:
         """End queue jobs that are not final."""
         self._changed()
         rows = await self._fetch("cancel", queue_job_ids, message)
-        return [_final(row, reason="CANCELLED", message=message) for row in rows]
+        return [_final(row, reason=AttemptReason.CANCELLED, message=message) for row in rows]
 
     async def request_cancel(self, queue_job_ids: Sequence[UUID]) -> None:
         """Ask running queue jobs to end without effect; the first time of asking stays."""
@@ -363,8 +364,8 @@ def _final(row: asyncpg.Record, *, reason: str, message: str) -> FinalQueueJob:
 def _ended(row: asyncpg.Record) -> FinalQueueJob:
     """Return what ended because its runner vanished: for the last time, or after somebody had cancelled it."""
     if QueueJobState(row["state"]) is QueueJobState.CANCELLED:
-        return _final(row, reason="CANCELLED", message="It was cancelled while it ran.")
-    return _final(row, reason="LEASE_EXPIRED", message="Its runner vanished too often.")
+        return _final(row, reason=AttemptReason.CANCELLED, message="It was cancelled while it ran.")
+    return _final(row, reason=AttemptReason.LEASE_EXPIRED, message="Its runner vanished too often.")
 
 
 def _waiting(rows: Sequence[asyncpg.Record]) -> WaitingQueueJob | None:

@@ -99,6 +99,7 @@ class PostgresTransaction:
     connection: _Connection
     known_environments: KnownEnvironments = field(default_factory=KnownEnvironments)
     has_changed_ledger: bool = field(default=False)
+    _after_commit: list[Callable[[], None]] = field(default_factory=list)
 
     @cached_property
     def tenancy(self) -> PostgresTenancy:
@@ -158,8 +159,22 @@ class PostgresTransaction:
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
         """Open a savepoint."""
-        async with _begun(self.connection):
-            yield
+        asked_before = len(self._after_commit)
+        try:
+            async with _begun(self.connection):
+                yield
+        except BaseException:
+            del self._after_commit[asked_before:]
+            raise
+
+    def after_commit(self, act: Callable[[], None]) -> None:
+        """Have `act` called once the transaction has committed."""
+        self._after_commit.append(act)
+
+    def tell_of_commit(self) -> None:
+        """Call what waited for the commit."""
+        for act in self._after_commit:
+            act()
 
     def _note_change(self) -> None:
         self.has_changed_ledger = True
@@ -238,6 +253,7 @@ class PostgresStore:
         async with self._given_room(pool) as transaction, _begun(transaction.connection):
             yield transaction
             crash_point("before_commit", pool.value)
+        transaction.tell_of_commit()
         self._tell(transaction, pool)
 
     @asynccontextmanager
@@ -245,6 +261,7 @@ class PostgresStore:
         """Lend a connection."""
         async with self._given_room(pool) as transaction:
             yield transaction
+        transaction.tell_of_commit()
         if transaction.has_changed_ledger:
             self._tell(transaction, pool)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from prometheus_client import Gauge
 
+from services.endpoints.domain.attempt_reason import AttemptReason
 from services.endpoints.domain.catalog import KINDS
 from services.endpoints.telemetry.largest import OTHER
 
@@ -16,19 +17,7 @@ if TYPE_CHECKING:
 
     from services.endpoints.domain.ports.observer import DatabaseReading, PoolReading
 
-KNOWN_REASONS: Final = frozenset(
-    {
-        "CANCELLED",
-        "ENDPOINT_SUSPENDED",
-        "FAILED_INDEX",
-        "INTERNAL",
-        "LEASE_EXPIRED",
-        "POISONED",
-        "UNKNOWN_KIND",
-        "UNREADABLE_ARGS",
-        "UNREADABLE_CONTENT",
-    }
-)
+_KNOWN_REASONS: Final = frozenset(reason.value for reason in AttemptReason)
 
 
 class Numbers:
@@ -82,4 +71,4 @@ def known_kind(kind: str) -> str:
 
 def known_reason(reason: str) -> str:
     """Return a reason of ours as it is, and any other as `other`."""
-    return reason if reason in KNOWN_REASONS else OTHER
+    return reason if reason in _KNOWN_REASONS else OTHER

@@ -75,9 +75,13 @@ class FinalQueueJob:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One failed attempt and what follows: `retry_in` None discards the queue job."""
+    """One failed attempt and what follows: `retry_in` None discards the queue job.
+
+    One that counts no attempt was snoozed.
+    """
 
     queue_job_id: UUID
+    kind: str
     reason: str
     message: str
     retry_in: timedelta | None

@@ -92,6 +92,14 @@ class Transaction(Protocol):
         """What came of events."""
         ...
 
+    def after_commit(self, act: Callable[[], None]) -> None:
+        """Have `act` called once the transaction has committed; it neither fails nor waits.
+
+        It is never called when the transaction, or the savepoint in which this was asked, is rolled back. On a
+        connection for reading it is called when that is given back.
+        """
+        ...
+
     def savepoint(self) -> AbstractAsyncContextManager[None]:
         """Open a savepoint: an exception undoes what was done inside, and only that."""
         ...
