@@ -26,10 +26,6 @@ class Transition(Enum):
     RETRY = "retry by an operator"
 
 
-class IllegalTransitionError(Exception):
-    """A transition was asked of a state that does not allow it: a defect, never a caller's mistake."""
-
-
 _S: Final = QueueJobState
 
 TRANSITIONS: Final[Mapping[Transition, Mapping[QueueJobState, QueueJobState]]] = {
@@ -49,15 +45,3 @@ TRANSITIONS: Final[Mapping[Transition, Mapping[QueueJobState, QueueJobState]]] =
         _S.CANCELLED: _S.AVAILABLE,
     },
 }
-
-
-def next_state(state: QueueJobState, transition: Transition) -> QueueJobState:
-    """Return where `transition` leads from `state`.
-
-    Raises:
-        IllegalTransitionError: `state` does not allow it.
-    """
-    try:
-        return TRANSITIONS[transition][state]
-    except KeyError as error:
-        raise IllegalTransitionError(f"A {state.value} queue job cannot {transition.value}.") from error
