@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import pytest
-from kongflow.v1 import endpoint_pb2, endpoint_service_pb2
+from kongflow.v1 import endpoint_pb2, endpoint_service_pb2, event_pb2, event_service_pb2
 
-from services.endpoints.domain.endpoint_health import API_KEY_HINT
-from services.endpoints.operations.endpoint_health import LEFT_ALONE
+from services.endpoints.domain.attempt import SnoozedError
+from services.endpoints.domain.endpoint_health import API_KEY_HINT, HealthPolicy
+from services.endpoints.operations.endpoint_health import LEFT_ALONE, EndpointHealth
 from tests.support.clinic import Clinic, clinic_of
+from tests.support.eventually import eventually
 from tests.support.fake_endpoint import FakeEndpoint, refuse_key, status
 from tests.support.operator import Operator
 from tests.support.rpc import refused
@@ -22,6 +26,10 @@ if TYPE_CHECKING:
 
     from tests.support.stage import Stage
 
+_LEFT_ALONE_MEANWHILE = """
+UPDATE queue_jobs SET errors = errors || jsonb_build_object('reason', $1::text)
+WHERE state = 'SCHEDULED' AND queue = 'execution'
+"""
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 
 
@@ -129,6 +137,51 @@ async def test_a_busy_endpoint_is_given_the_time_it_asks_for_and_stays_healthy(c
     assert clinic.calls == called + 1
 
 
+@pytest.mark.parametrize("code", [429, 503])
+async def test_what_an_endpoint_asks_for_holds_for_every_queue_job_of_it(clinic: Clinic, code: int) -> None:
+    clinic.endpoint.behaviour = status(code, headers={"Retry-After": "120"})
+    await clinic.ask(source=1)
+    await clinic.operator.work_off()
+    assert clinic.calls == 1
+    shown = await clinic.shown()
+    assert 115 < shown.quiet_until_time.seconds - shown.state_change_time.seconds < 130
+    await clinic.ask(source=2)
+    await clinic.operator.work_off()
+    assert LEFT_ALONE in await waiting(clinic)
+    await clinic.pass_time(110 * SECOND)
+    assert (clinic.calls, await clinic.state()) == (1, "HEALTHY")
+    clinic.endpoint.behaviour = None
+    await clinic.pass_time(15 * SECOND)
+    assert (clinic.calls, LEFT_ALONE in await waiting(clinic)) == (3, False)
+    assert not (await clinic.shown()).HasField("quiet_until_time")
+
+
+async def test_an_endpoint_is_not_left_alone_for_longer_than_an_hour_because_it_asks(clinic: Clinic) -> None:
+    clinic.endpoint.behaviour = status(429, headers={"Retry-After": "999999999"})
+    await clinic.ask(source=1)
+    await clinic.operator.work_off()
+    clinic.endpoint.behaviour = None
+    await clinic.ask(source=2)
+    await clinic.operator.work_off()
+    assert clinic.calls == 1
+    await clinic.pass_time(HOUR + SECOND)
+    assert clinic.calls == 3
+
+
+async def test_a_ping_that_succeeds_ends_the_time_that_an_endpoint_asked_for(clinic: Clinic) -> None:
+    clinic.endpoint.behaviour = status(429, headers={"Retry-After": "600"})
+    await clinic.ask(source=1)
+    await clinic.ask(source=2)
+    await clinic.operator.work_off()
+    assert LEFT_ALONE in await waiting(clinic)
+    clinic.endpoint.behaviour = None
+    request = endpoint_service_pb2.PingEndpointRequest(endpoint_id=clinic.id)
+    assert (await clinic.operator.caller.endpoints.PingEndpoint(request)).ok
+    await clinic.operator.work_off()
+    assert LEFT_ALONE not in await waiting(clinic)
+    assert [entry.action for entry in clinic.endpoint.journal] == ["INDEX_ENDPOINT", "PING", "INDEX_ENDPOINT"]
+
+
 async def test_a_refused_key_says_where_to_look(clinic: Clinic) -> None:
     clinic.endpoint.behaviour = refuse_key
     while await clinic.state() == "HEALTHY":
@@ -152,6 +205,69 @@ async def test_force_calls_once_past_the_breaker_and_then_waits_like_the_others(
     assert clinic.calls == 4
     await clinic.pass_time(10 * SECOND)
     assert clinic.calls == 4
+
+
+async def test_force_hastens_an_index_that_waits_already_even_past_suspended(clinic: Clinic) -> None:
+    await clinic.fall_ill()
+    await clinic.operator.connection.execute("UPDATE endpoints SET state = 'SUSPENDED' WHERE id = $1", clinic.id)
+    assert (await refused(clinic.ask())).reason == "ENDPOINT_SUSPENDED"
+    assert (await clinic.ask(force=True)).deduplicated
+    await clinic.operator.work_off()
+    assert (await clinic.state(), clinic.calls) == ("SUSPENDED", 4)
+    await clinic.pass_time(10 * SECOND)
+    assert clinic.calls == 4
+    clinic.endpoint.behaviour = None
+    assert (await clinic.ask(force=True)).deduplicated
+    await clinic.operator.work_off()
+    assert (await clinic.state(), clinic.calls) == ("HEALTHY", 5)
+
+
+async def test_recovery_makes_an_index_of_a_production_endpoint_due(clinic: Clinic) -> None:
+    await clinic.fall_ill(status(410))
+    clinic.endpoint.behaviour = None
+    clinic.endpoint.journal.clear()
+    await clinic.pass_time_until_probe()
+    assert [entry.action for entry in clinic.endpoint.journal] == ["PING"]
+    await clinic.pass_time(timedelta())
+    assert [entry.action for entry in clinic.endpoint.journal] == ["PING", "INDEX_ENDPOINT"]
+    await clinic.pass_time(20 * HOUR)
+    assert len(clinic.endpoint.journal) == 2
+
+
+async def test_events_are_delivered_while_an_endpoint_is_suspended_and_their_runs_wait(clinic: Clinic) -> None:
+    await clinic.fall_ill(status(410))
+    events = clinic.operator.caller.events
+    request = event_service_pb2.SendEventRequest(
+        environment_id=str(clinic.operator.stage.ours.production.id),
+        event=event_service_pb2.NewEvent(name="user.created", event_id="one"),
+    )
+    sent = (await events.SendEvent(request)).event
+    await clinic.operator.work_off()
+    delivered = (await events.GetEvent(event_service_pb2.GetEventRequest(id=sent.id))).event
+    assert delivered.state == event_pb2.EVENT_STATE_DELIVERED
+    assert await clinic.state() == "SUSPENDED"
+
+
+async def test_whoever_is_told_to_wait_is_woken_by_a_recovery_at_the_same_moment(
+    clinic: Clinic, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    await clinic.fall_ill()
+    store = clinic.operator.stage.service.store
+    health = EndpointHealth(policy=HealthPolicy(), jitter=lambda: 0.5)
+
+    async def is_waited_for() -> bool:
+        return bool(await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+
+    async with asyncio.TaskGroup() as tasks, store.transaction() as snoozing:
+        endpoint = await snoozing.endpoints.get(UUID(clinic.id))
+        assert endpoint is not None
+        with pytest.raises(SnoozedError):
+            await health.admit(snoozing, endpoint)
+        healing = tasks.create_task(store.transact(lambda tx: health.note_answer(tx, endpoint)))
+        await eventually(is_waited_for)
+        assert not healing.done()
+        await connection.execute(_LEFT_ALONE_MEANWHILE, LEFT_ALONE)
+    assert (await clinic.state(), await waiting(clinic)) == ("HEALTHY", [])
 
 
 async def test_neighbours_are_called_while_an_endpoint_is_left_alone(

@@ -12,7 +12,7 @@ from services.endpoints.store.migrations.runner import MigrationStatus
 if TYPE_CHECKING:
     from pathlib import Path
 
-HEAD = "0007"
+HEAD = "0008"
 
 # Everything a migration may make, with its full definition, alembic's own table left out.
 SCHEMA = """

@@ -102,14 +102,20 @@ async def test_tenant_pauses_lanes_of_its_own_and_sees_no_others(
     theirs = stage.service.caller(stage.theirs.service_token)
     endpoint = await stage.store_endpoint()
     lane = f"endpoint-{endpoint.id}"
-    own = PauseQueueRequest(queue=QUEUE_DEFAULT, lane=lane)
+    own = PauseQueueRequest(queue=QUEUE_DEFAULT, lane=lane, reason="The app is being moved.")
     events = PauseQueueRequest(queue=QUEUE_DEFAULT, lane=f"environment-{stage.ours.production.id}-2")
 
     first = (await stage.writer.queue.PauseQueue(own)).pause
     assert (first.queue, first.lane) == (QUEUE_DEFAULT, lane)
-    assert (await stage.writer.queue.PauseQueue(own)).pause == first
+    assert first.paused_by.startswith("token:")
+    assert first.reason == "The app is being moved."
+    again = PauseQueueRequest(queue=QUEUE_DEFAULT, lane=lane, reason="Another reason.")
+    assert (await stage.writer.queue.PauseQueue(again)).pause == first
     await stage.writer.queue.PauseQueue(events)
-    whole = (await stage.admin.queue.PauseQueue(PauseQueueRequest(queue=QUEUE_MAINTENANCE))).pause
+    upkeep = PauseQueueRequest(queue=QUEUE_MAINTENANCE, reason="The database is being moved.")
+    whole = (await stage.admin.queue.PauseQueue(upkeep)).pause
+    assert (whole.paused_by, whole.reason) == ("admin", upkeep.reason)
+    whole.paused_by = ""
     await stage.admin.queue.PauseQueue(PauseQueueRequest(queue=QUEUE_MAINTENANCE, lane="maintenance"))
 
     ours = await operator.stats()
@@ -118,7 +124,10 @@ async def test_tenant_pauses_lanes_of_its_own_and_sees_no_others(
     assert not (await operator.stats(theirs))["default"].pauses
     assert list((await operator.stats(theirs))["maintenance"].pauses) == [whole]
     everybody = await operator.stats(stage.admin)
-    assert [pause.lane for pause in everybody["maintenance"].pauses] == ["", "maintenance"]
+    assert [(pause.lane, pause.paused_by) for pause in everybody["maintenance"].pauses] == [
+        ("", "admin"),
+        ("maintenance", "admin"),
+    ]
 
     for call in (
         theirs.queue.PauseQueue(own),
@@ -158,6 +167,9 @@ async def test_pause_needs_a_queue_and_a_lane_that_could_be_one(stage: Stage) ->
     for request in (PauseQueueRequest(lane="x" * 201), unknown):
         refusal = await refused(stage.admin.queue.PauseQueue(request))
         assert (refusal.reason, refusal.fields) == ("INVALID_REQUEST", ["queue", "lane"])
+    for reason in ("x" * 501, "\x00"):
+        refusal = await refused(stage.admin.queue.PauseQueue(PauseQueueRequest(reason=reason)))
+        assert (refusal.reason, refusal.fields) == ("INVALID_REQUEST", ["queue", "reason"])
 
 
 async def test_deleted_endpoint_takes_the_pause_of_its_lane_along(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _MOVES = (
     "UPDATE endpoints SET next_probe_at = next_probe_at - $1::interval, next_index_at = next_index_at - $1::interval",
+    "UPDATE endpoints SET quiet_until = quiet_until - $1::interval",
     "UPDATE queue_jobs SET run_at = run_at - $1::interval WHERE state = 'SCHEDULED'",
     "UPDATE queue_uniques SET expires_at = expires_at - $1::interval",
 )
@@ -66,13 +67,18 @@ class Clinic:
         request = endpoint_service_pb2.IndexEndpointRequest(endpoint_id=self.id, **fields)
         return await self.operator.caller.endpoints.IndexEndpoint(request)
 
+    async def shown(self) -> Any:
+        """Return the endpoint as the contract shows it."""
+        request = endpoint_service_pb2.GetEndpointRequest(endpoint_id=self.id)
+        return (await self.operator.caller.endpoints.GetEndpoint(request)).endpoint
+
     async def fall_ill(self, behaviour: Behaviour | None = None) -> None:
         """Let the endpoint misbehave, with 503 unless said otherwise, until its breaker opens."""
         self.endpoint.behaviour = behaviour or status(503)
         await self.ask(force=True)
         await self.operator.work_off()
         while await self.state() == "HEALTHY":
-            await self.operator.connection.execute(_MOVES[1], _RETRIED_WITHIN)
+            await self.operator.connection.execute(_MOVES[2], _RETRIED_WITHIN)
             await self.operator.work_off()
 
 

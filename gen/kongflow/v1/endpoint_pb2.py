@@ -25,17 +25,17 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1akongflow/v1/endpoint.proto\x12\x0bkongflow.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc5\x03\n\x08\x45ndpoint\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04slug\x18\x02 \x01(\t\x12\x0b\n\x03url\x18\x03 \x01(\t\x12\x16\n\x0e\x65nvironment_id\x18\x04 \x01(\t\x12\x17\n\x0forganization_id\x18\x05 \x01(\t\x12\x12\n\nproject_id\x18\x06 \x01(\t\x12)\n\x05state\x18\x07 \x01(\x0e\x32\x1a.kongflow.v1.EndpointState\x12 \n\x18indexing_hook_identifier\x18\x08 \x01(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1c\n\x14\x63onsecutive_failures\x18\x0b \x01(\x05\x12\x14\n\x0cstate_reason\x18\x0c \x01(\t\x12\x35\n\x11state_change_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0fnext_probe_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"3\n\x0b\x45ndpointKey\x12\x16\n\x0e\x65nvironment_id\x18\x01 \x01(\t\x12\x0c\n\x04slug\x18\x02 \x01(\t*\x85\x01\n\rEndpointState\x12\x1e\n\x1a\x45NDPOINT_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x45NDPOINT_STATE_HEALTHY\x10\x01\x12\x1a\n\x16\x45NDPOINT_STATE_FAILING\x10\x02\x12\x1c\n\x18\x45NDPOINT_STATE_SUSPENDED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1akongflow/v1/endpoint.proto\x12\x0bkongflow.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfb\x03\n\x08\x45ndpoint\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04slug\x18\x02 \x01(\t\x12\x0b\n\x03url\x18\x03 \x01(\t\x12\x16\n\x0e\x65nvironment_id\x18\x04 \x01(\t\x12\x17\n\x0forganization_id\x18\x05 \x01(\t\x12\x12\n\nproject_id\x18\x06 \x01(\t\x12)\n\x05state\x18\x07 \x01(\x0e\x32\x1a.kongflow.v1.EndpointState\x12 \n\x18indexing_hook_identifier\x18\x08 \x01(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1c\n\x14\x63onsecutive_failures\x18\x0b \x01(\x05\x12\x14\n\x0cstate_reason\x18\x0c \x01(\t\x12\x35\n\x11state_change_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0fnext_probe_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x10quiet_until_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"3\n\x0b\x45ndpointKey\x12\x16\n\x0e\x65nvironment_id\x18\x01 \x01(\t\x12\x0c\n\x04slug\x18\x02 \x01(\t*\x85\x01\n\rEndpointState\x12\x1e\n\x1a\x45NDPOINT_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x45NDPOINT_STATE_HEALTHY\x10\x01\x12\x1a\n\x16\x45NDPOINT_STATE_FAILING\x10\x02\x12\x1c\n\x18\x45NDPOINT_STATE_SUSPENDED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'kongflow.v1.endpoint_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENDPOINTSTATE']._serialized_start=586
-  _globals['_ENDPOINTSTATE']._serialized_end=719
+  _globals['_ENDPOINTSTATE']._serialized_start=640
+  _globals['_ENDPOINTSTATE']._serialized_end=773
   _globals['_ENDPOINT']._serialized_start=77
-  _globals['_ENDPOINT']._serialized_end=530
-  _globals['_ENDPOINTKEY']._serialized_start=532
-  _globals['_ENDPOINTKEY']._serialized_end=583
+  _globals['_ENDPOINT']._serialized_end=584
+  _globals['_ENDPOINTKEY']._serialized_start=586
+  _globals['_ENDPOINTKEY']._serialized_end=637
 # @@protoc_insertion_point(module_scope)

@@ -74,6 +74,7 @@ class Endpoint(_message.Message):
     STATE_REASON_FIELD_NUMBER: _builtins.int
     STATE_CHANGE_TIME_FIELD_NUMBER: _builtins.int
     NEXT_PROBE_TIME_FIELD_NUMBER: _builtins.int
+    QUIET_UNTIL_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """A UUID, made by the server. Output only."""
     slug: _builtins.str
@@ -116,6 +117,12 @@ class Endpoint(_message.Message):
         while it is HEALTHY. Output only.
         """
 
+    @_builtins.property
+    def quiet_until_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when it asked to be left alone, by 429 or with `Retry-After`, at most an hour; until then nothing calls it but
+        a ping and `force`. Unset when it did not, and while it is not HEALTHY, where `next_probe_time` says it. Output only.
+        """
+
     def __init__(
         self,
         *,
@@ -133,10 +140,11 @@ class Endpoint(_message.Message):
         state_reason: _builtins.str = ...,
         state_change_time: _timestamp_pb2.Timestamp | None = ...,
         next_probe_time: _timestamp_pb2.Timestamp | None = ...,
+        quiet_until_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "next_probe_time", b"next_probe_time", "state_change_time", b"state_change_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "next_probe_time", b"next_probe_time", "quiet_until_time", b"quiet_until_time", "state_change_time", b"state_change_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consecutive_failures", b"consecutive_failures", "create_time", b"create_time", "environment_id", b"environment_id", "id", b"id", "indexing_hook_identifier", b"indexing_hook_identifier", "next_probe_time", b"next_probe_time", "organization_id", b"organization_id", "project_id", b"project_id", "slug", b"slug", "state", b"state", "state_change_time", b"state_change_time", "state_reason", b"state_reason", "update_time", b"update_time", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consecutive_failures", b"consecutive_failures", "create_time", b"create_time", "environment_id", b"environment_id", "id", b"id", "indexing_hook_identifier", b"indexing_hook_identifier", "next_probe_time", b"next_probe_time", "organization_id", b"organization_id", "project_id", b"project_id", "quiet_until_time", b"quiet_until_time", "slug", b"slug", "state", b"state", "state_change_time", b"state_change_time", "state_reason", b"state_reason", "update_time", b"update_time", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

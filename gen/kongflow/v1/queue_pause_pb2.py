@@ -26,13 +26,13 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from kongflow.v1 import queue_pb2 as kongflow_dot_v1_dot_queue__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dkongflow/v1/queue_pause.proto\x12\x0bkongflow.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17kongflow/v1/queue.proto\"n\n\nQueuePause\x12!\n\x05queue\x18\x01 \x01(\x0e\x32\x12.kongflow.v1.Queue\x12\x0c\n\x04lane\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dkongflow/v1/queue_pause.proto\x12\x0bkongflow.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17kongflow/v1/queue.proto\"\x91\x01\n\nQueuePause\x12!\n\x05queue\x18\x01 \x01(\x0e\x32\x12.kongflow.v1.Queue\x12\x0c\n\x04lane\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpaused_by\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'kongflow.v1.queue_pause_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_QUEUEPAUSE']._serialized_start=104
-  _globals['_QUEUEPAUSE']._serialized_end=214
+  _globals['_QUEUEPAUSE']._serialized_start=105
+  _globals['_QUEUEPAUSE']._serialized_end=250
 # @@protoc_insertion_point(module_scope)

@@ -27,10 +27,18 @@ class QueuePause(_message.Message):
     QUEUE_FIELD_NUMBER: _builtins.int
     LANE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    PAUSED_BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     queue: _queue_pb2.Queue.ValueType
     """The queue."""
     lane: _builtins.str
     """The lane. Empty: the whole queue."""
+    paused_by: _builtins.str
+    """Whose credential paused it: `admin`, `token:` and a token's id, or `environment:` and its id. Empty: it is not known,
+    or it is the pause of a whole queue and the caller sees some tenants only.
+    """
+    reason: _builtins.str
+    """Why, in the words of whoever paused it; everybody who sees the pause reads them. Empty: nobody said."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """Since when."""
@@ -41,10 +49,12 @@ class QueuePause(_message.Message):
         queue: _queue_pb2.Queue.ValueType = ...,
         lane: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        paused_by: _builtins.str = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "lane", b"lane", "queue", b"queue"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "lane", b"lane", "paused_by", b"paused_by", "queue", b"queue", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

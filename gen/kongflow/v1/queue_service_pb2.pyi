@@ -403,19 +403,23 @@ class PauseQueueRequest(_message.Message):
 
     QUEUE_FIELD_NUMBER: _builtins.int
     LANE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     queue: _queue_pb2.Queue.ValueType
     """Required."""
     lane: _builtins.str
     """Only this lane of the queue, as `QueueJob.lane` names it. Empty: the whole queue."""
+    reason: _builtins.str
+    """Why, for those who wonder: at most 500 characters. Every tenant reads that of a whole queue. Empty: no reason."""
     def __init__(
         self,
         *,
         queue: _queue_pb2.Queue.ValueType = ...,
         lane: _builtins.str = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lane", b"lane", "queue", b"queue"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lane", b"lane", "queue", b"queue", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -430,7 +434,7 @@ class PauseQueueResponse(_message.Message):
     PAUSE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def pause(self) -> _queue_pause_pb2.QueuePause:
-        """The pause; its `create_time` is that of the first call."""
+        """The pause, as the first call made it."""
 
     def __init__(
         self,

@@ -23,7 +23,8 @@ class EndpointState(Enum):
 class Endpoint:
     """One row of `endpoints`; `indexing_hook_identifier` is a credential.
 
-    `next_probe_at` is None while the endpoint is HEALTHY.
+    `next_probe_at` is None while the endpoint is HEALTHY; `quiet_until` is when one that is wants to be called again,
+    None when it wants nothing or that time has come.
     """
 
     id: UUID
@@ -41,8 +42,9 @@ class Endpoint:
     next_probe_at: datetime | None
     created_at: datetime
     updated_at: datetime
+    quiet_until: datetime | None = None
 
     @property
     def is_well(self) -> bool:
-        """Tell whether it is HEALTHY and its last call did not fail."""
-        return self.state is EndpointState.HEALTHY and not self.consecutive_failures
+        """Tell whether it is HEALTHY, its last call did not fail, and it may be called."""
+        return self.state is EndpointState.HEALTHY and not self.consecutive_failures and self.quiet_until is None

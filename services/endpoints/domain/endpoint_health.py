@@ -100,12 +100,21 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What is stored; `next_probe_in` counts from now and is None exactly when the endpoint is HEALTHY."""
+    """What is stored; `next_probe_in` counts from now and is None exactly when the endpoint is HEALTHY.
+
+    `quiet_for` counts from now as well: for so long a HEALTHY one asked to be left alone.
+    """
 
     state: EndpointState = EndpointState.HEALTHY
     consecutive_failures: int = 0
     reason: str | None = None
     next_probe_in: timedelta | None = None
+    quiet_for: timedelta | None = None
+
+    @property
+    def is_left_alone(self) -> bool:
+        """Tell whether nothing may call the endpoint as it comes."""
+        return self.state is not EndpointState.HEALTHY or self.quiet_for is not None
 
 
 WELL: Final = Health()
@@ -133,14 +142,15 @@ class HealthPolicy:
         """Return the health after a call; `jitter` in [0, 1).
 
         A failure of a HEALTHY endpoint that is not yet one too many only counts. A probe that finds nothing out leaves
-        the count as it is and the next one comes as after a failure. `Retry-After` makes a probe later, never earlier.
+        the count as it is and the next one comes as after a failure. `Retry-After` makes a probe later, never earlier,
+        and leaves a HEALTHY endpoint alone for as long.
         """
         if finding.sign is Sign.ANSWERED:
             return WELL
         failures = health.consecutive_failures + (finding.sign in {Sign.FAILED, Sign.GONE})
         state = NEXT_STATE[health.state][self._event(finding.sign, failures)]
         if state is EndpointState.HEALTHY:
-            return Health(state, failures)
+            return Health(state, failures, quiet_for=finding.retry_after or None)
         is_news = finding.sign in {Sign.FAILED, Sign.GONE}
         return Health(
             state,

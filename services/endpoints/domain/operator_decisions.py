@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from services.endpoints.domain.errors import KongflowError, Reason
+from services.endpoints.domain.json_text import find_unstorable
 from services.endpoints.domain.queue_job import QueueJobState
 from services.endpoints.domain.transitions import TRANSITIONS, Transition
 
 if TYPE_CHECKING:
     from uuid import UUID
+
+MAX_PAUSE_REASON_CHARACTERS: Final = 500
+
+
+def pause_reason_problem(reason: str) -> str | None:
+    """Return what is wrong with the reason that somebody gives for a pause; None when it can be kept."""
+    if len(reason) > MAX_PAUSE_REASON_CHARACTERS:
+        return f"must be at most {MAX_PAUSE_REASON_CHARACTERS} characters"
+    return find_unstorable(reason)
 
 
 def wrong_state(queue_job_id: UUID, state: QueueJobState, message: str) -> KongflowError:

@@ -22,11 +22,16 @@ _SHORTEST_SECONDS: Final = 0.001
 
 @dataclass(frozen=True, slots=True)
 class QueuePause:
-    """A queue, or one lane of it, that nothing is taken from; `lane` None is the whole queue."""
+    """A queue, or one lane of it, that nothing is taken from; `lane` None is the whole queue.
+
+    `paused_by` is the name of the principal, empty for those who need not know; `reason` may be empty.
+    """
 
     queue: Queue
     lane: str | None
     created_at: datetime
+    paused_by: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,7 @@ class IndexEndpoint:
     async def begin(self, tx: Transaction, queue_job: QueueJob) -> Fetch | None:
         """Draw the index's number and begin its window; None when the endpoint was deleted.
 
-        The first attempt of a forced one calls whatever the endpoint's health.
+        The attempt that is forced, the first or the next when that was asked for, calls whatever the endpoint's health.
 
         Raises:
             SnoozedError: the endpoint fails and is left alone until its next probe.
@@ -102,7 +102,8 @@ class IndexEndpoint:
             environment_type=credential.environment.type,
             queue_job_id=queue_job.id,
         )
-        if not (queue_job.args.get("force") is True and queue_job.attempt == _FIRST):
+        is_forced = queue_job.args.get("force") is True
+        if not (is_forced and queue_job.attempt == queue_job.args.get("forcedAttempt", _FIRST)):
             await self._health.admit(tx, endpoint)
         sequence = await tx.endpoints.draw_sequence(endpoint_id)
         if sequence is None or await tx.indexes.begin(index_id, sequence=sequence) is None:

@@ -168,8 +168,10 @@ class QueueJobOperations:
 
         return await self._store.transact(work)
 
-    async def pause(self, principal: Principal, queue: Queue, lane: str | None) -> QueuePause:
-        """Let nothing more be taken from a queue or from one lane of it; repeating changes nothing.
+    async def pause(self, principal: Principal, queue: Queue, lane: str | None, *, reason: str = "") -> QueuePause:
+        """Let nothing more be taken from a queue or from one lane of it; who did and `reason` are kept.
+
+        Repeating changes nothing, the reason included.
 
         Raises:
             NotFoundError: whoever the lane belongs to is not there for this principal.
@@ -179,7 +181,9 @@ class QueueJobOperations:
 
         async def work(tx: Transaction) -> QueuePause:
             environment_id = await self._environment_of(tx, principal, lane)
-            return await tx.queue_control.pause(queue, lane, environment_id=environment_id)
+            return await tx.queue_control.pause(
+                queue, lane, environment_id=environment_id, paused_by=principal.name, reason=reason
+            )
 
         return await self._store.transact(work)
 

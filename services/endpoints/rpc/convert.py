@@ -138,6 +138,7 @@ def endpoint_message(endpoint: Endpoint, *, with_hook_identifier: bool) -> endpo
         state_reason=endpoint.state_reason or "",
         state_change_time=timestamp(endpoint.state_changed_at),
         next_probe_time=optional_timestamp(endpoint.next_probe_at),
+        quiet_until_time=optional_timestamp(endpoint.quiet_until),
     )
 
 
@@ -237,5 +238,9 @@ def latency_message(latency: Latency) -> queue_stats_pb2.QueueLatency:
 def pause_message(pause: QueuePause) -> queue_pause_pb2.QueuePause:
     """Return a pause."""
     return queue_pause_pb2.QueuePause(
-        queue=enums.QUEUE[pause.queue], lane=pause.lane or "", create_time=timestamp(pause.created_at)
+        queue=enums.QUEUE[pause.queue],
+        lane=pause.lane or "",
+        create_time=timestamp(pause.created_at),
+        paused_by=pause.paused_by,
+        reason=pause.reason,
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from kongflow.v1 import queue_service_pb2 as messages
 from kongflow.v1.queue_service_pb2_grpc import QueueServiceServicer
 
+from services.endpoints.domain.operator_decisions import pause_reason_problem
 from services.endpoints.domain.ports.queue_control import QueueJobFilter
 from services.endpoints.domain.queue_job import QueueJobState
 from services.endpoints.domain.transitions import TRANSITIONS, Transition
@@ -109,7 +110,7 @@ class QueueServicer(QueueServiceServicer):
     async def PauseQueue(self, request: messages.PauseQueueRequest, context: Context) -> messages.PauseQueueResponse:
         """Pause a queue or a lane."""
         queue, lane = _queue_and_lane(request)
-        pause = await self._operations.pause(current_principal(), queue, lane)
+        pause = await self._operations.pause(current_principal(), queue, lane, reason=request.reason)
         return messages.PauseQueueResponse(pause=pause_message(pause))
 
     async def ResumeQueue(self, request: messages.ResumeQueueRequest, context: Context) -> messages.ResumeQueueResponse:
@@ -194,5 +195,7 @@ def _queue_and_lane(request: Pausing) -> tuple[Queue, str | None]:
     queue = checks.required_enum("queue", request.queue, _QUEUES)
     if len(request.lane) > _MAX_LANE_CHARACTERS or "\x00" in request.lane:
         checks.refuse("lane", f"must be at most {_MAX_LANE_CHARACTERS} characters without NUL")
+    if isinstance(request, messages.PauseQueueRequest) and (problem := pause_reason_problem(request.reason)):
+        checks.refuse("reason", problem)
     checks.finish()
     return queue, request.lane or None

@@ -106,10 +106,14 @@ class PostgresEndpoints:
         row = await self._row("lock_health", endpoint_id)
         if row is None:
             return None
-        health = Health(EndpointState(row["state"]), row["consecutive_failures"], row["state_reason"])
+        health = Health(
+            EndpointState(row["state"]), row["consecutive_failures"], row["state_reason"], quiet_for=row["quiet_for"]
+        )
         return HeldHealth(row["url"], health)
 
-    async def set_health(self, endpoint_id: UUID, *, before: EndpointState, health: Health) -> None:
+    async def set_health(
+        self, endpoint_id: UUID, *, before: EndpointState, health: Health, index_now: bool = False
+    ) -> None:
         """Store an endpoint's health."""
         await self._execute(
             "set_health",
@@ -119,15 +123,17 @@ class PostgresEndpoints:
             health.consecutive_failures,
             health.reason,
             health.next_probe_in,
+            health.quiet_for,
+            index_now,
         )
 
     async def claim_probe(self, endpoint_id: UUID, *, put_off: timedelta) -> bool:
         """Take the one call that an unhealthy endpoint is due."""
         return await self._row("claim_probe", endpoint_id, put_off) is not None
 
-    async def probe_wait(self, endpoint_id: UUID) -> tuple[EndpointState, timedelta | None] | None:
-        """Read how long an endpoint is to be left alone."""
-        row = await self._row("probe_wait", endpoint_id)
+    async def hold_wait(self, endpoint_id: UUID) -> tuple[EndpointState, timedelta | None] | None:
+        """Lock how long an endpoint is to be left alone."""
+        row = await self._row("hold_wait", endpoint_id)
         return None if row is None else (EndpointState(row["state"]), row["wait"])
 
     async def due_probes(self, *, limit: int) -> list[DueEndpoint]:
@@ -188,4 +194,5 @@ def _endpoint(row: asyncpg.Record | None) -> Endpoint | None:
         next_probe_at=row["next_probe_at"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        quiet_until=row["quiet_until"],
     )

@@ -70,10 +70,12 @@ class PostgresQueueControl:
         self._changed()
         return len(await self._fetch("retry", queue_job_ids))
 
-    async def pause(self, queue: Queue, lane: str | None, *, environment_id: UUID | None) -> QueuePause:
+    async def pause(
+        self, queue: Queue, lane: str | None, *, environment_id: UUID | None, paused_by: str = "", reason: str = ""
+    ) -> QueuePause:
         """Pause a queue or a lane."""
         self._changed()
-        await self._fetch("pause", queue.value, lane, environment_id)
+        await self._fetch("pause", queue.value, lane, environment_id, paused_by or None, reason or None)
         return _pause((await self._fetch("get_pause", queue.value, lane))[0])
 
     async def resume(self, queue: Queue, lane: str | None) -> bool:
@@ -131,7 +133,7 @@ def _retried(row: asyncpg.Record) -> RetriedQueueJob:
 
 
 def _pause(row: asyncpg.Record) -> QueuePause:
-    return QueuePause(Queue(row["queue"]), row["lane"], row["created_at"])
+    return QueuePause(Queue(row["queue"]), row["lane"], row["created_at"], row["paused_by"] or "", row["reason"] or "")
 
 
 def _sample(row: asyncpg.Record) -> StateSample:

@@ -91,16 +91,24 @@ class Endpoints(Protocol):
         """Lock what is known of an endpoint's health; None when it is gone."""
         ...
 
-    async def set_health(self, endpoint_id: UUID, *, before: EndpointState, health: Health) -> None:
-        """Store the health of an endpoint that was in the state `before`."""
+    async def set_health(
+        self, endpoint_id: UUID, *, before: EndpointState, health: Health, index_now: bool = False
+    ) -> None:
+        """Store the health of an endpoint that was in the state `before`.
+
+        With `index_now` the next index by schedule is due, where there is one.
+        """
         ...
 
     async def claim_probe(self, endpoint_id: UUID, *, put_off: timedelta) -> bool:
         """Take the one call that an unhealthy endpoint is due; the next is due in `put_off` at first."""
         ...
 
-    async def probe_wait(self, endpoint_id: UUID) -> tuple[EndpointState, timedelta | None] | None:
-        """Read an endpoint's state and how long it is to be left alone; None when it is gone."""
+    async def hold_wait(self, endpoint_id: UUID) -> tuple[EndpointState, timedelta | None] | None:
+        """Lock an endpoint's state and how long it is to be left alone; None when it is gone.
+
+        Others may hold it as well, but nobody changes it before this transaction ends.
+        """
         ...
 
     async def due_probes(self, *, limit: int) -> list[DueEndpoint]:

@@ -74,8 +74,10 @@ class QueueControl(Protocol):
         """Make SCHEDULED or final queue jobs AVAILABLE, final ones with a fresh set of attempts; return how many."""
         ...
 
-    async def pause(self, queue: Queue, lane: str | None, *, environment_id: UUID | None) -> QueuePause:
-        """Pause a queue or one lane of it, which is of `environment_id`; the first pause stays."""
+    async def pause(
+        self, queue: Queue, lane: str | None, *, environment_id: UUID | None, paused_by: str = "", reason: str = ""
+    ) -> QueuePause:
+        """Pause a queue or one lane of it, which is of `environment_id`; the first pause stays as it is."""
         ...
 
     async def resume(self, queue: Queue, lane: str | None) -> bool:

@@ -13,7 +13,8 @@ WHERE id = $1
 -- Reads one endpoint.
 SELECT
     id, slug, url, indexing_hook_identifier, environment_id, organization_id, project_id, index_sequence, state,
-    consecutive_failures, state_reason, state_changed_at, next_probe_at, created_at, updated_at
+    consecutive_failures, state_reason, state_changed_at, next_probe_at, created_at, updated_at,
+    CASE WHEN state = 'HEALTHY' AND quiet_until > now() THEN quiet_until END AS quiet_until
 FROM endpoints
 WHERE id = $1
 
@@ -21,7 +22,8 @@ WHERE id = $1
 -- Reads the endpoint of a slug.
 SELECT
     id, slug, url, indexing_hook_identifier, environment_id, organization_id, project_id, index_sequence, state,
-    consecutive_failures, state_reason, state_changed_at, next_probe_at, created_at, updated_at
+    consecutive_failures, state_reason, state_changed_at, next_probe_at, created_at, updated_at,
+    CASE WHEN state = 'HEALTHY' AND quiet_until > now() THEN quiet_until END AS quiet_until
 FROM endpoints
 WHERE environment_id = $1 AND slug = $2
 
@@ -29,7 +31,8 @@ WHERE environment_id = $1 AND slug = $2
 -- Reads an environment's endpoints by slug: those in state $4, or all.
 SELECT
     id, slug, url, indexing_hook_identifier, environment_id, organization_id, project_id, index_sequence, state,
-    consecutive_failures, state_reason, state_changed_at, next_probe_at, created_at, updated_at
+    consecutive_failures, state_reason, state_changed_at, next_probe_at, created_at, updated_at,
+    CASE WHEN state = 'HEALTHY' AND quiet_until > now() THEN quiet_until END AS quiet_until
 FROM endpoints
 WHERE environment_id = $1 AND slug > $2 AND ($4::text IS NULL OR state = $4)
 ORDER BY slug
@@ -42,7 +45,8 @@ INSERT INTO endpoints
 VALUES ($1, $2, $3, $4, $5, $6, $7, now() + $8::interval)
 RETURNING
     id, slug, url, indexing_hook_identifier, environment_id, organization_id, project_id, index_sequence, state,
-    consecutive_failures, state_reason, state_changed_at, next_probe_at, created_at, updated_at
+    consecutive_failures, state_reason, state_changed_at, next_probe_at, created_at, updated_at,
+    CASE WHEN state = 'HEALTHY' AND quiet_until > now() THEN quiet_until END AS quiet_until
 
 -- name: set_url
 -- Gives an endpoint another url, or leaves a row that has it already as it is.
@@ -50,7 +54,8 @@ UPDATE endpoints SET url = $2, updated_at = CASE WHEN url = $2 THEN updated_at E
 WHERE id = $1
 RETURNING
     id, slug, url, indexing_hook_identifier, environment_id, organization_id, project_id, index_sequence, state,
-    consecutive_failures, state_reason, state_changed_at, next_probe_at, created_at, updated_at
+    consecutive_failures, state_reason, state_changed_at, next_probe_at, created_at, updated_at,
+    CASE WHEN state = 'HEALTHY' AND quiet_until > now() THEN quiet_until END AS quiet_until
 
 -- name: draw_sequence
 -- Draws the next number of an endpoint's indexes.
@@ -62,15 +67,22 @@ DELETE FROM endpoints WHERE id = $1
 
 -- name: lock_health
 -- Locks what is known of an endpoint's health.
-SELECT url, state, consecutive_failures, state_reason FROM endpoints WHERE id = $1 FOR NO KEY UPDATE
+SELECT
+    url, state, consecutive_failures, state_reason,
+    CASE WHEN quiet_until > clock_timestamp() THEN quiet_until - clock_timestamp() END AS quiet_for
+FROM endpoints
+WHERE id = $1
+FOR NO KEY UPDATE
 
 -- name: set_health
--- Stores the health of an endpoint that was in state $2; a healthy one needs no probe.
+-- Stores the health of an endpoint that was in state $2; a healthy one needs no probe, and with $8 a new index is due.
 UPDATE endpoints SET
     state = $3, consecutive_failures = $4, state_reason = $5, next_probe_at = clock_timestamp() + $6::interval,
     probe_queue_job_id = CASE WHEN $3 <> 'HEALTHY' THEN probe_queue_job_id END,
     state_changed_at = CASE WHEN state = $3 THEN state_changed_at ELSE clock_timestamp() END,
-    updated_at = CASE WHEN state = $3 THEN updated_at ELSE clock_timestamp() END
+    updated_at = CASE WHEN state = $3 THEN updated_at ELSE clock_timestamp() END,
+    quiet_until = clock_timestamp() + $7::interval,
+    next_index_at = CASE WHEN $8 AND next_index_at > clock_timestamp() THEN clock_timestamp() ELSE next_index_at END
 WHERE id = $1 AND state = $2
 
 -- name: claim_probe
@@ -79,9 +91,9 @@ UPDATE endpoints SET next_probe_at = clock_timestamp() + $2::interval
 WHERE id = $1 AND state <> 'HEALTHY' AND next_probe_at <= clock_timestamp()
 RETURNING id
 
--- name: probe_wait
--- Says how long an endpoint is to be left alone.
-SELECT state, next_probe_at - clock_timestamp() AS wait FROM endpoints WHERE id = $1
+-- name: hold_wait
+-- Locks an endpoint against a change of its health and says how long it is to be left alone.
+SELECT state, coalesce(next_probe_at, quiet_until) - clock_timestamp() AS wait FROM endpoints WHERE id = $1 FOR SHARE
 
 -- name: due_probes
 -- Locks endpoints whose probe is due and has not been asked for, passing by those that another server looks at.

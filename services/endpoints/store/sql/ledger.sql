@@ -440,9 +440,15 @@ WHERE id = $1
 FOR UPDATE
 
 -- name: reschedule
--- Gives a waiting queue job new arguments and a time; one that was forced stays so.
+-- Gives a waiting queue job new arguments and a time; one that was forced stays so, and which attempt is forced is kept.
 UPDATE queue_jobs SET
-    args = $3::jsonb || CASE WHEN args @> '{"force": true}' THEN '{"force": true}'::jsonb ELSE '{}'::jsonb END,
+    args = $3::jsonb || CASE
+        WHEN $3::jsonb @> '{"force": true}' THEN jsonb_build_object('forcedAttempt', attempt + 1)
+        WHEN args @> '{"force": true}' THEN jsonb_build_object(
+            'force', true, 'forcedAttempt', coalesce(args -> 'forcedAttempt', '1'::jsonb)
+        )
+        ELSE '{}'::jsonb
+    END,
     priority = least(priority, $4::smallint),
     run_at = $2::timestamptz,
     state = CASE WHEN $2::timestamptz > clock_timestamp() THEN 'SCHEDULED' ELSE 'AVAILABLE' END

@@ -119,12 +119,14 @@ RETURNING id
 
 -- name: pause
 -- Pauses a queue or a lane unless it is.
-INSERT INTO queue_pauses (queue, lane, environment_id) VALUES ($1, $2, $3)
+INSERT INTO queue_pauses (queue, lane, environment_id, paused_by, reason) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (queue, lane) DO NOTHING
 
 -- name: get_pause
 -- Reads one pause.
-SELECT queue, lane, created_at FROM queue_pauses WHERE queue = $1 AND lane IS NOT DISTINCT FROM $2
+SELECT queue, lane, created_at, paused_by, reason
+FROM queue_pauses
+WHERE queue = $1 AND lane IS NOT DISTINCT FROM $2
 
 -- name: resume
 -- Ends a pause.
@@ -135,8 +137,10 @@ DELETE FROM queue_pauses WHERE queue = $1 AND lane IS NOT DISTINCT FROM $2 RETUR
 DELETE FROM queue_pauses WHERE lane = $1
 
 -- name: pauses
--- Reads the pauses of whole queues and those of the lanes of some environments, or with nulls all of them.
-SELECT queue, lane, created_at
+-- Reads the pauses of whole queues, less who made them, and of some environments' lanes; or with nulls all of all.
+SELECT
+    queue, lane, created_at, reason,
+    CASE WHEN lane IS NOT NULL OR ($1::uuid IS NULL AND $2::uuid IS NULL) THEN paused_by END AS paused_by
 FROM queue_pauses
 WHERE lane IS NULL
     OR ($1::uuid IS NULL AND $2::uuid IS NULL)
