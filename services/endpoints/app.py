@@ -345,7 +345,7 @@ async def run(
             address=str(settings.grpc_address),
             credentials=_credentials(settings),
         )
-        readiness = Readiness(store=store, health=rpc, finding=lambda: eviction.finding)
+        readiness = Readiness(database=store, health=rpc, finding=lambda: eviction.finding)
         listening = await _listen(
             stack,
             settings,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import time
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -122,6 +123,21 @@ async def test_a_defect_becomes_a_fixed_text_with_a_reference_that_is_in_the_log
     assert "hunter2" not in refusal.message
     defects = [log for log in logs if log.get("reference") == "ref-1"]
     assert isinstance(defects[0]["exc_info"], RuntimeError)
+
+
+@pytest.mark.parametrize(
+    ("error", "missing"), [(MemoryError(), "memory"), (OSError(errno.EMFILE, "too many"), "file descriptors")]
+)
+async def test_a_server_without_room_for_a_call_says_what_is_missing(error: Exception, missing: str) -> None:
+    async def behave() -> None:
+        raise error
+
+    async with serving(behave) as (caller, journal):
+        refusal = await refused(caller.endpoints.GetEndpoint(REQUEST))
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED")
+        assert missing in refusal.message
+        assert "google.rpc.RetryInfo" in refusal.details
+        await eventually(lambda: journal.calls == [CallRecord(GET, "RESOURCE_EXHAUSTED")])
 
 
 async def test_a_cancellation_from_inside_does_not_hang_the_caller() -> None:

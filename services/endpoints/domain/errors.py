@@ -7,12 +7,15 @@ these at their boundary and keep the original as `__cause__`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import timedelta
+
+
+_RETRY_OVERLOADED_AFTER: Final = timedelta(seconds=1)
 
 
 class Reason(Enum):
@@ -106,9 +109,33 @@ class ConflictError(KongflowError):
 class DatabaseUnavailableError(KongflowError):
     """PostgreSQL is away, starting or out of connections."""
 
-    def __init__(self, message: str, *, retry_after: timedelta) -> None:
+    def __init__(self, message: str, *, retry_after: timedelta, reason: Reason = Reason.DATABASE_UNAVAILABLE) -> None:
         """Say when to try again."""
-        super().__init__(message, reason=Reason.DATABASE_UNAVAILABLE, retry_after=retry_after)
+        super().__init__(message, reason=reason, retry_after=retry_after)
+
+
+class NoConnectionFreeError(DatabaseUnavailableError):
+    """PostgreSQL is there, but all connections that this server may open stayed taken."""
+
+    def __init__(self) -> None:
+        """Say when to try again."""
+        super().__init__(
+            "This server has more calls than connections to its database; try again.",
+            reason=Reason.RATE_LIMITED,
+            retry_after=_RETRY_OVERLOADED_AFTER,
+        )
+
+
+class ServerOverloadedError(KongflowError):
+    """This process is out of something that a call needs; what runs goes on."""
+
+    def __init__(self, missing: str) -> None:
+        """Name what is missing, such as `file descriptors`."""
+        super().__init__(
+            f"This server has no {missing} left for another call; try again.",
+            reason=Reason.RATE_LIMITED,
+            retry_after=_RETRY_OVERLOADED_AFTER,
+        )
 
 
 class AddressNotAllowedError(KongflowError):

@@ -7,12 +7,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Protocol
 
 from services.endpoints.domain.errors import KongflowError
-from services.endpoints.domain.ports.store import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from services.endpoints.domain.ports.store import Store
 
 _LOOK_EVERY: Final = timedelta(seconds=1)
 
@@ -25,12 +22,20 @@ class Health(Protocol):
         ...
 
 
+class Database(Protocol):
+    """What is looked at."""
+
+    async def why_not_serving(self) -> str | None:
+        """Return in one sentence what it refuses, None when it serves; raise KongflowError when it is away."""
+        ...
+
+
 class Readiness:
     """Looks at what a server needs; liveness is not asked here, because a restart would not bring it back."""
 
-    def __init__(self, *, store: Store, health: Health, finding: Callable[[], str | None]) -> None:
-        """Hold the store, where health is shown, and what else may be wrong, in one sentence or None."""
-        self._store = store
+    def __init__(self, *, database: Database, health: Health, finding: Callable[[], str | None]) -> None:
+        """Hold the database, where health is shown, and what else may be wrong, in one sentence or None."""
+        self._database = database
         self._health = health
         self._finding = finding
         self._is_draining = False
@@ -59,8 +64,6 @@ class Readiness:
 
     async def _database_away(self) -> str | None:
         try:
-            async with self._store.reading(Pool.RELAY) as tx:
-                await tx.ledger.now()
+            return await self._database.why_not_serving()
         except KongflowError as error:
             return error.message
-        return None

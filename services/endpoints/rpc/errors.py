@@ -10,7 +10,7 @@ from google.protobuf.any_pb2 import Any as PackedMessage
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from services.endpoints.domain.errors import KongflowError, Reason
+from services.endpoints.domain.errors import DatabaseUnavailableError, KongflowError, Reason
 from services.endpoints.rpc.correlation import correlation_metadata
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def status_code(error: KongflowError) -> grpc.StatusCode:
     FAILED_UPSERT is UNAVAILABLE when the database was away and ABORTED when it refused.
     """
     cause = error.__cause__
-    is_away = isinstance(cause, KongflowError) and cause.reason is Reason.DATABASE_UNAVAILABLE
+    is_away = isinstance(cause, DatabaseUnavailableError)
     if error.reason is Reason.FAILED_UPSERT and is_away:
         return _Code.UNAVAILABLE
     return STATUS_CODES[error.reason]
@@ -129,7 +129,7 @@ def _details(error: KongflowError) -> list[Message]:
         details.append(error_details_pb2.PreconditionFailure(violations=[violation]))
     if status_code(error) is _Code.RESOURCE_EXHAUSTED:
         exhausted = error_details_pb2.QuotaFailure.Violation(
-            subject=error.metadata.get("tenant", ""), description=error.message[:500]
+            subject=error.metadata.get("tenant", "server"), description=error.message[:500]
         )
         details.append(error_details_pb2.QuotaFailure(violations=[exhausted]))
     return details

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import secrets
 import time
 from contextlib import asynccontextmanager, nullcontext
@@ -14,7 +15,7 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError
 
-from services.endpoints.domain.errors import FieldViolation, InvalidRequestError, KongflowError
+from services.endpoints.domain.errors import FieldViolation, InvalidRequestError, KongflowError, ServerOverloadedError
 from services.endpoints.rpc.access import ACCESS, Access, require_access
 from services.endpoints.rpc.auth import bearer_credential, set_principal, set_readmission
 from services.endpoints.rpc.correlation import note_request
@@ -36,6 +37,8 @@ _log = structlog.get_logger(__name__)
 
 # The ledger paces workers; reflection is how people look for a method.
 _UNLIMITED: Final = frozenset({Access.WORKER, Access.ANY_CREDENTIAL})
+
+_NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 class Authenticator(Protocol):
@@ -200,9 +203,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             call.code = context.code()
             raise
         except Exception as error:  # noqa: BLE001 - nothing internal leaves: it is logged here under a reference
-            defect = internal_error(self._new_reference())
-            _log.error("call failed with a defect", reference=defect.metadata["reference"], exc_info=error)
-            await self._fail(call, context, defect)
+            answer = _overload(error)
+            if answer is None:
+                answer = internal_error(self._new_reference())
+                _log.error("call failed with a defect", reference=answer.metadata["reference"], exc_info=error)
+            await self._fail(call, context, answer)
         finally:
             self._note(call)
 
@@ -215,6 +220,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._observer.observe_call(call.method, code=call.code.name, duration=duration)
         write = _log.debug if call.code is grpc.StatusCode.OK else _log.info
         write("call", code=call.code.name, reason=call.reason, milliseconds=round(duration.total_seconds() * 1000, 1))
+
+
+def _overload(error: Exception) -> KongflowError | None:
+    """Return what a call is told that this process has no room for, None for a defect."""
+    if isinstance(error, MemoryError):
+        return ServerOverloadedError("memory")
+    is_out_of_descriptors = isinstance(error, OSError) and error.errno in _NO_DESCRIPTORS
+    return ServerOverloadedError("file descriptors") if is_out_of_descriptors else None
 
 
 def _decoder(handler: Handler) -> Callable[[bytes], Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
+import time
 from collections import Counter
 from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
@@ -15,14 +17,14 @@ import asyncpg
 
 from services.endpoints.crash_points import crash_point
 from services.endpoints.domain.callers import Callers
-from services.endpoints.domain.errors import ConflictError, DatabaseUnavailableError
+from services.endpoints.domain.errors import ConflictError, DatabaseUnavailableError, NoConnectionFreeError
 from services.endpoints.domain.ports.observer import PoolReading
 from services.endpoints.domain.ports.store import Pool
 from services.endpoints.store.catalog import PostgresCatalog
 from services.endpoints.store.dispatch import PostgresDispatch
 from services.endpoints.store.dispatchers import PostgresDispatchers
 from services.endpoints.store.endpoints import PostgresEndpoints
-from services.endpoints.store.errors import translated
+from services.endpoints.store.errors import refusal_of, translated
 from services.endpoints.store.events import PostgresEvents
 from services.endpoints.store.explanations import PostgresExplanations
 from services.endpoints.store.indexes import PostgresIndexes
@@ -46,6 +48,8 @@ _ACQUIRE_WITHIN: Final = timedelta(seconds=5)
 _CLOSE_WITHIN: Final = timedelta(seconds=2)
 # How long after its own timeout a statement may stay unanswered: then nobody is there who could answer.
 _SILENCE: Final = timedelta(seconds=2)
+# A full disk is noticed by what is written, and there may be seconds between two changes.
+_REFUSAL_COUNTS_FOR: Final = timedelta(seconds=4)
 _CAN_WAIT: Final = frozenset({Pool.CALLS, Pool.CALL_BACKS})
 # Tables grow: a plan that was made for small ones is made anew before long.
 _PLANS_KEPT_FOR: Final = timedelta(seconds=10)
@@ -203,6 +207,8 @@ class PostgresStore:
         self._one = asyncio.Lock()
         self._waiting: Counter[Pool] = Counter()
         self._known_environments = KnownEnvironments()
+        self._refusal: str | None = None
+        self._refused_at = -math.inf
 
     async def open(self) -> None:
         """Connect one connection per pool, so that a wrong address or an old schema shows at once.
@@ -229,6 +235,21 @@ class PostgresStore:
         except DatabaseUnavailableError:
             await self.close()
             raise
+
+    async def why_not_serving(self) -> str | None:
+        """Return in one sentence what PostgreSQL refuses, or refused in the last seconds; None when it serves.
+
+        Raises:
+            DatabaseUnavailableError: PostgreSQL is away.
+        """
+        async with self.reading(Pool.RELAY) as tx:
+            with translated():
+                is_read_only = await tx.connection.fetchval("SHOW transaction_read_only") == "on"
+        if is_read_only:
+            await self._distrust_connections()
+            return "The database takes no changes: it is read-only, or a replica."
+        is_recent = time.monotonic() - self._refused_at < _REFUSAL_COUNTS_FOR.total_seconds()
+        return self._refusal if is_recent else None
 
     def pool_readings(self) -> list[PoolReading]:
         """Return how each pool is used now."""
@@ -287,18 +308,29 @@ class PostgresStore:
         try:
             with translated():
                 lent = await lender.acquire(timeout=_ACQUIRE_WITHIN.total_seconds())
+        except DatabaseUnavailableError as error:
+            self._note_refusal(error)
+            if isinstance(error.__cause__, TimeoutError) and lender.get_size() == lender.get_max_size():
+                raise NoConnectionFreeError from error
+            raise
         finally:
             self._waiting[pool] -= 1
         try:
             # The pool lends a proxy that behaves as the connection it stands for.
             yield PostgresTransaction(cast("_Connection", lent), self._known_environments)
         except DatabaseUnavailableError as error:
+            self._note_refusal(error)
             if isinstance(error.__cause__, TimeoutError):
                 await self._distrust_connections()
             raise
         finally:
             with suppress(TimeoutError):
                 await lender.release(lent, timeout=_SILENCE.total_seconds())
+
+    def _note_refusal(self, error: DatabaseUnavailableError) -> None:
+        refusal = refusal_of(error)
+        if refusal is not None:
+            self._refusal, self._refused_at = refusal, time.monotonic()
 
     async def _distrust_connections(self) -> None:
         """Replace every connection before its next use: where one was lost without a word, the others were, too."""
