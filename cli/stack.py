@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cli.failures import USAGE, CommandError
 from cli.output import console, print_json, table
+from services.configuration.settings import SettingsError
 from services.embedded.process import EmbeddedServerError
 from services.embedded.up import Stack, StackSettings, running_stack
-from services.endpoints.settings import SettingsError
 from services.endpoints.settings import load_settings as load_endpoints_settings
-from services.worker.settings import SettingsError as WorkerSettingsError
 from services.worker.settings import load_settings as load_worker_settings
 
 if TYPE_CHECKING:
@@ -186,7 +185,7 @@ def _check_variables(variables: dict[str, str]) -> None:
         mistakes.extend(str(error).splitlines())
     try:
         load_worker_settings(redis_url=stands_in["redis_url"], worker_token="made-later", grpc_target="127.0.0.1:1")  # noqa: S106
-    except WorkerSettingsError as error:
+    except SettingsError as error:
         mistakes.extend(str(error).splitlines())
     if mistakes:
         unique = list(dict.fromkeys(mistakes))

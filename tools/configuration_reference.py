@@ -10,6 +10,8 @@ from pydantic_core import PydanticUndefined
 from services.configuration.file import settings_of
 from services.endpoints.settings import EndpointsSettings
 from services.worker.settings import WorkerSettings
+from tools.fixed_numbers import render_fixed_numbers
+from tools.number_texts import bytes_text, count_text, duration_text
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -50,17 +52,26 @@ retry:
 exit code 1; a key that does not exist is a mistake that names the nearest one that does. `kongflow config show` prints
 what is in effect and where it comes from, with secrets masked. A service refuses to start with any mistake.
 
-What the contract itself promises is no setting: 1 MiB a request, 512 KiB a payload, 64 levels of JSON, pages of 50 and
-at most 1,000, batches of 1,000 events, deadlines (see [the API reference](api.md)).
+Neither the commands nor the services take a variable or key that does not exist for granted: `config check` names
+unknown variables that begin with `KONGFLOW_` as well, with the nearest one that exists. Variables that Kubernetes sets
+for its services are left alone. A running service ignores unknown variables, since others may share its environment.
+
+What is no setting, and why, is in [the second table](#what-is-no-setting).
+
+## Settings
 
 """
 _HEAD: Final = "| key in the file | variable | default | range | what it is |\n|---|---|---|---|---|\n"
-_UNITS: Final = {"_seconds": " s", "_bytes": " bytes"}
-_THOUSANDS: Final = 10_000
+_FIXED: Final = """
+## What is no setting
+
+A number that would break a promise, a stored row or the other side of a wire if it differed is the same everywhere.
+
+"""
 
 
 def render_configuration_reference() -> str:
-    """Return the page: one table of every setting, those of both services first, then by service and by key."""
+    """Return the page: every setting, those of both services first, then by service and by key, and what is none."""
     by_service = {name: _rows(cls) for name, cls in CLASSES}
     endpoints, worker = by_service["endpoints"], by_service["worker"]
     shared = endpoints.keys() & worker.keys()
@@ -73,7 +84,7 @@ def render_configuration_reference() -> str:
         f"| **{title}** | | | | |\n" + "".join(rows[key] for key in sorted(rows, key=lambda key: ("." in key, key)))
         for title, rows in parts
     )
-    return _INTRODUCTION + _HEAD + body
+    return _INTRODUCTION + _HEAD + body + _FIXED + render_fixed_numbers()
 
 
 def render_keys() -> str:
@@ -114,7 +125,7 @@ def _default(cls: type[BaseSettings], name: str) -> str:
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, int | float):
-        return _number(value) + _unit(name)
+        return _number(name, value)
     if hasattr(value, "items"):
         return f"`{','.join(f'{queue}:{count}' for queue, count in value.items())}`"
     return f"`{value}`"
@@ -125,15 +136,15 @@ def _range(name: str, field: FieldInfo) -> str:
     low, high = bounds.get(Ge), bounds.get(Le)
     parts = []
     if isinstance(low, Ge):
-        parts.append(f"from {_number(low.ge)}")
+        parts.append(f"from {_number(name, low.ge)}")
     if isinstance(above := bounds.get(Gt), Gt):
-        parts.append(f"above {_number(above.gt)}")
+        parts.append(f"above {_number(name, above.gt)}")
     if isinstance(high, Le):
-        parts.append(f"to {_number(high.le)}")
+        parts.append(f"to {_number(name, high.le)}")
     if isinstance(below := bounds.get(Lt), Lt):
-        parts.append(f"below {_number(below.lt)}")
+        parts.append(f"below {_number(name, below.lt)}")
     if parts:
-        return " ".join(parts) + _unit(name)
+        return " ".join(parts)
     if isinstance(least := bounds.get(MinLen), MinLen):
         most = bounds.get(MaxLen)
         return f"{least.min_length} to {most.max_length}" if isinstance(most, MaxLen) else f"≥ {least.min_length}"
@@ -143,12 +154,9 @@ def _range(name: str, field: FieldInfo) -> str:
     return ""
 
 
-def _number(value: object) -> str:
-    if isinstance(value, float) and not value.is_integer():
-        return f"{value:g}"
-    whole = int(str(value).partition(".")[0])
-    return f"{whole:,}" if abs(whole) >= _THOUSANDS else str(whole)
-
-
-def _unit(name: str) -> str:
-    return next((unit for suffix, unit in _UNITS.items() if name.endswith(suffix)), "")
+def _number(name: str, value: object) -> str:
+    if not isinstance(value, int | float):
+        raise TypeError(f"the setting {name} is bounded by what is no number")
+    if name.endswith("_seconds"):
+        return duration_text(value)
+    return bytes_text(int(value)) if name.endswith("_bytes") else count_text(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -21,14 +22,29 @@ commands = typer.Typer(
     no_args_is_help=True,
 )
 
+_OTHER_VARIABLES: Final = frozenset(
+    {
+        "KONGFLOW_CONFIG",
+        "KONGFLOW_CRASH_AT",
+        "KONGFLOW_GRAFANA_PASSWORD",
+        "KONGFLOW_IMAGE",
+        "KONGFLOW_POSTGRES_PASSWORD",
+        "KONGFLOW_REDIS_PASSWORD",
+    }
+)
+"""The file's own, the crash points' of tests, and those of `docker-compose.yml`."""
 _MASK: Final = "********"
 _PASSWORD_IN_URL: Final = re.compile(r"(?<=://)([^/@:]*):[^/]*@")
 
 
 @commands.command()
-def check(as_json: JsonOption = False) -> int:
-    """Report every mistake of both services at once, by name and never by value; exit code 1 when there is one."""
+def check(context: typer.Context, as_json: JsonOption = False) -> int:
+    """Report every mistake of both services at once, by name and never by value; exit code 1 when there is one.
+
+    Variables that begin with KONGFLOW_ and are no setting are mistakes, too.
+    """
     mistakes = {name: lines for name, (_, lines) in _load_both().items()}
+    mistakes["environment"] = _unknown_variables(context.find_root().command)
     if as_json:
         print_json({"ok": not any(mistakes.values()), "mistakes": mistakes})
     elif any(mistakes.values()):
@@ -57,18 +73,38 @@ def show(as_json: JsonOption = False) -> int:
 
 
 def _load_both() -> dict[str, tuple[BaseSettings | None, list[str]]]:
-    from services.endpoints.settings import SettingsError as EndpointsError  # noqa: PLC0415 - loads the services
-    from services.endpoints.settings import load_settings as load_endpoints  # noqa: PLC0415 - the same
-    from services.worker.settings import SettingsError as WorkerError  # noqa: PLC0415 - the same
+    from services.configuration.settings import SettingsError  # noqa: PLC0415 - loads pydantic-settings
+    from services.endpoints.settings import load_settings as load_endpoints  # noqa: PLC0415 - loads the services
     from services.worker.settings import load_settings as load_worker  # noqa: PLC0415 - the same
 
     loaded: dict[str, tuple[BaseSettings | None, list[str]]] = {}
     for name, load in (("endpoints", load_endpoints), ("worker", load_worker)):
         try:
             loaded[name] = (load(), [])
-        except (EndpointsError, WorkerError) as error:
+        except SettingsError as error:
             loaded[name] = (None, str(error).splitlines())
     return loaded
+
+
+def _unknown_variables(command: Any) -> list[str]:  # noqa: ANN401 - typer's own commands are untyped
+    from services.configuration.file import settings_of, unknown_variables  # noqa: PLC0415 - loads pydantic-settings
+    from services.endpoints.settings import EndpointsSettings  # noqa: PLC0415 - loads the services
+    from services.worker.settings import WorkerSettings  # noqa: PLC0415 - the same
+
+    settings = [*settings_of(EndpointsSettings).values(), *settings_of(WorkerSettings).values()]
+    known = {variable for setting in settings for variable in setting.variables}
+    commands_own = _variables_of(command)
+    return unknown_variables(os.environ, known | commands_own | _OTHER_VARIABLES)
+
+
+def _variables_of(command: Any) -> set[str]:  # noqa: ANN401 - typer's own commands are untyped
+    """Return the variables that the options of a command and of those below it are read from."""
+    found: set[str] = set()
+    for parameter in command.params:
+        found |= {parameter.envvar} if isinstance(parameter.envvar, str) else set(parameter.envvar or ())
+    for below in getattr(command, "commands", {}).values():
+        found |= _variables_of(below)
+    return found
 
 
 def _print_mistakes(mistakes: Mapping[str, list[str]]) -> None:

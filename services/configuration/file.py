@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 FILE_VARIABLE: Final = "KONGFLOW_CONFIG"
 PREFIX: Final = "KONGFLOW_"
+
+_SERVICE_LINK: Final = re.compile(r"_SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)$|_PORT(_[0-9]+_(TCP|UDP|SCTP)(_[A-Z]+)?)?$")
 
 
 class ConfigurationFileError(Exception):
@@ -75,21 +78,41 @@ class ConfigurationFile(YamlConfigSettingsSource):
         return {setting.field: flat[key] for key, setting in _by_key(self.settings_cls).items() if key in flat}
 
 
+class _TwiceError(Exception):
+    """A mapping has a key twice."""
+
+
+class _OnceLoader(yaml.SafeLoader):
+    """Reads what the safe loader reads, but for mappings with a key twice, of which that takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - the library's
+        """Return the mapping of a node."""
+        seen = set()
+        for key_node, _ in node.value:
+            if key_node.value in seen and isinstance(key_node, yaml.ScalarNode):
+                raise _TwiceError(f"has {key_node.value} twice (line {key_node.start_mark.line + 1})")
+            if isinstance(key_node, yaml.ScalarNode):
+                seen.add(key_node.value)
+        return super().construct_mapping(node, deep=deep)
+
+
 def read_file() -> Mapping[str, Any]:
     """Return the content of the file that KONGFLOW_CONFIG names; nothing when it names none.
 
     Raises:
-        ConfigurationFileError: there is no such file, or it is no YAML mapping.
+        ConfigurationFileError: there is no such file, or it is no YAML mapping, or one has a key twice.
     """
     path = os.environ.get(FILE_VARIABLE)
     if not path:
         return {}
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_OnceLoader)  # noqa: S506 - a safe one
     except OSError as error:
         raise ConfigurationFileError(f"{FILE_VARIABLE}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigurationFileError(f"{FILE_VARIABLE}: is not UTF-8") from error
+    except _TwiceError as error:
+        raise ConfigurationFileError(f"{FILE_VARIABLE}: {error}") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 1})" if mark is not None else ""
@@ -106,6 +129,19 @@ def unknown_keys(content: Mapping[str, Any], known: Collection[str]) -> list[str
     groups = _groups(known)
     keys = sorted({key for key, _ in _flatten(content, groups)} - set(known))
     return [f"{key}: is no setting{_suggestion(key, known, groups)}" for key in keys]
+
+
+def unknown_variables(environment: Collection[str], known: Collection[str]) -> list[str]:
+    """Return one line for each variable of ours that is none of `known`, with the nearest one that is.
+
+    Variables that Kubernetes sets for a service whose name begins like ours are left out.
+    """
+    lines = []
+    for name in sorted(set(environment) - set(known)):
+        if name.startswith(PREFIX) and not _SERVICE_LINK.search(name):
+            near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.8)
+            lines.append(f"{name}: is no setting{f'; did you mean {near[0]}?' if near else ''}")
+    return lines
 
 
 def mistake_lines(cls: type[BaseSettings], mistakes: Collection[ErrorDetails]) -> list[str]:

@@ -6,8 +6,9 @@ import sys
 
 import uvloop
 
+from services.configuration.settings import SettingsError
 from services.endpoints.app import run
-from services.endpoints.settings import SettingsError, load_settings
+from services.endpoints.settings import load_settings
 from services.endpoints.telemetry.logs import configure_logs
 
 

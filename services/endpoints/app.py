@@ -7,7 +7,7 @@ import random
 import signal
 import time
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -74,6 +74,7 @@ from services.endpoints.queue.connection import open_redis, pool_reading
 from services.endpoints.queue.eviction import EvictionCheck
 from services.endpoints.queue.publisher import ArqPublisher
 from services.endpoints.queue.wake_ups import RedisWakeUps
+from services.endpoints.rpc.deadlines import Deadlines
 from services.endpoints.rpc.server import RpcServer, RpcServices
 from services.endpoints.secrets.key_hasher import HmacKeyHasher
 from services.endpoints.secrets.keys import derive_key, parse_key, parse_keys
@@ -173,6 +174,7 @@ def build_operations(
         health=health,
         new_id=new_uuid7,
         max_items=settings.max_index_items,
+        registration_attempts=settings.queue_registration_max_attempts,
     )
     registrations = (REGISTER_JOB, REGISTER_SOURCE, REGISTER_DYNAMIC_TRIGGER, REGISTER_DYNAMIC_SCHEDULE)
     retry_registration = RetryRegistration()
@@ -180,7 +182,9 @@ def build_operations(
     prune = Prune(retention=retention, new_id=new_uuid7)
     batch_handlers: dict[str, BatchHandler] = {**(more_batch_handlers or {}), PRUNE.name: prune}
     batch_handlers |= {kind.name: register_items for kind in registrations}
-    batch_handlers[DELIVER_EVENT.name] = DeliverEvent(new_id=new_uuid7, observer=observer)
+    batch_handlers[DELIVER_EVENT.name] = DeliverEvent(
+        new_id=new_uuid7, observer=observer, max_attempts=settings.queue_max_attempts
+    )
     batch_handlers[INVOKE_DISPATCHER.name] = InvokeDispatcher(new_id=new_uuid7)
     calling_handlers: dict[str, CallingHandler[Any, Any]] = {
         INDEX_ENDPOINT.name: index_endpoint,
@@ -195,7 +199,7 @@ def build_operations(
             INVOKE_DISPATCHER.name: RetryInvocation(),
         }
     )
-    watches = Watches(wake_ups=wake_ups)
+    watches = Watches(wake_ups=wake_ups, most_per_tenant=settings.tenant_watches_at_once)
     leases = LeaseKeeper(store=store, settings=ledger_settings)
     return Operations(
         authentication=authentication,
@@ -233,7 +237,13 @@ def build_operations(
             kept_for=retention.indexes,
         ),
         catalog=CatalogOperations(store=store),
-        events=EventOperations(store=store, finality=finality, new_id=new_uuid7),
+        events=EventOperations(
+            store=store,
+            finality=finality,
+            new_id=new_uuid7,
+            max_attempts=settings.queue_max_attempts,
+            kept_for=retention.events,
+        ),
         explanations=EventExplanations(store=store),
         dispatchers=DispatcherOperations(store=store, new_id=new_uuid7),
         runs=RunOperations(store=store),
@@ -292,7 +302,7 @@ async def run(
         store = PostgresStore(
             database_url=settings.database_url,
             on_ledger_change=wake_ups.notify,
-            pools=_pools(settings),
+            pools=pools_of(settings),
             callers=callers,
         )
         stack.push_async_callback(store.close)
@@ -307,6 +317,7 @@ async def run(
                 guard=guard,
                 timeout=timedelta(seconds=settings.endpoint_timeout_seconds),
                 max_answer_bytes=settings.max_answer_bytes,
+                max_connections=settings.api_client_max_connections,
                 user_agent=settings.api_client_user_agent,
             )
         )
@@ -344,6 +355,9 @@ async def run(
             tracer=tracer,
             address=str(settings.grpc_address),
             credentials=_credentials(settings),
+            deadlines=deadlines_of(settings),
+            max_request_bytes=settings.rpc_max_request_bytes,
+            max_metadata_bytes=settings.rpc_max_metadata_bytes,
         )
         readiness = Readiness(database=store, health=rpc, finding=lambda: eviction.finding)
         listening = await _listen(
@@ -491,15 +505,42 @@ def _tracer(settings: EndpointsSettings, stack: AsyncExitStack) -> Tracer:
     return tracer
 
 
-def _pools(settings: EndpointsSettings) -> Mapping[Pool, PoolSettings]:
-    sizes = {
-        Pool.CALLERS: settings.callers_pool_size,
-        Pool.READERS: settings.readers_pool_size,
-        Pool.CALLS: settings.calls_pool_size,
-        Pool.CALL_BACKS: settings.call_backs_pool_size,
-        Pool.RELAY: settings.relay_pool_size,
+def pools_of(settings: EndpointsSettings) -> Mapping[Pool, PoolSettings]:
+    """Return how each pool of connections behaves."""
+    call_backs = (
+        settings.database_call_backs_statement_timeout_seconds,
+        settings.database_call_backs_lock_timeout_seconds,
+    )
+    callers = (settings.database_callers_statement_timeout_seconds, settings.database_callers_lock_timeout_seconds)
+    relay = (settings.database_relay_statement_timeout_seconds, settings.database_relay_lock_timeout_seconds)
+    given = {
+        Pool.CALLERS: (settings.callers_pool_size, *callers),
+        Pool.READERS: (settings.readers_pool_size, *callers),
+        Pool.CALLS: (settings.calls_pool_size, *call_backs),
+        Pool.CALL_BACKS: (settings.call_backs_pool_size, *call_backs),
+        Pool.RELAY: (settings.relay_pool_size, *relay),
     }
-    return {pool: default.with_size(sizes[pool]) for pool, default in DEFAULT_POOLS.items()}
+    return {
+        pool: replace(
+            DEFAULT_POOLS[pool],
+            max_size=size,
+            statement_timeout=timedelta(seconds=statement_timeout),
+            lock_timeout=timedelta(seconds=lock_timeout),
+            idle_in_transaction_timeout=timedelta(seconds=settings.database_idle_in_transaction_timeout_seconds),
+            tcp_user_timeout=timedelta(seconds=settings.database_tcp_user_timeout_seconds),
+        )
+        for pool, (size, statement_timeout, lock_timeout) in given.items()
+    }
+
+
+def deadlines_of(settings: EndpointsSettings) -> Deadlines:
+    """Return how long unary calls may take."""
+    return Deadlines(
+        default=timedelta(seconds=settings.rpc_default_deadline_seconds),
+        pinging=timedelta(seconds=settings.rpc_ping_deadline_seconds),
+        call_back=timedelta(seconds=settings.rpc_call_back_deadline_seconds),
+        longest=timedelta(seconds=settings.rpc_max_deadline_seconds),
+    )
 
 
 def _credentials(settings: EndpointsSettings) -> grpc.ServerCredentials | None:

@@ -4,101 +4,64 @@ from __future__ import annotations
 
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic_settings import NoDecode
 
 from services.configuration.durations import Seconds
-from services.configuration.file import (
-    ConfigurationFileError,
-    mistake_lines,
-    read_file,
-    settings_of,
-    sources,
-    unknown_keys,
+from services.configuration.settings import load
+from services.configuration.values import (
+    Address,
+    ListenAddress,
+    OptionalListenAddress,
+    OptionalPath,
+    RedisUrl,
+    matching_pair,
+    readable_authorities,
 )
-from services.configuration.keys import KEYS
 from services.endpoints.domain.endpoint_health import HealthPolicy
 from services.endpoints.domain.retry import Backoff
 from services.endpoints.secrets.examples import is_example_key, is_example_token
 from services.endpoints.secrets.keys import BadKeyError, parse_key, parse_keys
 from services.endpoints.tuning import Tuning
-from services.tls import BadCertificateError, check_authorities, check_pair, is_loopback, path_or_none
+from services.tls import is_loopback
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from services.endpoints.domain.ledger_settings import LedgerSettings
 
-MAX_PORT: Final = 65_535
 _POSTGRES_SCHEMES: Final = ("postgresql://", "postgres://")
-_REDIS_SCHEMES: Final = ("redis://", "rediss://", "unix://")
 
 Network = IPv4Network | IPv6Network
 
 
-class SettingsError(Exception):
-    """One or more variables have an impossible value; each line of the text names one, without its value."""
-
-
-class Address(BaseModel):
-    """A host and a port to listen on; port 0 lets the system choose."""
-
-    model_config = ConfigDict(frozen=True)
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
-
-
 class EndpointsSettings(Tuning):
-    """What the endpoints service needs to know; frozen.
-
-    Each field is the environment variable of its name in capitals with the prefix `KONGFLOW_`, and a key of the file
-    that KONGFLOW_CONFIG names, where some stand in groups. The environment wins.
-    """
-
-    model_config = SettingsConfigDict(
-        env_prefix="KONGFLOW_",
-        frozen=True,
-        extra="ignore",
-        hide_input_in_errors=True,
-        use_attribute_docstrings=True,
-    )
+    """What the endpoints service needs to know; frozen."""
 
     database_url: str = Field(repr=False)
     """PostgreSQL 15 or later (`postgresql://`); may hold a password, so it is not shown."""
 
-    redis_url: str = Field(default="redis://127.0.0.1:6379/0", repr=False)
+    redis_url: RedisUrl = Field(default="redis://127.0.0.1:6379/0", repr=False)
     """Redis 6.2 or later (`redis://`, `rediss://`, `unix://`); may hold a password, so it is not shown."""
 
-    grpc_address: Annotated[Address, NoDecode] = Address(host="127.0.0.1", port=50051)
+    grpc_address: ListenAddress = Address(host="127.0.0.1", port=50051)
     """`host:port` of the gRPC server."""
 
-    http_address: Annotated[Address, NoDecode] = Address(host="127.0.0.1", port=8080)
+    http_address: ListenAddress = Address(host="127.0.0.1", port=8080)
     """`host:port` of health and deployment hooks."""
 
-    metrics_address: Annotated[Address | None, NoDecode] = None
+    metrics_address: OptionalListenAddress = None
     """`host:port` of `/metrics`; nothing listens when unset or empty."""
 
-    tls_certificate_file: Annotated[Path | None, BeforeValidator(path_or_none)] = None
+    tls_certificate_file: OptionalPath = None
     """What the gRPC server shows, in PEM, with the certificates that lead to its authority; plaintext when unset."""
 
-    tls_key_file: Annotated[Path | None, BeforeValidator(path_or_none)] = Field(default=None, validate_default=True)
+    tls_key_file: OptionalPath = Field(default=None, validate_default=True)
     """The key of KONGFLOW_TLS_CERTIFICATE_FILE, unencrypted PEM; given with it or not at all."""
 
-    tls_client_ca_file: Annotated[Path | None, BeforeValidator(path_or_none)] = None
+    tls_client_ca_file: OptionalPath = None
     """The authorities, in PEM, one of which must vouch for every gRPC client; with it TLS is mutual."""
 
     allow_plaintext: bool = Field(default=False, validate_default=True)
@@ -169,10 +132,14 @@ class EndpointsSettings(Tuning):
     A customer that hangs keeps its slots for as long as a call may take; the others are for everybody else.
     """
 
-    tenant_calls_per_second: float = Field(default=2_000, gt=0, le=1_000_000)
+    tenant_calls_per_second: float = Field(
+        default=2_000, gt=0, le=1_000_000, json_schema_extra={"key": "tenants.calls_per_second"}
+    )
     """How many calls each organization may make at this server in a second; administrators together are one."""
 
-    tenant_calls_burst: int = Field(default=4_000, ge=1, le=10_000_000)
+    tenant_calls_burst: int = Field(
+        default=4_000, ge=1, le=10_000_000, json_schema_extra={"key": "tenants.calls_burst"}
+    )
     """How many calls an organization may make in a row after a pause, before only the rate counts."""
 
     endpoint_failing_after: int = Field(
@@ -205,8 +172,13 @@ class EndpointsSettings(Tuning):
     )
     """How often endpoints of PRODUCTION environments are indexed anew, give or take a tenth; 0 means never."""
 
-    tenant_calls_at_once: int = Field(default=256, ge=1, le=100_000)
+    tenant_calls_at_once: int = Field(default=256, ge=1, le=100_000, json_schema_extra={"key": "tenants.calls_at_once"})
     """How many calls of one organization this server holds open at once, watches included."""
+
+    tenant_watches_at_once: int = Field(
+        default=100, ge=1, le=100_000, json_schema_extra={"key": "tenants.watches_at_once"}
+    )
+    """How many watches of one organization this server holds open at once; administrators together are one."""
 
     drain_timeout_seconds: Seconds = Field(default=30, ge=0, le=600, json_schema_extra={"key": "drain_timeout"})
     """How long a stopping server waits for what it has begun."""
@@ -225,18 +197,6 @@ class EndpointsSettings(Tuning):
 
     log_format: Literal["console", "json"] = "json"
     """How log lines are written."""
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings offers all of its own
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the same
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return where settings come from, the strongest first: what is given, the environment, the file."""
-        return sources(settings_cls, init_settings, env_settings)
 
     @property
     def ledger(self) -> LedgerSettings:
@@ -278,24 +238,19 @@ class EndpointsSettings(Tuning):
             raise ValueError("must begin with postgresql://")
         return value
 
-    @field_validator("redis_url")
+    @field_validator("endpoint_suspended_after")
     @classmethod
-    def _redis_url_has_a_known_scheme(cls, value: str) -> str:
-        if not value.startswith(_REDIS_SCHEMES):
-            raise ValueError("must begin with redis://, rediss:// or unix://")
+    def _suspended_comes_after_failing(cls, value: int, info: ValidationInfo) -> int:
+        if value <= info.data.get("endpoint_failing_after", 0):
+            raise ValueError("must be more than endpoint_health.failing_after")
         return value
 
-    @field_validator("grpc_address", "http_address", "metrics_address", mode="before")
+    @field_validator("endpoint_probe_at_most_seconds")
     @classmethod
-    def _addresses_are_host_and_port(cls, value: object) -> object:
-        if value == "":
-            return None
-        if not isinstance(value, str):
-            return value
-        host, _, port = value.rpartition(":")
-        if not port.isdecimal() or int(port) > MAX_PORT:
-            raise ValueError("must be host:port")
-        return Address(host=host.strip("[]") if host.count(":") > 1 else host, port=int(port))
+    def _probes_are_not_capped_below_the_first(cls, value: float, info: ValidationInfo) -> float:
+        if value < info.data.get("endpoint_probe_after_seconds", 0):
+            raise ValueError("must be no less than endpoint_health.probe_after")
+        return value
 
     @field_validator("tls_key_file")
     @classmethod
@@ -303,13 +258,7 @@ class EndpointsSettings(Tuning):
         if "tls_certificate_file" not in info.data:
             return value
         certificate = info.data["tls_certificate_file"]
-        if (value is None) is not (certificate is None):
-            raise ValueError("must be given together with KONGFLOW_TLS_CERTIFICATE_FILE")
-        if value is not None and certificate is not None:
-            try:
-                check_pair(certificate, value)
-            except BadCertificateError as error:
-                raise ValueError(str(error)) from None
+        matching_pair(certificate, value, certificate_variable="KONGFLOW_TLS_CERTIFICATE_FILE")
         return value
 
     @field_validator("tls_client_ca_file")
@@ -319,11 +268,7 @@ class EndpointsSettings(Tuning):
             return value
         if info.data.get("tls_certificate_file", value) is None:
             raise ValueError("needs KONGFLOW_TLS_CERTIFICATE_FILE")
-        try:
-            check_authorities(value)
-        except BadCertificateError as error:
-            raise ValueError(str(error)) from None
-        return value
+        return readable_authorities(value)
 
     @field_validator("allow_plaintext")
     @classmethod
@@ -383,16 +328,4 @@ def load_settings(**given: Any) -> EndpointsSettings:  # noqa: ANN401 - pydantic
     Raises:
         SettingsError: something is missing, impossible or no setting at all; all mistakes are named.
     """
-    try:
-        mistakes = unknown_keys(
-            read_file(), KEYS | {setting.key for setting in settings_of(EndpointsSettings).values()}
-        )
-    except ConfigurationFileError as error:
-        raise SettingsError(str(error)) from error
-    try:
-        settings = EndpointsSettings(**given)
-    except ValidationError as error:
-        raise SettingsError("\n".join([*mistakes, *mistake_lines(EndpointsSettings, error.errors())])) from None
-    if mistakes:
-        raise SettingsError("\n".join(mistakes))
-    return settings
+    return load(EndpointsSettings, given)

@@ -6,9 +6,10 @@ import sys
 
 import uvloop
 
+from services.configuration.settings import SettingsError
 from services.worker.app import run
 from services.worker.logging import configure_logging
-from services.worker.settings import SettingsError, load_settings
+from services.worker.settings import load_settings
 
 
 def main() -> int:

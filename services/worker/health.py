@@ -13,8 +13,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from services.configuration.values import Address
     from services.worker.metrics import WorkerMetrics
-    from services.worker.settings import Address
 
     NotReady = Callable[[], str | None]
 
@@ -85,9 +85,9 @@ class GrpcHealthServer:
             OSError: the address is taken or not of this machine.
         """
         try:
-            port = self._server.add_insecure_port(f"{self._address.host}:{self._address.port}")
+            port = self._server.add_insecure_port(str(self._address))
         except RuntimeError as error:
-            raise OSError(f"gRPC cannot listen on {self._address.host}:{self._address.port}") from error
+            raise OSError(f"gRPC cannot listen on {self._address}") from error
         await self.run_once()
         await self._server.start()
         self._looking = asyncio.create_task(self._look_forever())

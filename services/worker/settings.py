@@ -4,55 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from pydantic import (
-    AliasChoices,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator
+from pydantic_settings import NoDecode
 
 from services.configuration.durations import Seconds
-from services.configuration.file import (
-    ConfigurationFileError,
-    mistake_lines,
-    read_file,
-    settings_of,
-    sources,
-    unknown_keys,
+from services.configuration.settings import ServiceSettings, load
+from services.configuration.values import (
+    Address,
+    OptionalListenAddress,
+    OptionalPath,
+    RedisUrl,
+    matching_pair,
+    parse_address,
+    readable_authorities,
 )
-from services.configuration.keys import KEYS
-from services.tls import BadCertificateError, check_authorities, check_pair, path_or_none
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _DEFAULT_CONCURRENCY: Final[Mapping[str, int]] = MappingProxyType(
     {"default": 10, "execution": 100, "events": 10, "maintenance": 1}
 )
 MAX_CONCURRENCY: Final = 10_000
-MAX_PORT: Final = 65_535
-_REDIS_SCHEMES: Final = ("redis://", "rediss://", "unix://")
 _TARGET_SCHEMES: Final = ("dns:", "ipv4:", "ipv6:", "unix:", "xds:")
-
-
-class SettingsError(Exception):
-    """One or more variables have an impossible value; each line of the text names one, without its value."""
-
-
-class Address(BaseModel):
-    """A host and a port to listen on; port 0 lets the system choose."""
-
-    model_config = ConfigDict(frozen=True)
-
-    host: str
-    port: int
+_OF_THIS_MACHINE: Final[Mapping[str, str]] = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104
 
 
 def _default_queues(validated: Mapping[str, Any]) -> Mapping[str, int]:
@@ -60,22 +38,10 @@ def _default_queues(validated: Mapping[str, Any]) -> Mapping[str, int]:
     return MappingProxyType({**_DEFAULT_CONCURRENCY, "default": at_once, "events": at_once})
 
 
-class WorkerSettings(BaseSettings):
-    """What a worker needs to know; frozen.
+class WorkerSettings(ServiceSettings):
+    """What a worker needs to know; frozen."""
 
-    Each field is the environment variable of its name in capitals with the prefix `KONGFLOW_`, and a key of the file
-    that KONGFLOW_CONFIG names, where some stand in groups. The environment wins.
-    """
-
-    model_config = SettingsConfigDict(
-        env_prefix="KONGFLOW_",
-        frozen=True,
-        extra="ignore",
-        hide_input_in_errors=True,
-        use_attribute_docstrings=True,
-    )
-
-    redis_url: str = Field(default="redis://127.0.0.1:6379/0", repr=False)
+    redis_url: RedisUrl = Field(default="redis://127.0.0.1:6379/0", repr=False)
     """Where the doorbell is (`redis://`, `rediss://`, `unix://`); may hold a password, so it is not shown."""
 
     grpc_target: str = Field(
@@ -84,15 +50,13 @@ class WorkerSettings(BaseSettings):
     )
     """The endpoints service; a name with several addresses is called in turn. A bare `host:port` becomes `dns:///`."""
 
-    tls_ca_file: Annotated[Path | None, BeforeValidator(path_or_none)] = None
+    tls_ca_file: OptionalPath = None
     """The authorities, in PEM, one of which must vouch for the endpoints service; plaintext when unset."""
 
-    tls_client_certificate_file: Annotated[Path | None, BeforeValidator(path_or_none)] = None
+    tls_client_certificate_file: OptionalPath = None
     """What this worker shows where TLS is mutual, in PEM."""
 
-    tls_client_key_file: Annotated[Path | None, BeforeValidator(path_or_none)] = Field(
-        default=None, validate_default=True
-    )
+    tls_client_key_file: OptionalPath = Field(default=None, validate_default=True)
     """The key of KONGFLOW_TLS_CLIENT_CERTIFICATE_FILE, unencrypted PEM; given with it or not at all."""
 
     worker_token: SecretStr = Field(json_schema_extra={"key": "worker.token"})
@@ -106,12 +70,12 @@ class WorkerSettings(BaseSettings):
     )
     """How many calls run at once, per queue served: `name:count` pairs with commas; count 1 to 10,000."""
 
-    worker_health_address: Annotated[Address | None, NoDecode] = Field(
+    worker_health_address: OptionalListenAddress = Field(
         default=None, json_schema_extra={"key": "worker.health_address"}
     )
     """`host:port` for `/healthz`, `/readyz` and `/metrics`; nothing listens when unset or empty."""
 
-    worker_grpc_health_address: Annotated[Address | None, NoDecode] = Field(
+    worker_grpc_health_address: OptionalListenAddress = Field(
         default=None, json_schema_extra={"key": "worker.grpc_health_address"}
     )
     """`host:port` for `grpc.health.v1`; nothing listens when unset or empty."""
@@ -129,18 +93,6 @@ class WorkerSettings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least serious line that is logged."""
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings offers all of its own
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the same
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return where settings come from, the strongest first: what is given, the environment, the file."""
-        return sources(settings_cls, init_settings, env_settings)
-
     @property
     def drain_timeout(self) -> timedelta:
         """Return how long a stopping worker waits for the calls it holds."""
@@ -151,32 +103,20 @@ class WorkerSettings(BaseSettings):
         """Return the deadline of one call."""
         return timedelta(seconds=self.worker_call_timeout_seconds)
 
-    @field_validator("redis_url")
-    @classmethod
-    def _redis_url_has_a_known_scheme(cls, value: str) -> str:
-        if not value.startswith(_REDIS_SCHEMES):
-            raise ValueError("must begin with redis://, rediss:// or unix://")
-        return value
-
     @field_validator("grpc_target")
     @classmethod
     def _grpc_target_is_a_name_to_resolve(cls, value: str) -> str:
         if value.startswith(_TARGET_SCHEMES):
             return value
-        address = _address(value)
+        address = parse_address(value)
         # The server's own variable may say on which interfaces it listens; from here they are this machine.
-        host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]", "": "127.0.0.1"}.get(address.host, address.host)  # noqa: S104
-        return f"dns:///{host}:{address.port}"
+        host = _OF_THIS_MACHINE.get(address.host, address.host)
+        return f"dns:///{Address(host=host, port=address.port)}"
 
     @field_validator("tls_ca_file")
     @classmethod
     def _tls_authorities_are_readable(cls, value: Path | None) -> Path | None:
-        if value is not None:
-            try:
-                check_authorities(value)
-            except BadCertificateError as error:
-                raise ValueError(str(error)) from None
-        return value
+        return None if value is None else readable_authorities(value)
 
     @field_validator("tls_client_key_file")
     @classmethod
@@ -184,15 +124,9 @@ class WorkerSettings(BaseSettings):
         if not {"tls_ca_file", "tls_client_certificate_file"} <= info.data.keys():
             return value
         certificate = info.data["tls_client_certificate_file"]
-        if (value is None) is not (certificate is None):
-            raise ValueError("must be given together with KONGFLOW_TLS_CLIENT_CERTIFICATE_FILE")
-        if value is not None and certificate is not None:
-            if info.data["tls_ca_file"] is None:
-                raise ValueError("needs KONGFLOW_TLS_CA_FILE")
-            try:
-                check_pair(certificate, value)
-            except BadCertificateError as error:
-                raise ValueError(str(error)) from None
+        if value is not None and certificate is not None and info.data["tls_ca_file"] is None:
+            raise ValueError("needs KONGFLOW_TLS_CA_FILE")
+        matching_pair(certificate, value, certificate_variable="KONGFLOW_TLS_CLIENT_CERTIFICATE_FILE")
         return value
 
     @field_validator("worker_token")
@@ -220,17 +154,12 @@ class WorkerSettings(BaseSettings):
                 raise ValueError(f"{queue} must have a count from 1 to {MAX_CONCURRENCY}")
         return MappingProxyType(dict(value))
 
-    @field_validator("worker_health_address", "worker_grpc_health_address", mode="before")
+    @field_validator("worker_health_address", "worker_grpc_health_address")
     @classmethod
-    def _health_addresses_are_host_and_port(cls, value: object) -> object:
-        if value == "":
-            return None
-        if not isinstance(value, str):
-            return value
-        address = _address(value)
-        if not address.host:
+    def _health_addresses_name_a_host(cls, value: Address | None) -> Address | None:
+        if value is not None and not value.host:
             raise ValueError("must be host:port; 0.0.0.0 listens on every interface")
-        return Address(host=address.host.strip("[]"), port=address.port)
+        return value
 
 
 def load_settings(**given: Any) -> WorkerSettings:  # noqa: ANN401 - pydantic checks what is given, as it does the environment
@@ -239,17 +168,7 @@ def load_settings(**given: Any) -> WorkerSettings:  # noqa: ANN401 - pydantic ch
     Raises:
         SettingsError: something is missing, impossible or no setting at all; all mistakes are named.
     """
-    try:
-        mistakes = unknown_keys(read_file(), KEYS | {setting.key for setting in settings_of(WorkerSettings).values()})
-    except ConfigurationFileError as error:
-        raise SettingsError(str(error)) from error
-    try:
-        settings = WorkerSettings(**given)
-    except ValidationError as error:
-        raise SettingsError("\n".join([*mistakes, *mistake_lines(WorkerSettings, error.errors())])) from None
-    if mistakes:
-        raise SettingsError("\n".join(mistakes))
-    return settings
+    return load(WorkerSettings, given)
 
 
 def _queues(text: str) -> dict[str, int]:
@@ -262,10 +181,3 @@ def _queues(text: str) -> dict[str, int]:
             raise ValueError(f"{queue} is named twice")
         queues[queue] = int(count)
     return queues
-
-
-def _address(text: str) -> Address:
-    host, _, port = text.rpartition(":")
-    if not port.isdecimal() or int(port) > MAX_PORT:
-        raise ValueError("must be host:port")
-    return Address(host=host, port=int(port))

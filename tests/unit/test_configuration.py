@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +13,8 @@ from cli.application import application
 from services.configuration.durations import to_seconds
 from services.configuration.file import settings_of
 from services.configuration.keys import KEYS
-from services.endpoints.settings import EndpointsSettings, SettingsError
+from services.configuration.settings import SettingsError
+from services.endpoints.settings import EndpointsSettings
 from services.endpoints.settings import load_settings as load_endpoints
 from services.worker.settings import WorkerSettings
 from services.worker.settings import load_settings as load_worker
@@ -44,10 +46,8 @@ class ConfigurationFile:
 
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ConfigurationFile:
-    for cls in CLASSES:
-        for setting in settings_of(cls).values():
-            for variable in setting.variables:
-                monkeypatch.delenv(variable, raising=False)
+    for variable in [name for name in os.environ if name.startswith("KONGFLOW_")]:
+        monkeypatch.delenv(variable)
     path = tmp_path / "kongflow.yaml"
     monkeypatch.setenv("KONGFLOW_CONFIG", str(path))
     return ConfigurationFile(path)
@@ -122,7 +122,7 @@ def test_structured_values_are_written_as_yaml(file: ConfigurationFile) -> None:
 
     assert dict(load_worker().worker_queues) == {"execution": 7, "events": 2}
     assert [str(network) for network in load_endpoints().egress_allow] == ["10.0.0.0/8"]
-    assert str(load_endpoints().grpc_address) == "::1:1"
+    assert str(load_endpoints().grpc_address) == "[::1]:1"
 
 
 @pytest.mark.parametrize(
@@ -178,6 +178,7 @@ def test_check_reports_every_mistake_of_both_services_by_name_and_never_by_value
         encoding="utf-8",
     )
     monkeypatch.setenv("KONGFLOW_WORKER_CALL_TIMEOUT_SECONDS", "secret-part")
+    monkeypatch.setenv("KONGFLOW_REDIS_ULR", "secret-part")
 
     code, output = run("check", "--json")
 
@@ -196,7 +197,32 @@ def test_check_reports_every_mistake_of_both_services_by_name_and_never_by_value
             "KONGFLOW_WORKER_TOKEN",
             "KONGFLOW_WORKER_CALL_TIMEOUT_SECONDS",
         },
+        "environment": {"KONGFLOW_REDIS_ULR"},
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("KONGFLOW_DATABSE_URL", "KONGFLOW_DATABSE_URL: is no setting; did you mean KONGFLOW_DATABASE_URL?"),
+        ("KONGFLOW_ZZZ", "KONGFLOW_ZZZ: is no setting"),
+        ("KONGFLOW_TOKEN", None),
+        ("KONGFLOW_SERVER", None),
+        ("KONGFLOW_ENDPOINTS_SERVICE_HOST", None),
+        ("KONGFLOW_ENDPOINTS_PORT_50051_TCP_ADDR", None),
+        ("SOMEBODY_ELSES", None),
+    ],
+)
+def test_check_names_variables_that_are_no_setting(
+    file: ConfigurationFile, monkeypatch: pytest.MonkeyPatch, name: str, line: str | None
+) -> None:
+    monkeypatch.setenv(name, "secret-part")
+
+    code, output = run("check", "--json")
+
+    answer = json.loads(output)
+    assert answer["mistakes"] == {"endpoints": [], "worker": [], "environment": [line] if line else []}
+    assert (code, answer["ok"]) == ((1, False) if line else (0, True))
 
 
 def test_check_says_when_all_is_right(file: ConfigurationFile) -> None:
@@ -263,19 +289,53 @@ def test_every_setting_is_documented_by_name(cls: type[EndpointsSettings | Worke
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [
-        ("30", "30"),
+        ("30", 30.0),
+        ("2.5", 2.5),
         ("30s", 30.0),
         ("30 s", 30.0),
         ("1.5 min", 90.0),
         ("500ms", 0.5),
         ("24 h", 86_400.0),
         ("7 d", 604_800.0),
-        ("7 w", "7 w"),
         (5, 5),
     ],
 )
 def test_durations_have_units(text: object, seconds: object) -> None:
     assert to_seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["7 w", "", "s", "-1 s", "1e3", "nan", "1 minute", "٣ s"])
+def test_other_texts_are_no_durations(text: str) -> None:
+    with pytest.raises(ValueError, match="must be a number of seconds, or a text such as"):
+        to_seconds(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("api_client:\n  timeout: true\n", "api_client.timeout: must be a number"),
+        ("database:\n  relay_pool_size: yes\n", "database.relay_pool_size: must be a number"),
+        ("grpc_address: 50051\n", "grpc_address: must be host:port"),
+        ("retry:\n  base: 10 s\n  cap: 5 s\n", "retry.cap: must be no less than retry.base"),
+        (
+            "endpoint_health:\n  failing_after: 30\n",
+            "KONGFLOW_ENDPOINT_SUSPENDED_AFTER: must be more than endpoint_health.failing_after",
+        ),
+        (
+            "endpoint_health:\n  probe_after: 1 h\n",
+            "KONGFLOW_ENDPOINT_PROBE_AT_MOST_SECONDS: must be no less than endpoint_health.probe_after",
+        ),
+        ("log_level: info\nlog_level: debug\n", "KONGFLOW_CONFIG: has log_level twice (line 8)"),
+        ("queue:\n  max_attempts: 1\n  max_attempts: 2\n", "KONGFLOW_CONFIG: has max_attempts twice (line 9)"),
+    ],
+)
+def test_what_cannot_be_meant_is_a_mistake(file: ConfigurationFile, text: str, line: str) -> None:
+    file.write(text)
+
+    with pytest.raises(SettingsError) as refused:
+        load_endpoints()
+
+    assert str(refused.value) == line
 
 
 @pytest.mark.parametrize(("lease", "renewed"), [(10, 3.0), (2, 0.6), (600, 3.0)])

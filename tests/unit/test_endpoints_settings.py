@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from services.configuration.settings import SettingsError
+from services.configuration.values import Address
 from services.endpoints.domain.endpoint import EndpointState
-from services.endpoints.settings import Address, EndpointsSettings, SettingsError, load_settings
+from services.endpoints.settings import EndpointsSettings, load_settings
 
 GOOD: dict[str, Any] = {
     "KONGFLOW_DATABASE_URL": "postgresql://user:hidden@127.0.0.1/kongflow",

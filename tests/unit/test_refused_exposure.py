@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from services.endpoints.settings import EndpointsSettings, SettingsError, load_settings
+from services.configuration.settings import SettingsError
+from services.endpoints.settings import EndpointsSettings, load_settings
 from services.worker import settings as worker
 from tests.support.certificates import Authority
 
@@ -128,7 +129,7 @@ def test_files_of_a_worker_must_be_there_and_fit(authority: Authority, tmp_path:
         ({**ca, **certificate, "tls_client_key_file": other.key}, "CLIENT_KEY_FILE: must be a readable"),
     ]
     for given, expected in wrong:
-        with pytest.raises(worker.SettingsError) as refused:
+        with pytest.raises(SettingsError) as refused:
             worker.load_settings(worker_token="kfw", **given)
         assert str(refused.value).startswith(f"KONGFLOW_TLS_{expected}")
     assert worker.load_settings(worker_token="kfw", **ca, **certificate, tls_client_key_file=pair.key)

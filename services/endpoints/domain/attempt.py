@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from services.endpoints.domain.retry import Backoff
 
 MAX_MESSAGE_LENGTH: Final = 2_000
-UNKNOWN_KIND_DELAY: Final = timedelta(seconds=60)
 
 
 class AttemptFailedError(Exception):
@@ -80,13 +79,13 @@ class RetryPolicy:
         )
 
 
-def unknown_kind(queue_job: QueueJob) -> Failure:
+def unknown_kind(queue_job: QueueJob, *, delay: timedelta) -> Failure:
     """Return the failure of a kind this version does not know: it waits for a version that does, no attempt counted."""
     return Failure(
         queue_job_id=queue_job.id,
         kind=queue_job.kind,
         reason=AttemptReason.UNKNOWN_KIND,
         message=f"No server of this version knows the kind {queue_job.kind!r}.",
-        retry_in=UNKNOWN_KIND_DELAY,
+        retry_in=delay,
         counts_attempt=False,
     )

@@ -26,6 +26,7 @@ class LedgerSettings:
     max_rescues: int = 10
     max_unended_attempts: int = 3
     max_promoted_at_once: int = 2_000
+    unknown_kind_delay: timedelta = timedelta(seconds=60)
     backoff: Backoff = field(default_factory=Backoff)
 
 

@@ -66,9 +66,15 @@ class DeliverEvent:
     """The handler of `deliverEvent`."""
 
     def __init__(
-        self, *, new_id: NewId, observer: DispatchObserver, max_invocations: int = MAX_INVOCATIONS_AT_ONCE
+        self,
+        *,
+        new_id: NewId,
+        observer: DispatchObserver,
+        max_invocations: int = MAX_INVOCATIONS_AT_ONCE,
+        max_attempts: int = INVOKE_DISPATCHER.max_attempts,
     ) -> None:
-        """Hold the ports; one transaction asks for little more than `max_invocations`."""
+        """Hold the ports; one transaction asks for little more than `max_invocations`, each with `max_attempts`."""
+        self._max_attempts = max_attempts
         self._new_id = new_id
         self._observer = observer
         self._max_invocations = max_invocations
@@ -163,10 +169,25 @@ class DeliverEvent:
         by_id = {event.id: event for event in events}
         written = await tx.dispatch.insert_invocations(invocations)
         await tx.ledger.enqueue(
-            [_invocation(one, by_id[one.key.event_record_id], traces.get(one.key.event_record_id)) for one in written]
+            [
+                self._invocation(one, by_id[one.key.event_record_id], traces.get(one.key.event_record_id))
+                for one in written
+            ]
         )
         tx.after_commit(lambda: self._observer.count_delivered(len(events), invocations=len(written)))
         await tx.dispatch.mark_delivered({event.id: len(matches[event.id]) for event in events})
+
+    def _invocation(self, invocation: NewInvocation, event: PendingEvent, trace_context: str | None) -> NewQueueJob:
+        return new_queue_job(
+            INVOKE_DISPATCHER,
+            invocation_args(invocation.key),
+            queue_job_id=invocation.queue_job_id,
+            lane=event_lane(event.kind.environment_id, event.event_id),
+            environment_id=event.kind.environment_id,
+            max_attempts=self._max_attempts,
+            priority=event.priority,
+            trace_context=trace_context,
+        )
 
 
 def _events_of(queue_jobs: Sequence[FinalQueueJob], state: QueueJobState) -> list[UUID]:
@@ -195,15 +216,3 @@ def _subject(event: PendingEvent, content: EventContent) -> JsonObject | None:
             reason=AttemptReason.UNREADABLE_CONTENT,
             is_retryable=False,
         ) from error
-
-
-def _invocation(invocation: NewInvocation, event: PendingEvent, trace_context: str | None) -> NewQueueJob:
-    return new_queue_job(
-        INVOKE_DISPATCHER,
-        invocation_args(invocation.key),
-        queue_job_id=invocation.queue_job_id,
-        lane=event_lane(event.kind.environment_id, event.event_id),
-        environment_id=event.kind.environment_id,
-        priority=event.priority,
-        trace_context=trace_context,
-    )

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from services.endpoints.domain.catalog import event_lane
+from services.endpoints.domain.catalog import DELIVER_EVENT, event_lane
 from services.endpoints.domain.errors import (
     ConflictError,
     FieldViolation,
@@ -25,7 +25,7 @@ from services.endpoints.domain.ports.events import EventToWrite
 from services.endpoints.domain.ports.store import Pool
 from services.endpoints.domain.queue_job import QueueJobState
 from services.endpoints.operations.authorization import environment_or_own, require_environment, require_owner
-from services.endpoints.operations.replays import replay_events
+from services.endpoints.operations.replays import EVENTS_ARE_KEPT, replay_events
 from services.endpoints.operations.shared_reads import SharedReads
 
 if TYPE_CHECKING:
@@ -67,9 +67,19 @@ class SentEvent:
 class EventOperations:
     """What callers do with events: send, read, cancel and replay."""
 
-    def __init__(self, *, store: Store, finality: Finality, new_id: NewId) -> None:
-        """Hold the ports."""
+    def __init__(
+        self,
+        *,
+        store: Store,
+        finality: Finality,
+        new_id: NewId,
+        max_attempts: int = DELIVER_EVENT.max_attempts,
+        kept_for: timedelta = EVENTS_ARE_KEPT,
+    ) -> None:
+        """Hold the ports, how many attempts a delivery has and for how long events are there to be replayed."""
         self._store = store
+        self._max_attempts = max_attempts
+        self._kept_for = kept_for
         self._finality = finality
         self._new_id = new_id
         self._environments: SharedReads[UUID, Environment | None] = SharedReads()
@@ -127,7 +137,7 @@ class EventOperations:
 
         async def work(tx: Transaction) -> list[SentEvent]:
             await self._add_accounts(tx, wanted, contents)
-            written = await tx.events.write(wanted, list(events.values()))
+            written = await tx.events.write(wanted, list(events.values()), max_attempts=self._max_attempts)
             sent = {event.event_id: SentEvent(event, created=True) for event in written}
             taken = [event_id for event_id in events if event_id not in sent]
             if taken:
@@ -192,7 +202,17 @@ class EventOperations:
             KongflowError: OUT_OF_RANGE, it is about a time before that for which events are kept.
         """
         wanted = await self._admitted(principal, request.environment_id)
-        return await self._store.transact(lambda tx: replay_events(tx, principal, wanted, request, new_id=self._new_id))
+        return await self._store.transact(
+            lambda tx: replay_events(
+                tx,
+                principal,
+                wanted,
+                request,
+                new_id=self._new_id,
+                max_attempts=self._max_attempts,
+                kept_for=self._kept_for,
+            )
+        )
 
     async def _admitted(self, principal: Principal, environment_id: UUID | None) -> UUID:
         """Return the environment that a request is about, when the principal may act in it."""
@@ -210,11 +230,11 @@ class EventOperations:
         """Write an event in as few round trips as it takes: one, when it has no account."""
         if event.content.account is None:
             async with self._store.reading(Pool.CALLERS) as tx:
-                written = await tx.events.write(environment_id, [event])
+                written = await tx.events.write(environment_id, [event], max_attempts=self._max_attempts)
         else:
             async with self._store.transaction() as tx:
                 await self._add_accounts(tx, environment_id, [event.content])
-                written = await tx.events.write(environment_id, [event])
+                written = await tx.events.write(environment_id, [event], max_attempts=self._max_attempts)
         return written[0] if written else None
 
     async def _add_accounts(self, tx: Transaction, environment_id: UUID, contents: Sequence[NewEvent]) -> None:

@@ -73,8 +73,10 @@ class IndexEndpoint:
         health: EndpointHealth,
         new_id: NewId,
         max_items: int,
+        registration_attempts: int,
     ) -> None:
-        """Hold the ports; `max_items` bounds what one answer may offer."""
+        """Hold the ports; `max_items` bounds what one answer may offer, each registered in so many attempts."""
+        self._registration_attempts = registration_attempts
         self._client = client
         self._secret_box = secret_box
         self._requests = requests
@@ -166,6 +168,7 @@ class IndexEndpoint:
                     queue_job_id=self._new_id(),
                     lane=lane,
                     environment_id=endpoint.environment_id,
+                    max_attempts=self._registration_attempts,
                     priority=queue_job.priority,
                 )
                 for item in changed

@@ -20,7 +20,7 @@ from services.endpoints.domain.request_hash import request_hash
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from services.endpoints.domain.event import Event
     from services.endpoints.domain.ports.clock import NewId
@@ -63,9 +63,16 @@ class Replayed:
 
 
 async def replay_events(
-    tx: Transaction, principal: Principal, environment_id: UUID, request: ReplayEvents, *, new_id: NewId
+    tx: Transaction,
+    principal: Principal,
+    environment_id: UUID,
+    request: ReplayEvents,
+    *,
+    new_id: NewId,
+    max_attempts: int,
+    kept_for: timedelta,
 ) -> Replayed:
-    """Send events of an environment once more, all or none.
+    """Send events of an environment once more, all or none, each with `max_attempts` to deliver it.
 
     Raises:
         NotFoundError: the environment lacks one of the events.
@@ -77,12 +84,14 @@ async def replay_events(
         if first is not None:
             has_more = await tx.requests.flag(principal.name, _METHOD, request.request_id)
             return await _replayed(tx, environment_id, first, has_more=has_more)
-    originals, has_more = await _originals(tx, environment_id, request)
+    originals, has_more = await _originals(tx, environment_id, request, kept_for)
     if request.validate_only:
         return Replayed((), len(originals), has_more=has_more)
     # Consecutive ids, so that the first one finds all of them again.
     first = first_of_consecutive(new_id())
-    await tx.events.replay(environment_id, _replays(environment_id, originals, first, new_id))
+    await tx.events.replay(
+        environment_id, _replays(environment_id, originals, first, new_id), max_attempts=max_attempts
+    )
     if request.request_id is not None:
         await tx.requests.record(
             principal.name, _METHOD, request.request_id, request_hash(request), first, flag=has_more
@@ -90,18 +99,20 @@ async def replay_events(
     return await _replayed(tx, environment_id, first, has_more=has_more)
 
 
-async def _originals(tx: Transaction, environment_id: UUID, request: ReplayEvents) -> tuple[Sequence[Original], bool]:
+async def _originals(
+    tx: Transaction, environment_id: UUID, request: ReplayEvents, kept_for: timedelta
+) -> tuple[Sequence[Original], bool]:
     """Return what is to be sent once more, oldest first, and whether there is more of it."""
-    kept_from = await tx.ledger.now() - EVENTS_ARE_KEPT
+    kept_from = await tx.ledger.now() - kept_for
     if request.ids:
         originals = await tx.events.of_ids(environment_id, request.ids)
         found = {original.id for original in originals}
         for event_record_id in request.ids:
             if event_record_id not in found:
-                raise _absent(event_record_id, kept_from)
+                raise _absent(event_record_id, kept_from, kept_for)
         return originals, False
     if request.created_from is not None and request.created_from < kept_from:
-        raise _too_old("created_from", request.created_from.isoformat(), kept_from)
+        raise _too_old("created_from", request.created_from.isoformat(), kept_from, kept_for)
     wanted = EventFilter(
         environment_id,
         name=request.name,
@@ -138,17 +149,17 @@ async def _replayed(tx: Transaction, environment_id: UUID, first: UUID, *, has_m
     return Replayed(tuple(events), len(events), has_more=has_more)
 
 
-def _absent(event_record_id: UUID, kept_from: datetime) -> KongflowError:
+def _absent(event_record_id: UUID, kept_from: datetime, kept_for: timedelta) -> KongflowError:
     """Return why an event is not there: its id, which begins with a time, says whether it may have been deleted."""
     made_at = time_of_uuid7(event_record_id)
     if made_at is not None and made_at < kept_from:
-        return _too_old("id", str(event_record_id), kept_from)
+        return _too_old("id", str(event_record_id), kept_from, kept_for)
     return NotFoundError("event", str(event_record_id))
 
 
-def _too_old(field: str, value: str, kept_from: datetime) -> KongflowError:
+def _too_old(field: str, value: str, kept_from: datetime, kept_for: timedelta) -> KongflowError:
     return KongflowError(
-        f"Events are kept for {EVENTS_ARE_KEPT.days} days, now from {kept_from.isoformat()} on; "
+        f"Events are kept for {kept_for.days} days, now from {kept_from.isoformat()} on; "
         f"{field} {value} lies before that.",
         reason=Reason.OUT_OF_RANGE,
         metadata={"resource": "event", field: value, "kept_from": kept_from.isoformat()},

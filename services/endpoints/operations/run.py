@@ -206,7 +206,7 @@ class QueueJobRunner:
             crash_point("before_effect", queue_job.kind)
             handler = self._batch_handlers.get(queue_job.kind)
             if handler is None:
-                failures.append(unknown_kind(queue_job))
+                failures.append(unknown_kind(queue_job, delay=self._settings.unknown_kind_delay))
             else:
                 batches.setdefault(handler, []).append(queue_job)
         for handler, batch in batches.items():
@@ -411,7 +411,7 @@ class QueueJobRunner:
     async def _prepare(self, tx: Transaction, queue_job: QueueJob) -> Call | RunResult:
         handler = self._calling_handlers.get(queue_job.kind)
         if handler is None:
-            await self._close(tx, [], [unknown_kind(queue_job)])
+            await self._close(tx, [], [unknown_kind(queue_job, delay=self._settings.unknown_kind_delay)])
             await tx.ledger.close_lanes(queue_job.queue, [queue_job.lane])
             return RunResult(failed=1)
         try:

@@ -2,44 +2,53 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from services.endpoints.domain.errors import KongflowError, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import grpc
 
-DEFAULT_DEADLINE: Final = timedelta(seconds=10)
-MAX_DEADLINE: Final = timedelta(minutes=5)
 MARGIN: Final = timedelta(milliseconds=250)
 
-_PINGING: Final = timedelta(seconds=35)
-_CALL_BACK: Final = timedelta(seconds=45)
+_PINGING: Final = frozenset(
+    f"/kongflow.v1.EndpointService/{method}" for method in ("CreateEndpoint", "UpdateEndpoint", "PingEndpoint")
+)
+_CALL_BACK: Final = "/kongflow.v1.WorkerService/RunQueueJobs"
 
-DEADLINES: Final[Mapping[str, timedelta]] = {
-    "/kongflow.v1.EndpointService/CreateEndpoint": _PINGING,
-    "/kongflow.v1.EndpointService/UpdateEndpoint": _PINGING,
-    "/kongflow.v1.EndpointService/PingEndpoint": _PINGING,
-    "/kongflow.v1.WorkerService/RunQueueJobs": _CALL_BACK,
-}
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """How long unary calls may take when their callers set no deadline, and whatever their callers say."""
+
+    default: timedelta = timedelta(seconds=10)
+    pinging: timedelta = timedelta(seconds=35)
+    call_back: timedelta = timedelta(seconds=45)
+    longest: timedelta = timedelta(minutes=5)
+
+    def of(self, method: str, remaining: timedelta | None) -> timedelta:
+        """Return how long a call may take: what is left of the caller's deadline, or the method's default.
+
+        Never more than `longest`.
+        """
+        allowed = self._default_of(method) if remaining is None else remaining
+        return max(timedelta(0), min(allowed, self.longest))
+
+    def _default_of(self, method: str) -> timedelta:
+        if method == _CALL_BACK:
+            return self.call_back
+        return self.pinging if method in _PINGING else self.default
+
+
+DEFAULT_DEADLINES: Final = Deadlines()
 
 
 def remaining_time(context: grpc.aio.ServicerContext[Any, Any]) -> timedelta | None:
     """Return what is left of the caller's deadline; None when the caller set none."""
     seconds: float | None = context.time_remaining()
     return None if seconds is None else timedelta(seconds=seconds)
-
-
-def effective_deadline(method: str, remaining: timedelta | None) -> timedelta:
-    """Return how long a unary call may take: what is left of the caller's deadline, or the method's default.
-
-    Never more than 5 minutes.
-    """
-    allowed = DEADLINES.get(method, DEFAULT_DEADLINE) if remaining is None else remaining
-    return max(timedelta(0), min(allowed, MAX_DEADLINE))
 
 
 def time_to_work(deadline: timedelta) -> timedelta:

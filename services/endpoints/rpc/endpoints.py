@@ -18,7 +18,7 @@ from services.endpoints.operations.indexing import IndexEndpointRequest, ItemFil
 from services.endpoints.rpc import enums
 from services.endpoints.rpc.auth import current_principal, readmit_caller
 from services.endpoints.rpc.convert import duration, endpoint_message, index_message, item_message, timestamp
-from services.endpoints.rpc.deadlines import effective_deadline, remaining_time
+from services.endpoints.rpc.deadlines import DEFAULT_DEADLINES, Deadlines, remaining_time
 from services.endpoints.rpc.validate import Checks
 
 if TYPE_CHECKING:
@@ -47,10 +47,6 @@ _IMMUTABLE: Final = frozenset({"id", "slug", "environment_id"})
 _FIELDS: Final = frozenset(endpoint_pb2.Endpoint.DESCRIPTOR.fields_by_name)
 
 
-def _deadline(method: str, context: Context) -> timedelta:
-    return effective_deadline(f"/kongflow.v1.EndpointService/{method}", remaining_time(context))
-
-
 class EndpointServicer(EndpointServiceServicer):
     """Serves endpoints and their indexes."""
 
@@ -60,12 +56,17 @@ class EndpointServicer(EndpointServiceServicer):
         endpoints: EndpointOperations,
         indexing: IndexingOperations,
         paging: Paging,
+        deadlines: Deadlines = DEFAULT_DEADLINES,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._endpoints = endpoints
         self._indexing = indexing
         self._paging = paging
+        self._deadlines = deadlines
         self._clock = clock
+
+    def _deadline(self, method: str, context: Context) -> timedelta:
+        return self._deadlines.of(f"/kongflow.v1.EndpointService/{method}", remaining_time(context))
 
     async def CreateEndpoint(
         self, request: messages.CreateEndpointRequest, context: Context
@@ -82,7 +83,7 @@ class EndpointServicer(EndpointServiceServicer):
         )
         checks.finish()
         created = await self._endpoints.create(
-            current_principal(), wanted, deadline=_deadline("CreateEndpoint", context)
+            current_principal(), wanted, deadline=self._deadline("CreateEndpoint", context)
         )
         return messages.CreateEndpointResponse(
             endpoint=_visible(created.endpoint), created=created.created, index_id=str(created.index_id)
@@ -142,7 +143,7 @@ class EndpointServicer(EndpointServiceServicer):
         wanted = _update_request(checks, request)
         checks.finish()
         updated = await self._endpoints.update(
-            current_principal(), wanted, deadline=_deadline("UpdateEndpoint", context)
+            current_principal(), wanted, deadline=self._deadline("UpdateEndpoint", context)
         )
         return messages.UpdateEndpointResponse(
             endpoint=_visible(updated.endpoint), index_id=str(updated.index_id or "")
@@ -162,7 +163,7 @@ class EndpointServicer(EndpointServiceServicer):
         """Ping an endpoint."""
         endpoint_id = _required_id("endpoint_id", request.endpoint_id)
         result = await self._endpoints.ping(
-            current_principal(), endpoint_id, deadline=_deadline("PingEndpoint", context)
+            current_principal(), endpoint_id, deadline=self._deadline("PingEndpoint", context)
         )
         return messages.PingEndpointResponse(
             ok=result.ok,

@@ -19,7 +19,13 @@ from services.endpoints.domain.errors import FieldViolation, InvalidRequestError
 from services.endpoints.rpc.access import ACCESS, Access, require_access
 from services.endpoints.rpc.auth import bearer_credential, set_principal, set_readmission
 from services.endpoints.rpc.correlation import note_request
-from services.endpoints.rpc.deadlines import deadline_error, effective_deadline, remaining_time, time_to_work
+from services.endpoints.rpc.deadlines import (
+    DEFAULT_DEADLINES,
+    Deadlines,
+    deadline_error,
+    remaining_time,
+    time_to_work,
+)
 from services.endpoints.rpc.errors import grpc_status, internal_error, interrupted_error, status_code
 
 if TYPE_CHECKING:
@@ -85,6 +91,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         callers: Callers,
         limits: TenantLimits,
         drain: Drain,
+        deadlines: Deadlines = DEFAULT_DEADLINES,
         monotonic: Callable[[], float] = time.monotonic,
         new_reference: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
@@ -93,6 +100,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._callers = callers
         self._limits = limits
         self._drain = drain
+        self._deadlines = deadlines
         self._monotonic = monotonic
         self._new_reference = new_reference
 
@@ -129,7 +137,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         async def serve(raw: bytes, context: Context) -> Any:  # noqa: ANN401 - any response message
             async with self._served(method, context):
-                deadline = effective_deadline(method, remaining_time(context))
+                deadline = self._deadlines.of(method, remaining_time(context))
                 try:
                     async with asyncio.timeout(time_to_work(deadline).total_seconds()) as limit:
                         async with self._admitted(method, context):

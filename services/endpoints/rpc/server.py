@@ -30,6 +30,7 @@ from kongflow.v1 import (
 from services.endpoints.domain.tracing import NO_TRACER
 from services.endpoints.rpc.catalog import CatalogServicer
 from services.endpoints.rpc.correlation import CorrelationInterceptor
+from services.endpoints.rpc.deadlines import DEFAULT_DEADLINES, Deadlines
 from services.endpoints.rpc.dispatchers import DispatcherServicer
 from services.endpoints.rpc.draining import NOTICE, Drain, DrainableHealth
 from services.endpoints.rpc.endpoints import EndpointServicer
@@ -43,6 +44,7 @@ from services.endpoints.rpc.tenancy import TenancyServicer
 from services.endpoints.rpc.worker import WorkerServicer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import timedelta
 
     from services.endpoints.domain.callers import Callers
@@ -64,20 +66,6 @@ if TYPE_CHECKING:
 MAX_REQUEST_BYTES: Final = 1024 * 1024
 MAX_METADATA_BYTES: Final = 16 * 1024
 
-_OPTIONS: Final = (
-    # Without this a second server on the same port starts silently and takes half of the calls.
-    ("grpc.so_reuseport", 0),
-    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
-    ("grpc.max_metadata_size", MAX_METADATA_BYTES),
-    ("grpc.absolute_max_metadata_size", 2 * MAX_METADATA_BYTES),
-    # An index's data is up to 8 MiB of JSON; nothing else that is sent is large.
-    ("grpc.max_send_message_length", -1),
-    # A worker's connection that died without a word is noticed, and clients may look for themselves.
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-)
 _SERVICES: Final = tuple(
     file.DESCRIPTOR.services_by_name[name].full_name
     for file, name in (
@@ -130,6 +118,9 @@ class RpcServer:
         limits: TenantLimits,
         address: str,
         credentials: grpc.ServerCredentials | None = None,
+        deadlines: Deadlines = DEFAULT_DEADLINES,
+        max_request_bytes: int = MAX_REQUEST_BYTES,
+        max_metadata_bytes: int = MAX_METADATA_BYTES,
         tracer: Tracer = NO_TRACER,
     ) -> None:
         self._address = address
@@ -137,17 +128,26 @@ class RpcServer:
         self._health = DrainableHealth()
         self._drain = Drain()
         interceptor = CallInterceptor(
-            authenticator=authenticator, observer=observer, callers=callers, limits=limits, drain=self._drain
+            authenticator=authenticator,
+            observer=observer,
+            callers=callers,
+            limits=limits,
+            drain=self._drain,
+            deadlines=deadlines,
         )
         server = self._server = grpc.aio.server(
-            interceptors=(CorrelationInterceptor(tracer=tracer), interceptor), options=_OPTIONS
+            interceptors=(CorrelationInterceptor(tracer=tracer), interceptor),
+            options=_options(max_request_bytes=max_request_bytes, max_metadata_bytes=max_metadata_bytes),
         )
         paging = Paging(page_tokens=services.page_tokens)
         tenancy_service_pb2_grpc.add_TenancyServiceServicer_to_server(
             TenancyServicer(operations=services.tenancy, paging=paging), server
         )
         endpoint_service_pb2_grpc.add_EndpointServiceServicer_to_server(
-            EndpointServicer(endpoints=services.endpoints, indexing=services.indexing, paging=paging), server
+            EndpointServicer(
+                endpoints=services.endpoints, indexing=services.indexing, paging=paging, deadlines=deadlines
+            ),
+            server,
         )
         catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server(
             CatalogServicer(operations=services.catalog, paging=paging), server
@@ -204,3 +204,20 @@ class RpcServer:
         await self._drain.noticed(at_most=min(grace, NOTICE))
         self._health.end_watches()
         await self._server.stop(grace.total_seconds())
+
+
+def _options(*, max_request_bytes: int, max_metadata_bytes: int) -> Sequence[tuple[str, int]]:
+    return (
+        # Without this a second server on the same port starts silently and takes half of the calls.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", max_request_bytes),
+        ("grpc.max_metadata_size", max_metadata_bytes),
+        ("grpc.absolute_max_metadata_size", 2 * max_metadata_bytes),
+        # An index's data is up to 8 MiB of JSON; nothing else that is sent is large.
+        ("grpc.max_send_message_length", -1),
+        # A worker's connection that died without a word is noticed, and clients may look for themselves.
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    )

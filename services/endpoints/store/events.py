@@ -30,7 +30,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # Ids are made by servers, times by the database: their clocks are trusted to differ by less.
 _CLOCKS_DIFFER_BY: Final = timedelta(days=1)
 _MILLISECOND: Final = timedelta(milliseconds=1)
-_DELIVERY: Final = (DELIVER_EVENT.name, DELIVER_EVENT.queue.value, DELIVER_EVENT.max_attempts)
+_DELIVERY: Final = (DELIVER_EVENT.name, DELIVER_EVENT.queue.value)
 
 
 class PostgresEvents:
@@ -47,7 +47,7 @@ class PostgresEvents:
             ids, identifiers = zip(*accounts, strict=True)
             await self._fetch("add_accounts", environment_id, ids, identifiers)
 
-    async def write(self, environment_id: UUID, events: Sequence[EventToWrite]) -> list[Event]:
+    async def write(self, environment_id: UUID, events: Sequence[EventToWrite], *, max_attempts: int) -> list[Event]:
         """Insert events and their queue jobs."""
         self._changed()
         contents = [event.content for event in events]
@@ -72,6 +72,7 @@ class PostgresEvents:
             [event.queue_job_id for event in events],
             [event.lane for event in events],
             *_DELIVERY,
+            max_attempts,
             current_traceparent(),
         )
         given = {event.id: event for event in events}
@@ -152,7 +153,7 @@ class PostgresEvents:
         )
         return [Original(row["id"], row["event_id"]) for row in rows]
 
-    async def replay(self, environment_id: UUID, replays: Sequence[ReplayToWrite]) -> None:
+    async def replay(self, environment_id: UUID, replays: Sequence[ReplayToWrite], *, max_attempts: int) -> None:
         """Insert copies of events."""
         self._changed()
         await plan_for_rows(self._connection, len(replays))
@@ -166,6 +167,7 @@ class PostgresEvents:
             [replay.lane for replay in replays],
             [replay.original_id for replay in replays],
             *_DELIVERY,
+            max_attempts,
             current_traceparent(),
         )
 

@@ -8,7 +8,7 @@ import random
 import time
 from collections import Counter
 from contextlib import asynccontextmanager, nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, TypeVar, cast
@@ -65,10 +65,6 @@ class PoolSettings:
     idle_in_transaction_timeout: timedelta = timedelta(seconds=5)
     tcp_user_timeout: timedelta = timedelta(seconds=10)
     plans: Plans = Plans.KEPT
-
-    def with_size(self, max_size: int) -> PoolSettings:
-        """Return the same with another number of connections."""
-        return replace(self, max_size=max_size)
 
     def server_settings(self, application_name: str) -> dict[str, str]:
         """Return the settings each connection starts with."""

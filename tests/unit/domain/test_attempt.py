@@ -83,7 +83,7 @@ def test_long_message_is_cut() -> None:
     assert len(failure.message) == MAX_MESSAGE_LENGTH
 
 
-def test_unknown_kind_waits_a_minute_and_counts_nothing() -> None:
-    failure = unknown_kind(attempt_of(1, of=1))
+def test_unknown_kind_waits_as_long_as_is_set_and_counts_nothing() -> None:
+    failure = unknown_kind(attempt_of(1, of=1), delay=timedelta(seconds=60))
 
     assert (failure.reason, failure.retry_in, failure.counts_attempt) == ("UNKNOWN_KIND", timedelta(seconds=60), False)

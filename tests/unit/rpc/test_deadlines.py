@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from services.endpoints.rpc.deadlines import deadline_error, effective_deadline, time_to_work
+from services.endpoints.rpc.deadlines import Deadlines, deadline_error, time_to_work
 
 ENDPOINTS = "/kongflow.v1.EndpointService"
 
@@ -27,7 +27,7 @@ def test_the_deadline_is_the_callers_or_the_methods_default(
     method: str, remaining: float | None, expected: float
 ) -> None:
     given = None if remaining is None else timedelta(seconds=remaining)
-    assert effective_deadline(method, given) == timedelta(seconds=expected)
+    assert Deadlines().of(method, given) == timedelta(seconds=expected)
 
 
 @pytest.mark.parametrize(("deadline", "expected"), [(35, 34.75), (10, 9.75), (2, 1.8), (0.1, 0.09), (0, 0)])

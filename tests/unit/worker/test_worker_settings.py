@@ -7,7 +7,8 @@ from datetime import timedelta
 import pytest
 from pydantic import ValidationError
 
-from services.worker.settings import SettingsError, load_settings
+from services.configuration.settings import SettingsError
+from services.worker.settings import load_settings
 
 
 @pytest.fixture(autouse=True)

@@ -63,7 +63,7 @@ class Events(Protocol):
         """Insert the accounts, an id for each identifier, that the environment does not have; touch no other."""
         ...
 
-    async def write(self, environment_id: UUID, events: Sequence[EventToWrite]) -> list[Event]:
+    async def write(self, environment_id: UUID, events: Sequence[EventToWrite], *, max_attempts: int) -> list[Event]:
         """Insert events, each with the queue job that delivers it, in one statement; return those it inserted.
 
         Left out are events whose event id is taken, and all when there is no such environment. An event and its queue
@@ -106,7 +106,7 @@ class Events(Protocol):
         """Read which events match, oldest first; both times must be given."""
         ...
 
-    async def replay(self, environment_id: UUID, replays: Sequence[ReplayToWrite]) -> None:
+    async def replay(self, environment_id: UUID, replays: Sequence[ReplayToWrite], *, max_attempts: int) -> None:
         """Insert copies of events, due now, each with its queue job; originals that are gone are left out."""
         ...
 
