@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import grpc
 
     from services.worker.settings import WorkerSettings
+    from services.worker.traces import CallTraces
 
 POP_TIMEOUT: Final = timedelta(seconds=1)
 # How far a call may outlast its own deadline before it is ended from outside.
@@ -38,6 +39,18 @@ def _credentials(settings: WorkerSettings) -> grpc.ChannelCredentials | None:
         certificate=settings.tls_client_certificate_file,
         key=settings.tls_client_key_file,
     )
+
+
+def _traces(settings: WorkerSettings, stack: AsyncExitStack) -> CallTraces | None:
+    """Return who records calls, nobody when traces are off; what was recorded is sent before the stack unwinds."""
+    if settings.traces_endpoint is None:
+        return None
+    # OpenTelemetry's SDK is imported by those who asked for traces only.
+    from services.worker.traces import open_traces  # noqa: PLC0415
+
+    traces = open_traces(endpoint=settings.traces_endpoint)
+    stack.push_async_callback(asyncio.to_thread, traces.close)
+    return traces
 
 
 async def run(settings: WorkerSettings, stop: asyncio.Event | None = None) -> None:
@@ -58,6 +71,7 @@ async def run(settings: WorkerSettings, stop: asyncio.Event | None = None) -> No
             call_timeout=settings.call_timeout,
             credentials=_credentials(settings),
             metrics=metrics,
+            traces=_traces(settings, stack),
         )
         stack.push_async_callback(client.close)
         workers: dict[str, PoppingWorker] = {}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import time
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import grpc
 import grpc.aio
@@ -53,6 +54,17 @@ _CHANNEL_OPTIONS: Final = (
 )
 
 
+class Traces(Protocol):
+    """Records what calls were part of; it never fails and never waits."""
+
+    def note_call(self, queue: str, *, lanes: int, began_ns: int, traceparents: Sequence[str]) -> None:
+        """Record a call that ends now in every trace that it ran something of.
+
+        `began_ns` is in nanoseconds since 1970; `traceparents` are as a server sent them.
+        """
+        ...
+
+
 class WorkerClient:
     """Hands rung lanes to the endpoints service.
 
@@ -69,12 +81,13 @@ class WorkerClient:
         call_timeout: timedelta,
         credentials: grpc.ChannelCredentials | None = None,
         metrics: WorkerMetrics,
+        traces: Traces | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         """Prepare a channel to `target`; it connects when first asked whether the server is reachable.
 
         Must be called where an event loop runs. Without `credentials` it speaks plaintext. `jitter` gives numbers in
-        [0, 1).
+        [0, 1). Nothing is recorded without `traces`.
         """
         if credentials is None:
             self._channel = grpc.aio.insecure_channel(target, options=_CHANNEL_OPTIONS)
@@ -86,6 +99,7 @@ class WorkerClient:
         self._metadata = (("authorization", f"Bearer {token}"),)
         self._timeout_seconds = call_timeout.total_seconds()
         self._metrics = metrics
+        self._traces = traces
         self._jitter = jitter
         self._clock = asyncio.get_running_loop().time
         self._failures = 0
@@ -111,6 +125,7 @@ class WorkerClient:
         """Have the server run `lanes` of `queue`, and return when it answered or failed."""
         request = worker_service_pb2.RunQueueJobsRequest(queue=_queue_number(queue), lanes=lanes)
         crash_point("before_call_back", queue)
+        began_ns = time.time_ns()
         try:
             response = await self._stub.RunQueueJobs(request, timeout=self._timeout_seconds, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
@@ -119,6 +134,8 @@ class WorkerClient:
             crash_point("after_call_back", queue)
             self._answered()
             self._metrics.calls.labels(queue, _outcome_name(response.outcome)).inc()
+            if self._traces is not None and response.traceparents:
+                self._traces.note_call(queue, lanes=len(lanes), began_ns=began_ns, traceparents=response.traceparents)
 
     async def close(self) -> None:
         """Hang up; calls still under way get a second to end."""

@@ -90,6 +90,9 @@ class WorkerSettings(ServiceSettings):
     )
     """The deadline of one call; above the longest work the server does in one."""
 
+    traces_endpoint: str | None = Field(default=None, pattern=r"^https?://[^/@]+(/.*)?$")
+    """The OTLP/HTTP collector that traces are sent to, such as `http://127.0.0.1:4318`; none are made when unset."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least serious line that is logged."""
 

@@ -65,6 +65,15 @@ async def test_one_trace_follows_an_endpoint_and_another_an_event(
     send = sending["kongflow.v1.EventService/SendEvent"]
     assert sending["deliverEvent"].parent_span_id == send.span_id
     assert sending["events.invokeDispatcher"].parent_span_id == sending["deliverEvent"].span_id
+    told = {(span.parent_span_id, span.trace_id.hex()): span for span in collector.named("worker RunQueueJobs")}
+    for ran in ("deliverEvent", "events.invokeDispatcher"):
+        call_back = told[sending[ran].parent_span_id, SENDING]
+        assert call_back.start_time_unix_nano <= sending[ran].start_time_unix_nano
+        assert call_back.end_time_unix_nano >= sending[ran].end_time_unix_nano
+    fetched = told[creating["indexEndpoint"].parent_span_id, CREATING]
+    assert {pair.key: pair.value.string_value for pair in fetched.attributes}["kongflow.queue"] == "execution"
+    assert collector.service_of(fetched) == "kongflow-worker"
+    assert collector.service_of(sending["deliverEvent"]) == "kongflow-endpoints"
     assert {span.trace_id.hex() for span in collector.spans} == {CREATING, SENDING}
 
 

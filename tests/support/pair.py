@@ -243,6 +243,7 @@ async def running_pair(*, database_url: str, redis_url: str, workers: int = 1, *
                 grpc_target=pair.grpc_target,
                 worker_token=await pair.new_worker_token(),
                 worker_drain_timeout_seconds=2,
+                traces_endpoint=given.get("traces_endpoint"),
             )
             for _ in range(workers):
                 await stack.enter_async_context(_stopped_after(run_worker, worker_settings))

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from kongflow.v1 import queue_pb2 as kongflow_dot_v1_dot_queue__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n kongflow/v1/worker_service.proto\x12\x0bkongflow.v1\x1a\x17kongflow/v1/queue.proto\"G\n\x13RunQueueJobsRequest\x12!\n\x05queue\x18\x01 \x01(\x0e\x32\x12.kongflow.v1.Queue\x12\r\n\x05lanes\x18\x02 \x03(\t\"c\n\x14RunQueueJobsResponse\x12(\n\x07outcome\x18\x01 \x01(\x0e\x32\x17.kongflow.v1.RunOutcome\x12\x11\n\tcompleted\x18\x02 \x01(\x05\x12\x0e\n\x06\x66\x61iled\x18\x03 \x01(\x05*\\\n\nRunOutcome\x12\x1b\n\x17RUN_OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10RUN_OUTCOME_DONE\x10\x01\x12\x1b\n\x17RUN_OUTCOME_NOTHING_DUE\x10\x02\x32i\n\rWorkerService\x12X\n\x0cRunQueueJobs\x12 .kongflow.v1.RunQueueJobsRequest\x1a!.kongflow.v1.RunQueueJobsResponse\"\x03\x90\x02\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n kongflow/v1/worker_service.proto\x12\x0bkongflow.v1\x1a\x17kongflow/v1/queue.proto\"G\n\x13RunQueueJobsRequest\x12!\n\x05queue\x18\x01 \x01(\x0e\x32\x12.kongflow.v1.Queue\x12\r\n\x05lanes\x18\x02 \x03(\t\"y\n\x14RunQueueJobsResponse\x12(\n\x07outcome\x18\x01 \x01(\x0e\x32\x17.kongflow.v1.RunOutcome\x12\x11\n\tcompleted\x18\x02 \x01(\x05\x12\x0e\n\x06\x66\x61iled\x18\x03 \x01(\x05\x12\x14\n\x0ctraceparents\x18\x04 \x03(\t*\\\n\nRunOutcome\x12\x1b\n\x17RUN_OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10RUN_OUTCOME_DONE\x10\x01\x12\x1b\n\x17RUN_OUTCOME_NOTHING_DUE\x10\x02\x32i\n\rWorkerService\x12X\n\x0cRunQueueJobs\x12 .kongflow.v1.RunQueueJobsRequest\x1a!.kongflow.v1.RunQueueJobsResponse\"\x03\x90\x02\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,12 +34,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_WORKERSERVICE'].methods_by_name['RunQueueJobs']._loaded_options = None
   _globals['_WORKERSERVICE'].methods_by_name['RunQueueJobs']._serialized_options = b'\220\002\002'
-  _globals['_RUNOUTCOME']._serialized_start=248
-  _globals['_RUNOUTCOME']._serialized_end=340
+  _globals['_RUNOUTCOME']._serialized_start=270
+  _globals['_RUNOUTCOME']._serialized_end=362
   _globals['_RUNQUEUEJOBSREQUEST']._serialized_start=74
   _globals['_RUNQUEUEJOBSREQUEST']._serialized_end=145
   _globals['_RUNQUEUEJOBSRESPONSE']._serialized_start=147
-  _globals['_RUNQUEUEJOBSRESPONSE']._serialized_end=246
-  _globals['_WORKERSERVICE']._serialized_start=342
-  _globals['_WORKERSERVICE']._serialized_end=447
+  _globals['_RUNQUEUEJOBSRESPONSE']._serialized_end=268
+  _globals['_WORKERSERVICE']._serialized_start=364
+  _globals['_WORKERSERVICE']._serialized_end=469
 # @@protoc_insertion_point(module_scope)

@@ -81,22 +81,30 @@ class RunQueueJobsResponse(_message.Message):
     OUTCOME_FIELD_NUMBER: _builtins.int
     COMPLETED_FIELD_NUMBER: _builtins.int
     FAILED_FIELD_NUMBER: _builtins.int
+    TRACEPARENTS_FIELD_NUMBER: _builtins.int
     outcome: Global___RunOutcome.ValueType
     """What the call found."""
     completed: _builtins.int
     """Queue jobs that were completed."""
     failed: _builtins.int
     """Queue jobs whose attempt failed; the ledger knows whether another attempt follows."""
+    @_builtins.property
+    def traceparents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Where in recorded traces the queue jobs stand that were run, as W3C `traceparent` has it: 100 at most, none while
+        the server records no traces. The worker adds its own part to each.
+        """
+
     def __init__(
         self,
         *,
         outcome: Global___RunOutcome.ValueType = ...,
         completed: _builtins.int = ...,
         failed: _builtins.int = ...,
+        traceparents: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "failed", b"failed", "outcome", b"outcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "failed", b"failed", "outcome", b"outcome", "traceparents", b"traceparents"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -47,6 +47,14 @@ def traced(tracer: Tracer, queue_jobs: Sequence[QueueJob]) -> Iterator[list[Queu
             span.end(failure=failure)
 
 
+def recorded(tracer: Tracer, queue_jobs: Sequence[QueueJob]) -> tuple[str, ...]:
+    """Return where in their traces those queue jobs stand that are recorded."""
+    if not tracer.is_on:
+        return ()
+    contexts = (queue_job.trace_context for queue_job in queue_jobs)
+    return tuple(context for context in contexts if context is not None and is_sampled(context))
+
+
 @contextmanager
 def following(tracer: Tracer, queue_job: QueueJob) -> Iterator[None]:
     """Have the log lines and the span of one queue job follow it through the block."""

@@ -31,7 +31,7 @@ from services.endpoints.operations.attempts import (
     done_of,
     require_held,
 )
-from services.endpoints.operations.following import following, traced
+from services.endpoints.operations.following import following, recorded, traced
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -51,13 +51,16 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What one call back did; all zeros means that there was nothing due."""
+    """What one call back did, for which recorded traces; all zeros means that there was nothing due."""
 
     completed: int = 0
     failed: int = 0
+    traceparents: tuple[str, ...] = ()
 
     def __add__(self, other: RunResult) -> RunResult:
-        return RunResult(self.completed + other.completed, self.failed + other.failed)
+        return RunResult(
+            self.completed + other.completed, self.failed + other.failed, self.traceparents + other.traceparents
+        )
 
     @property
     def is_nothing_due(self) -> bool:
@@ -189,7 +192,7 @@ class QueueJobRunner:
         await self._close(tx, completed, failures, isolating=isolating)
         now = time.monotonic()
         self._pace.learn(queue, queue_jobs=len(queue_jobs), took=timedelta(seconds=now - begun))
-        result = RunResult(len(completed), len(failures))
+        result = RunResult(len(completed), len(failures), recorded(self._tracer, queue_jobs))
         if len(queue_jobs) == size and now < end:
             await tx.ledger.keep_lanes(queue, names, answer_within=self._settings.ring_answered_within)
             return _Batch(result, suspects, unfinished=names)
@@ -307,7 +310,7 @@ class QueueJobRunner:
                 return _NOTHING
             completed, failures = await self._attempt_all(tx, [queue_job], isolating=True)
             await self._close(tx, completed, failures, isolating=True)
-            return RunResult(len(completed), len(failures))
+            return RunResult(len(completed), len(failures), recorded(self._tracer, [queue_job]))
 
         async with self._ending_alone(queue_job, Pool.CALL_BACKS):
             return await self._store.transact(work, Pool.CALL_BACKS)
@@ -336,7 +339,7 @@ class QueueJobRunner:
         self._leases.hold(call.claim)
         try:
             with following(self._tracer, call.queue_job):
-                return await self._carry_out(call)
+                return await self._carry_out(call) + RunResult(traceparents=recorded(self._tracer, [call.queue_job]))
         except FencedError:
             _log.warning("attempt_was_fenced", queue_job_id=str(call.queue_job.id), claim=call.claim)
             return _NOTHING

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MAX_LANES: Final = 50
 MAX_LANE_CHARACTERS: Final = 200
+MAX_TRACEPARENTS: Final = 100
 
 _QUEUES: Final = enums.members(enums.QUEUE)
 
@@ -55,4 +56,9 @@ class WorkerServicer(WorkerServiceServicer):
         checks.finish()
         result = await self._runner.run_queue_jobs(queue, lanes)
         outcome = messages.RUN_OUTCOME_NOTHING_DUE if result.is_nothing_due else messages.RUN_OUTCOME_DONE
-        return messages.RunQueueJobsResponse(outcome=outcome, completed=result.completed, failed=result.failed)
+        return messages.RunQueueJobsResponse(
+            outcome=outcome,
+            completed=result.completed,
+            failed=result.failed,
+            traceparents=list(dict.fromkeys(result.traceparents))[:MAX_TRACEPARENTS],
+        )
