@@ -142,11 +142,14 @@ def _show(stack: Stack, directory: Path) -> None:
         ("PostgreSQL", f"its address with its password: {directory / 'database-url'}"),
         ("environment", f"{stack.environment_id} (DEVELOPMENT)"),
         ("API key, which your app checks", str(directory / "api-key")),
+        ("signing secret, for an app that verifies", str(directory / "signing-secret")),
         ("service token, for callers", str(directory / "service-token")),
         ("admin token", str(directory / "admin-token")),
         ("logs", str(directory / "logs")),
     ]
     out.print(table("KongFlow is up", ("what", "where"), rows))
+    show_one = f"cat {shlex.quote(str(directory / 'signing-secret'))}"
+    out.print(f"\nThe credentials are in files; `{show_one}` shows one.", markup=False)
     out.print("\nTry, in another terminal:\n", markup=False)
     for line in grpcurl_lines(stack, directory):
         out.print(line, markup=False, soft_wrap=True)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 STATE_FILE = "development.json"
 API_KEY_FILE = "api-key"
+SIGNING_SECRET_FILE = "signing-secret"  # noqa: S105 - a file's name
 SERVICE_TOKEN_FILE = "service-token"  # noqa: S105 - a file's name
 WORKER_TOKEN_FILE = "worker-token"  # noqa: S105 - a file's name
 _SLUG = "development"
@@ -33,6 +34,7 @@ class Development:
     project_id: str
     environment_id: str
     api_key: str
+    signing_secret: str
     service_token: str
     worker_token: str
 
@@ -40,8 +42,8 @@ class Development:
 class DevelopmentSetup:
     """Makes the tree and the tokens once, and finds them again.
 
-    Ids are kept in `development.json` beside `api-key`, `service-token` and `worker-token`; each is written as soon as
-    it is known. What the server no longer knows, because its database is another one, is made anew.
+    Ids are kept in `development.json` beside `api-key`, `signing-secret`, `service-token` and `worker-token`; each is
+    written as soon as it is known. What the server no longer knows, because its database is another one, is made anew.
     """
 
     def __init__(self, *, channel: grpc.aio.Channel, admin_token: str, directory: Path) -> None:
@@ -72,6 +74,7 @@ class DevelopmentSetup:
             project_id=self._state["project_id"],
             environment_id=self._state["environment_id"],
             api_key=self._read(API_KEY_FILE),
+            signing_secret=self._read(SIGNING_SECRET_FILE),
             service_token=await self._token(
                 SERVICE_TOKEN_FILE,
                 kind=token_pb2.TOKEN_KIND_SERVICE,
@@ -90,6 +93,9 @@ class DevelopmentSetup:
             if not (self._directory / API_KEY_FILE).exists():
                 response = await self._call("RotateApiKey", environment_id=environment_id)
                 write_private(self._directory / API_KEY_FILE, response.api_key)
+            if not (self._directory / SIGNING_SECRET_FILE).exists():
+                response = await self._call("RotateSigningSecret", environment_id=environment_id)
+                write_private(self._directory / SIGNING_SECRET_FILE, response.signing_secret)
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 return False
@@ -111,6 +117,7 @@ class DevelopmentSetup:
         )
         self._state["environment_id"] = environment.environment.id
         write_private(self._directory / API_KEY_FILE, environment.api_key)
+        write_private(self._directory / SIGNING_SECRET_FILE, environment.signing_secret)
         self._save()
 
     async def _create_by_slug(self, method: str, **fields: str) -> Any:  # noqa: ANN401 - the method decides the type

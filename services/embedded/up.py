@@ -31,6 +31,19 @@ if TYPE_CHECKING:
 DEFAULT_DIRECTORY = Path(".kongflow")
 LOOPBACK_NETWORKS = "127.0.0.0/8,::1/128"
 _SERVE_WITHIN = timedelta(seconds=60)
+# The parts of a stack speak plaintext on this machine, whatever a shell keeps for the calls to other servers. An empty
+# variable wins over the file of KONGFLOW_CONFIG.
+_NO_TLS = dict.fromkeys(
+    (
+        "KONGFLOW_TLS_CERTIFICATE_FILE",
+        "KONGFLOW_TLS_KEY_FILE",
+        "KONGFLOW_TLS_CLIENT_CA_FILE",
+        "KONGFLOW_TLS_CA_FILE",
+        "KONGFLOW_TLS_CLIENT_CERTIFICATE_FILE",
+        "KONGFLOW_TLS_CLIENT_KEY_FILE",
+    ),
+    "",
+)
 _EVERY_INTERFACE = {"0.0.0.0": LOOPBACK, "": LOOPBACK, "[::]": "[::1]", "::": "[::1]"}  # noqa: S104 - recognised, not used
 
 
@@ -55,7 +68,7 @@ class StackSettings:
 
     variables: Mapping[str, str] = field(default_factory=dict)
     """More `KONGFLOW_*` variables for both services. With KONGFLOW_DATABASE_URL or KONGFLOW_REDIS_URL that server is
-    used and not started here."""
+    used and not started here. Those about TLS are left out."""
 
     on_step: Callable[[str], None] = lambda _: None
     """Told, in a few words, what begins now."""
@@ -86,6 +99,7 @@ class Stack:
             "KONGFLOW_LOG_LEVEL": "info",
             **{name: value for name, value in settings.variables.items() if name.startswith("KONGFLOW_")},
             "KONGFLOW_REDIS_URL": redis_url,
+            **_NO_TLS,
         }
         self.server = Service(
             "endpoints",
@@ -121,6 +135,11 @@ class Stack:
     def api_key(self) -> str:
         """Return the API key of the development environment, which its endpoints check."""
         return self.environment.api_key
+
+    @property
+    def signing_secret(self) -> str:
+        """Return what calls to the development environment's endpoints are signed with."""
+        return self.environment.signing_secret
 
     @property
     def service_token(self) -> str:

@@ -30,6 +30,7 @@ SECRET_FILES = (
     "lookup-pepper",
     "secret-keys",
     "service-token",
+    "signing-secret",
     "worker-token",
 )
 

@@ -14,7 +14,10 @@ from cli.__main__ import main
 from services.embedded.process import EmbeddedServerError
 from services.embedded.service import last_words
 from services.embedded.up import Stack, StackSettings, running_stack
+from tests.support.certificates import Authority
 from tests.support.eventually import eventually
+from tests.support.fake_endpoint import FakeEndpoint
+from tests.support.signed_calls import signed_by
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,12 +74,15 @@ async def test_steps_are_told_in_their_order(directory: Path) -> None:
 
 async def test_lost_files_are_made_again_for_the_same_environment(directory: Path, servers: dict[str, str]) -> None:
     async with running_stack(StackSettings(directory=directory, variables=servers)) as stack:
-        environment_id, old_key = stack.environment_id, stack.api_key
+        environment_id, old_key, old_secret = stack.environment_id, stack.api_key, stack.signing_secret
     (directory / "api-key").unlink()
+    (directory / "signing-secret").unlink()
     (directory / "worker-token").unlink()
     async with running_stack(StackSettings(directory=directory, variables=servers)) as stack:
         assert stack.environment_id == environment_id
         assert stack.api_key != old_key
+        assert stack.signing_secret != old_secret
+        assert (directory / "signing-secret").read_text() == stack.signing_secret
         assert await listed(stack, stack.api_key) == 0
 
 
@@ -99,6 +105,35 @@ async def test_another_database_means_another_environment(directory: Path, serve
         assert stack.environment_id != environment_id
         assert stack.database_url == servers["KONGFLOW_DATABASE_URL"]
         assert await listed(stack, stack.service_token) == 0
+
+
+async def test_calls_are_signed_with_the_secret_that_is_kept_beside_the_other_credentials(
+    directory: Path, servers: dict[str, str]
+) -> None:
+    async with (
+        running_stack(StackSettings(directory=directory, variables=servers)) as stack,
+        FakeEndpoint(api_key=stack.api_key) as endpoint,
+        stack.channel() as channel,
+    ):
+        stub = endpoint_service_pb2_grpc.EndpointServiceStub(channel)
+        request = endpoint_service_pb2.CreateEndpointRequest(
+            environment_id=stack.environment_id, slug=endpoint.slug, url=endpoint.url
+        )
+        await stub.CreateEndpoint(request, metadata=(("authorization", f"Bearer {stack.service_token}"),), timeout=10)
+    assert signed_by(endpoint.journal[0], (directory / "signing-secret").read_text())
+
+
+async def test_variables_about_tls_are_for_other_servers_and_do_not_reach_the_stack(
+    directory: Path, servers: dict[str, str], tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path, "ours")
+    pair = authority.issue("server")
+    config = tmp_path / "kongflow.yaml"
+    config.write_text(f"tls_certificate_file: {pair.certificate}\ntls_key_file: {pair.key}\n")
+    shell = {"KONGFLOW_CONFIG": str(config), "KONGFLOW_TLS_CA_FILE": str(authority.file)}
+    async with running_stack(StackSettings(directory=directory, variables={**servers, **shell})) as stack:
+        assert await listed(stack, stack.service_token) == 0
+        await eventually(lambda: "server_answers" in stack.worker.log.read_text())
 
 
 async def test_given_secrets_are_used_and_the_admin_token_is_kept_for_the_command_line(
