@@ -74,6 +74,7 @@ GROUPS: Final[Mapping[str, Sequence[Fixed]]] = {
         _fixed("a name", "endpoints.rpc.validate:MAX_NAME_CHARACTERS", _STORED),
         _fixed("a dispatcher's name", "endpoints.rpc.convert_dispatchers:MAX_NAME_CHARACTERS", _STORED),
         _fixed("a reason of a caller", "endpoints.rpc.validate:MAX_REASON_CHARACTERS", _STORED),
+        _fixed("the reason of a pause", "endpoints.domain.operator_decisions:MAX_PAUSE_REASON_CHARACTERS", _READER),
         _fixed("a list's filter", "endpoints.rpc.validate:MAX_FILTER_CHARACTERS", "no stored text is longer"),
         _fixed("a slug", "endpoints.domain.identifiers:MAX_SLUG_LENGTH", _STORED),
         _fixed("a url", "endpoints.domain.endpoint_url:MAX_URL_CHARACTERS", _STORED),
