@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 import pytest
+from google.protobuf import timestamp_pb2
 from kongflow.v1 import tenancy_service_pb2, token_pb2
 
-from tests.support.console import HOSTILE, exhibition, visitor
+from tests.support.console import FORMS, HOSTILE, exhibition, visitor
 from tests.support.eventually import eventually
 from tests.support.fake_endpoint import on, status
+from tests.support.pair import ADMIN_TOKEN
 
 if TYPE_CHECKING:
     import asyncpg
@@ -172,9 +175,14 @@ async def test_forms_of_other_sites_change_nothing(pair: Pair) -> None:
         async with visitor(pair.http_url, shown.tenant.service_token) as another:
             foreign = (await another.get("/console/environments")).csrf
         forms: list[dict[str, str]] = [{}, {"csrf": ""}, {"csrf": "guess"}, {"csrf": "ä"}, {"csrf": foreign}]
+        wanted = {"queue": "execution", "lane": f"endpoint-{shown.endpoint_id}"}
         for form in forms:
-            for path in [f"/console/queue-jobs/{dead}/retry", "/console/sign-out", "/console/sign-in"]:
-                assert (await somebody.post(path, form)).status == 403, (path, form)
+            for path in FORMS:
+                address = "/console" + path.format(id=shown.endpoint_id if "endpoints" in path else dead)
+                refused = await somebody.post(address, {**wanted, **form})
+                assert (refused.status, "so nothing was done" in refused.words) == (403, True), (path, form)
+                assert "load the page again" in refused.words
+        assert "There are none." in (await somebody.get("/console/queues")).words
         assert (await somebody.get(f"/console/queue-jobs/{dead}/retry")).status == 405
         assert "discarded" in (await somebody.get(f"/console/queue-jobs/{dead}")).words
 
@@ -196,6 +204,115 @@ async def test_dead_letter_is_retried_with_one_form(pair: Pair) -> None:
         again = await operator.post(f"/console/queue-jobs/{dead}/retry", {"csrf": letters.csrf})
         assert (again.status, "COMPLETED" in again.words) == (409, True)
         assert dead not in (await operator.get("/console/dead-letters")).text
+
+
+async def test_all_dead_letters_of_a_filter_are_retried_after_a_look_at_how_many(pair: Pair) -> None:
+    async with exhibition(pair) as shown, visitor(pair.http_url, shown.tenant.service_token) as operator:
+        dead = await shown.dead_letter(on("INDEX_ENDPOINT", status(500)))
+        of_another_kind = await operator.get("/console/dead-letters/retry?kind=registerJob")
+        assert ("There are none." in of_another_kind.words, "Retry 1" in of_another_kind.words) == (True, False)
+
+        letters = await operator.get("/console/dead-letters?kind=indexEndpoint")
+        (address,) = [link for link in letters.links if "/dead-letters/retry?" in link]
+        asked = await operator.get(address)
+        assert "1 queue job will get a fresh set of attempts" in asked.words
+        answer = await operator.post("/console/dead-letters/retry", {"csrf": asked.csrf, "kind": "indexEndpoint"})
+        done = await operator.get(answer.headers["Location"])
+        assert (answer.status, "1 was retried" in done.words) == (303, True)
+        assert dead not in done.text
+        again = await operator.post("/console/dead-letters/retry", {"csrf": asked.csrf, "kind": "indexEndpoint"})
+        assert "0 were retried" in (await operator.get(again.headers["Location"])).words
+
+
+async def test_waiting_queue_job_is_cancelled_with_one_form(pair: Pair) -> None:
+    async with exhibition(pair) as shown, visitor(pair.http_url, shown.tenant.service_token) as operator:
+        later = timestamp_pb2.Timestamp()
+        later.FromDatetime(datetime.now(UTC) + timedelta(hours=1))
+        waiting = (await shown.client.index(shown.endpoint_id, run_time=later)).queue_job_id
+        page = await operator.get(f"/console/queue-jobs/{waiting}")
+        answer = await operator.post(f"/console/queue-jobs/{waiting}/cancel", {"csrf": page.csrf})
+        cancelled = await operator.get(answer.headers["Location"])
+        assert ("It was cancelled" in cancelled.words, "State cancelled" in cancelled.words) == (True, True)
+        assert f"{waiting}/cancel" not in cancelled.text
+
+        dead = await shown.dead_letter(on("INDEX_ENDPOINT", status(500)))
+        refused = await operator.post(f"/console/queue-jobs/{dead}/cancel", {"csrf": page.csrf})
+        assert (refused.status, "Somebody or something was faster" in refused.words) == (409, True)
+
+
+async def test_lane_is_paused_and_resumed_with_who_and_why(pair: Pair) -> None:
+    async with exhibition(pair) as shown, visitor(pair.http_url, shown.tenant.service_token) as operator:
+        lane = f"endpoint-{shown.endpoint_id}"
+        form = {"csrf": (await operator.get("/console/queues")).csrf, "queue": "execution", "lane": lane}
+        answer = await operator.post("/console/queues/pause", {**form, "reason": f"It moves. {HOSTILE}"})
+        assert (answer.status, answer.headers["Location"]) == (303, "/console/queues")
+        paused = await operator.get("/console/queues")
+        assert [word for word in (lane, "token:", "It moves. <script>") if word not in paused.words] == []
+        assert "<img" not in paused.text
+        requested = await shown.client.index(shown.endpoint_id, force=True)
+        assert "State available" in (await operator.get(f"/console/queue-jobs/{requested.queue_job_id}")).words
+
+        assert (await operator.post("/console/queues/resume", form)).status == 303
+        assert lane not in (await operator.get("/console/queues")).text
+
+        async def has_completed() -> bool:
+            return "State completed" in (await operator.get(f"/console/queue-jobs/{requested.queue_job_id}")).words
+
+        await eventually(has_completed)
+
+
+async def test_whole_queue_is_paused_by_admins_only_and_tenants_read_why(pair: Pair) -> None:
+    tenant = await pair.new_tenant()
+    async with visitor(pair.http_url, ADMIN_TOKEN) as admin, visitor(pair.http_url, tenant.service_token) as own:
+        form = {"queue": "maintenance", "reason": "The database is being moved."}
+        for words, page in {"needs an admin token": own, "for every tenant": admin}.items():
+            assert words in (await page.get("/console/queues")).words
+        refused = await own.post("/console/queues/pause", {**form, "csrf": (await own.get("/console/queues")).csrf})
+        assert (refused.status, "needs an admin token" in refused.words) == (403, True)
+        form["csrf"] = (await admin.get("/console/queues")).csrf
+        assert (await admin.post("/console/queues/pause", form)).status == 303
+        seen = [(await page.get("/console/queues")) for page in (admin, own)]
+        assert ["The database is being moved." in page.words for page in seen] == [True, True]
+        assert ["admin The database" in page.words for page in seen] == [True, False]
+        assert ["/queues/resume" in page.text for page in seen] == [True, False]
+        assert (await admin.post("/console/queues/resume", form)).status == 303
+        assert "The database" not in (await own.get("/console/queues")).words
+
+
+async def test_forms_that_make_no_sense_are_answered_with_the_reason(pair: Pair) -> None:
+    async with visitor(pair.http_url, ADMIN_TOKEN) as admin:
+        csrf = (await admin.get("/console/queues")).csrf
+        rows: list[tuple[str, dict[str, str], int, str]] = [
+            ("/queues/pause", {}, 400, "queue: is required"),
+            ("/queues/pause", {"queue": "wrong"}, 400, "queue: must be one of default"),
+            ("/queues/pause", {"queue": "default", "lane": "x" * 201}, 400, "lane: must be at most 200 characters"),
+            ("/queues/pause", {"queue": "default", "reason": "x" * 501}, 400, "reason: must be at most 500"),
+            ("/queues/pause", {"queue": "default", "reason": "\x00"}, 400, "reason: "),
+            ("/queues/resume", {"lane": "maintenance"}, 400, "queue: is required"),
+            ("/dead-letters/retry", {"queue": "wrong"}, 400, "queue: must be one of default"),
+            ("/dead-letters/retry", {"environment_id": "x"}, 404, "There is no environment 'x' here."),
+            (f"/queue-jobs/{uuid4()}/cancel", {}, 404, "There is no queue job"),
+            ("/endpoints/x/resume", {}, 404, "There is no endpoint 'x' here."),
+        ]
+        for path, form, code, words in rows:
+            answer = await admin.post(f"/console{path}", {**form, "csrf": csrf})
+            assert (answer.status, words in answer.words) == (code, True), (path, form, answer.words)
+
+
+async def test_operator_resumes_an_endpoint_with_one_form(
+    pair: Pair, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    async with exhibition(pair) as shown, visitor(pair.http_url, shown.tenant.service_token) as operator:
+        path = f"/console/endpoints/{shown.endpoint_id}"
+        assert f"{path}/resume" not in (await operator.get(path)).text
+        await connection.execute(
+            "UPDATE endpoints SET state = 'FAILING', next_probe_at = now() + interval '1 hour' WHERE id = $1",
+            UUID(shown.endpoint_id),
+        )
+        page = await operator.get(path)
+        answer = await operator.post(f"{path}/resume", {"csrf": page.csrf})
+        resumed = await operator.get(answer.headers["Location"])
+        assert ("It is called again" in resumed.words, "Health healthy" in resumed.words) == (True, True)
 
 
 async def test_health_of_an_endpoint_is_shown_with_why_and_the_next_probe(
@@ -221,8 +338,13 @@ async def test_reader_is_shown_no_retry_and_refused_one(pair: Pair) -> None:
         dead = await shown.dead_letter(on("INDEX_ENDPOINT", status(500)))
         letters = await reader.get("/console/dead-letters")
         assert (dead in letters.text, f"{dead}/retry" in letters.text) == (True, False)
-        refused = await reader.post(f"/console/queue-jobs/{dead}/retry", {"csrf": letters.csrf})
-        assert (refused.status, "This needs the scope operate." in refused.words) == (403, True)
+        csrf = letters.csrf
+        for path in FORMS[2:]:
+            address = "/console" + path.format(id=shown.endpoint_id if "endpoints" in path else dead)
+            refused = await reader.post(address, {"csrf": csrf, "queue": "default"})
+            assert (refused.status, "This needs the scope operate." in refused.words) == (403, True), path
+        assert (await reader.get("/console/dead-letters/retry")).status == 403
+        assert "/queues/pause" not in (await reader.get("/console/queues")).text
 
 
 async def test_token_of_another_organization_sees_nothing(pair: Pair) -> None:
@@ -236,9 +358,12 @@ async def test_token_of_another_organization_sees_nothing(pair: Pair) -> None:
                     seen = [secret for secret in (shown.endpoint.url, "fake-endpoint") if secret in page.text]
                     is_list_of_all = name in {"environments", "queues", "queue jobs"}
                     assert (page.status, seen) == (200 if is_list_of_all else 404, []), (name, page.words)
-                csrf = (await stranger.get("/console/environments")).csrf
-                retried = await stranger.post(f"/console/queue-jobs/{dead}/retry", {"csrf": csrf})
-                assert retried.status == (404 if credential == theirs.service_token else 403)
+                form = {"csrf": (await stranger.get("/console/environments")).csrf, "queue": "execution"}
+                form |= {"lane": f"endpoint-{shown.endpoint_id}", "environment_id": shown.tenant.environment_id}
+                for path in FORMS[2:]:
+                    address = "/console" + path.format(id=shown.endpoint_id if "endpoints" in path else dead)
+                    refused = await stranger.post(address, form)
+                    assert refused.status == (404 if credential == theirs.service_token else 403), path
                 assert shown.tenant.environment_id not in (await stranger.get("/console/environments")).text
                 assert dead not in (await stranger.get("/console/dead-letters")).text
 

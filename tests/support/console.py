@@ -24,6 +24,18 @@ if TYPE_CHECKING:
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7*7 }}"
 
+FORMS = (
+    "/sign-in",
+    "/sign-out",
+    "/endpoints/{id}/resume",
+    "/queue-jobs/{id}/retry",
+    "/queue-jobs/{id}/cancel",
+    "/dead-letters/retry",
+    "/queues/pause",
+    "/queues/resume",
+)
+"""Where the console takes forms, below its root."""
+
 
 @dataclass(slots=True)
 class Page:

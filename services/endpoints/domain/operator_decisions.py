@@ -13,6 +13,14 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 MAX_PAUSE_REASON_CHARACTERS: Final = 500
+MAX_LANE_CHARACTERS: Final = 200
+
+
+def lane_problem(lane: str) -> str | None:
+    """Return why no lane can have that name; None when one can."""
+    if len(lane) > MAX_LANE_CHARACTERS or "\x00" in lane:
+        return f"must be at most {MAX_LANE_CHARACTERS} characters without NUL"
+    return None
 
 
 def pause_reason_problem(reason: str) -> str | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from kongflow.v1 import queue_service_pb2 as messages
 from kongflow.v1.queue_service_pb2_grpc import QueueServiceServicer
 
-from services.endpoints.domain.operator_decisions import pause_reason_problem
+from services.endpoints.domain.operator_decisions import lane_problem, pause_reason_problem
 from services.endpoints.domain.ports.queue_control import QueueJobFilter
 from services.endpoints.domain.queue_job import QueueJobState
 from services.endpoints.domain.transitions import TRANSITIONS, Transition
@@ -37,7 +37,6 @@ _STATES: Final = enums.members(enums.QUEUE_JOB_STATE)
 _QUEUES: Final = enums.members(enums.QUEUE)
 _DEFAULT_RETRIED: Final = 1_000
 _MAX_REFUSALS: Final = 100
-_MAX_LANE_CHARACTERS: Final = 200
 
 
 class QueueServicer(QueueServiceServicer):
@@ -193,8 +192,8 @@ def _retry_request(request: messages.RetryQueueJobsRequest) -> RetryMany:
 def _queue_and_lane(request: Pausing) -> tuple[Queue, str | None]:
     checks = Checks()
     queue = checks.required_enum("queue", request.queue, _QUEUES)
-    if len(request.lane) > _MAX_LANE_CHARACTERS or "\x00" in request.lane:
-        checks.refuse("lane", f"must be at most {_MAX_LANE_CHARACTERS} characters without NUL")
+    if problem := lane_problem(request.lane):
+        checks.refuse("lane", problem)
     if isinstance(request, messages.PauseQueueRequest) and (problem := pause_reason_problem(request.reason)):
         checks.refuse("reason", problem)
     checks.finish()

@@ -19,6 +19,7 @@ from services.endpoints.http.console.history import QueueHistory
 from services.endpoints.http.console.rendering import duration
 from services.endpoints.http.console.sessions import SIGNED_IN_FOR, Sessions
 from services.endpoints.secrets.secret_box import AesGcmSecretBox
+from tests.support.console import FORMS
 
 if TYPE_CHECKING:
     from services.endpoints.http.console.services import ConsoleServices
@@ -167,3 +168,15 @@ async def test_failures_are_pages_that_tell_nothing_of_the_inside(error: Excepti
     assert (response.status, words in response.text, "inside" in response.text) == (status, True, False)
     assert "default-src 'none'" in response.headers["Content-Security-Policy"]
     assert [line["event"] for line in logs] == (["console_page_failed"] if status == 500 else [])
+    assert [line["reference"] for line in logs if line["reference"] not in response.text] == []
+    assert "Load the page again" in response.text
+
+
+def test_every_form_is_known_to_the_test_that_sends_forms_of_other_sites() -> None:
+    clock = Clock()
+    services = cast("ConsoleServices", cast("Any", Failing(RuntimeError())))
+    application = console(
+        services=services, sessions=sessions(clock), history=QueueHistory(monotonic=lambda: clock.seconds)
+    )
+    posts = [route.resource for route in application.router.routes() if route.method == "POST"]
+    assert sorted(resource.canonical for resource in posts if resource is not None) == sorted(FORMS)

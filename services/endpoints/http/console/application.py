@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import secrets
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -22,7 +24,6 @@ from services.endpoints.http.console.visits import Shown, Visit, has_scope
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-    from uuid import UUID
 
     from aiohttp.typedefs import Handler
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from services.endpoints.http.console.sessions import Session, Sessions
 
     Page = Callable[[Visit], Awaitable[Shown]]
+    Action = Callable[[Visit], Awaitable[str]]
 
 ROOT: Final = "/console"
 COOKIE: Final = "kongflow_console"
@@ -67,8 +69,24 @@ _STATUSES: Final = {
     Reason.DRAINING: HTTPStatus.SERVICE_UNAVAILABLE,
     Reason.DEADLINE_EXCEEDED: HTTPStatus.GATEWAY_TIMEOUT,
 }
-_UNEXPECTED: Final = "Something went wrong here; the log of the service says what."
-_STALE_FORM: Final = "This form was made for another session: go back, load the page again and repeat."
+_UNEXPECTED: Final = "Something went wrong here; the log of the service says what, under the reference {reference}."
+_ADVICE: Final = {
+    HTTPStatus.BAD_REQUEST: "Correct the address or the form, and send it again.",
+    HTTPStatus.FORBIDDEN: "Sign out, and sign in with a credential that may do this; whoever runs KongFlow makes them.",
+    HTTPStatus.NOT_FOUND: (
+        "It was deleted, or your credential does not see it. Begin with the environments, which lead to all it sees."
+    ),
+    HTTPStatus.METHOD_NOT_ALLOWED: "Go back and use the button of the page.",
+    HTTPStatus.CONFLICT: "Somebody or something was faster: load the page again and see what it says now.",
+    HTTPStatus.TOO_MANY_REQUESTS: "Close pages of the console that renew themselves, wait a little and load it again.",
+    HTTPStatus.INTERNAL_SERVER_ERROR: "Load the page again. If that does not help, tell whoever runs it the reference.",
+    HTTPStatus.SERVICE_UNAVAILABLE: "Load the page again in a few seconds. What waits goes on by itself.",
+    HTTPStatus.GATEWAY_TIMEOUT: "Load the page again, with a narrower filter if it has one.",
+}
+"""What to do about a failure, said below what it is."""
+
+_STALE_FORM: Final = "This form was made for another session, so nothing was done."
+_STALE_FORM_ADVICE: Final = "Go back, load the page again, sign in if it asks you to, and repeat."
 _BAD_CREDENTIAL: Final = "This is no valid API key or token."
 
 _log = structlog.get_logger(__name__)
@@ -112,16 +130,26 @@ class _Console:
             "/queue-jobs": self._queue_pages.queue_jobs,
             "/queue-jobs/{id}": self._queue_pages.queue_job,
             "/dead-letters": self._queue_pages.dead_letters,
+            "/dead-letters/retry": self._queue_pages.ask_to_retry,
+        }
+        actions: dict[str, Action] = {
+            "/endpoints/{id}/resume": self._endpoint_pages.resume,
+            "/queue-jobs/{id}/retry": self._queue_pages.retry,
+            "/queue-jobs/{id}/cancel": self._queue_pages.cancel,
+            "/dead-letters/retry": self._queue_pages.retry_all,
+            "/queues/pause": self._queue_pages.pause,
+            "/queues/resume": self._queue_pages.resume,
         }
         for path, page in pages.items():
             router.add_get(path, self._answering(page))
+        for path, action in actions.items():
+            router.add_post(path, self._acting(action))
         router.add_get("", self._go_home)
         router.add_get("/", self._go_home)
         router.add_get("/static/{name}", self._static)
         router.add_get("/sign-in", self._ask_to_sign_in)
         router.add_post("/sign-in", self._sign_in)
         router.add_post("/sign-out", self._sign_out)
-        router.add_post("/queue-jobs/{id}/retry", self._retry)
         return application
 
     @web.middleware
@@ -133,7 +161,8 @@ class _Console:
             response = self._sent_to_sign_in(request)
         except KongflowError as error:
             status = _STATUSES.get(error.reason, HTTPStatus.INTERNAL_SERVER_ERROR)
-            response = self._failure(request, status, error.message)
+            advice = _STALE_FORM_ADVICE if error.message == _STALE_FORM else None
+            response = self._failure(request, status, error.message, advice)
             if error.retry_after is not None:
                 response.headers[hdrs.RETRY_AFTER] = str(math.ceil(error.retry_after.total_seconds()))
         except web.HTTPException as error:
@@ -141,8 +170,10 @@ class _Console:
             if error.status >= HTTPStatus.BAD_REQUEST:
                 response = self._failure(request, HTTPStatus(error.status), f"{error.reason}.")
         except Exception:  # noqa: BLE001 - what went wrong is in the log; a page shows nothing of it
-            _log.exception("console_page_failed", path=request.path)
-            response = self._failure(request, HTTPStatus.INTERNAL_SERVER_ERROR, _UNEXPECTED)
+            reference = secrets.token_hex(8)
+            _log.exception("console_page_failed", path=request.path, reference=reference)
+            words = _UNEXPECTED.format(reference=reference)
+            response = self._failure(request, HTTPStatus.INTERNAL_SERVER_ERROR, words)
         response.headers.update(_HEADERS)
         response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
         return response
@@ -155,6 +186,18 @@ class _Console:
                 return self._html(request, shown.template, values, session=visit.session)
 
         return answer
+
+    def _acting(self, action: Action) -> Handler:
+        """Return the handler of a form that an operator sends; what was done is shown where `action` says."""
+
+        async def act(request: web.Request) -> web.StreamResponse:
+            async with self._visiting(request) as visit:
+                await self._checked_form(request)
+                visit.require_operator()
+                form = {name: value for name, value in (await request.post()).items() if isinstance(value, str)}
+                return _redirect(ROOT + await action(replace(visit, form=form)))
+
+        return act
 
     @asynccontextmanager
     async def _visiting(self, request: web.Request) -> AsyncIterator[Visit]:
@@ -212,12 +255,6 @@ class _Console:
         response.del_cookie(COOKIE, path=ROOT)
         return response
 
-    async def _retry(self, request: web.Request) -> web.StreamResponse:
-        async with self._visiting(request) as visit:
-            await self._checked_form(request)
-            queue_job_id: UUID = await self._queue_pages.retry(visit)
-            return _redirect(f"{ROOT}/queue-jobs/{queue_job_id}?retried")
-
     async def _checked_form(self, request: web.Request) -> Session:
         """Return the session of a form that this server made for it.
 
@@ -259,9 +296,11 @@ class _Console:
         self._remember(request, response, session)
         return response
 
-    def _failure(self, request: web.Request, status: HTTPStatus, message: str) -> web.Response:
+    def _failure(
+        self, request: web.Request, status: HTTPStatus, message: str, advice: str | None = None
+    ) -> web.Response:
         session = self._session(request)
-        values = {"status": status.value, "phrase": status.phrase, "message": message}
+        values = {"phrase": status.phrase, "message": message, "advice": advice or _ADVICE.get(status, "")}
         return self._html(request, "failure.html", values, session=session, status=status)
 
     def _html(

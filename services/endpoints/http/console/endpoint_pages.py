@@ -40,7 +40,23 @@ class EndpointPages:
         """Show an endpoint and its indexes."""
         endpoint = await self._services.endpoints.get(visit.principal, visit.id("endpoint"))
         page = await self._services.indexing.list_indexes(visit.principal, endpoint.id, visit.page_request())
-        return Shown("endpoint.html", {"endpoint": endpoint, "indexes": page.items, "paging": visit.paging(page)})
+        values = {
+            "endpoint": endpoint,
+            "indexes": page.items,
+            "paging": visit.paging(page),
+            "is_resumable": visit.may_operate and not endpoint.is_well,
+            "was_resumed": "resumed" in visit.request.query,
+        }
+        return Shown("endpoint.html", values)
+
+    async def resume(self, visit: Visit) -> str:
+        """Make an endpoint HEALTHY and let it be called; return where to see it.
+
+        Raises:
+            NotFoundError: there is none for this principal.
+        """
+        endpoint = await self._services.endpoints.resume(visit.principal, visit.id("endpoint"))
+        return f"/endpoints/{endpoint.id}?resumed"
 
     async def index(self, visit: Visit) -> Shown:
         """Show an index and its items."""

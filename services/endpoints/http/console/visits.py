@@ -48,12 +48,18 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """One request of somebody who is signed in."""
+    """One request of somebody who is signed in; `form` is what was filled in, None where only an address asks."""
 
     request: web.Request
     principal: Principal
     session: Session
     page_tokens: PageTokens
+    form: Mapping[str, str] | None = None
+
+    @property
+    def is_admin(self) -> bool:
+        """Tell whether the principal sees everybody."""
+        return self.principal.kind is PrincipalKind.ADMIN
 
     @property
     def may_operate(self) -> bool:
@@ -82,12 +88,12 @@ class Visit:
             raise NotFoundError(resource, text) from error
 
     def text(self, name: str) -> str | None:
-        """Return a filter of the query; None when it is absent or empty.
+        """Return what the form, or else the query, says; None when it is absent or empty.
 
         Raises:
             InvalidRequestError: it is longer than 1,000 characters, or no text that anything stored can equal.
         """
-        text = self.request.query.get(name, "").strip()
+        text = (self.request.query if self.form is None else self.form).get(name, "").strip()
         if len(text) > _MAX_FILTER_CHARACTERS:
             raise InvalidRequestError([FieldViolation(name, f"must have at most {_MAX_FILTER_CHARACTERS} characters")])
         if problem := find_unstorable(text):
@@ -95,7 +101,7 @@ class Visit:
         return text or None
 
     def choice(self, name: str, choices: type[_Choice]) -> _Choice | None:
-        """Return which of `choices` the query names; None when it names none.
+        """Return which of `choices` is named; None when none is.
 
         Raises:
             InvalidRequestError: it names another one.
@@ -110,7 +116,7 @@ class Visit:
             raise InvalidRequestError([FieldViolation(name, f"must be one of {names}")]) from error
 
     def optional_id(self, name: str, *, resource: str) -> UUID | None:
-        """Return the id that the query gives; None when it gives none.
+        """Return the id that is given; None when none is.
 
         Raises:
             NotFoundError: it is no id, so that no such resource has it.
