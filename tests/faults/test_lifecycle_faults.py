@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -20,19 +19,17 @@ from kongflow.v1 import (
 )
 
 from tests.support.eventually import eventually
-from tests.support.processes import CHANNEL_OPTIONS, ROOT
+from tests.support.processes import published_channel
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from tests.support.fault_stack import FaultStack
     from tests.support.pair import Tenant
-    from tests.support.processes import ServiceProcess
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("lifecycle")]
 
 SERVICES = ("", "kongflow.v1.EndpointService", "kongflow.v1.EventService", "kongflow.v1.WorkerService")
-SERVICE_CONFIG = ROOT / "gen/kongflow/v1/service_config.json"
 PATIENCE = timedelta(seconds=10)
 CALLERS = 8
 WATCHERS = 500
@@ -45,25 +42,9 @@ def bearer(token: str) -> tuple[tuple[str, str]]:
     return (("authorization", f"Bearer {token}"),)
 
 
-def target(stack: FaultStack) -> str:
-    return "ipv4:" + ",".join(f"127.0.0.1:{pair.listening.grpc_port}" for pair in stack.pairs)
-
-
-def published_channel(stack: FaultStack) -> grpc.aio.Channel:
-    """Return a channel to all servers as callers have it who take the published service config."""
-    options = [*CHANNEL_OPTIONS, ("grpc.service_config", SERVICE_CONFIG.read_text())]
-    return grpc.aio.insecure_channel(target(stack), options=options)
-
-
 async def statuses(pair: Any) -> set[int]:
     health = health_pb2_grpc.HealthStub(pair.channel)
     return {(await health.Check(health_pb2.HealthCheckRequest(service=name), timeout=5)).status for name in SERVICES}
-
-
-async def http_status(process: ServiceProcess, path: str) -> int:
-    url = process._ready_url.replace("/readyz", path)
-    async with aiohttp.ClientSession() as http, http.get(url) as answer:
-        return answer.status
 
 
 async def test_health_of_every_service_follows_the_database_and_liveness_does_not(stack: FaultStack) -> None:
@@ -72,15 +53,15 @@ async def test_health_of_every_service_follows_the_database_and_liveness_does_no
     stack.to_postgres.refuse()
 
     async def has_flipped() -> bool:
-        return await statuses(stack.pairs[0]) == {NOT_SERVING} and await http_status(stack.servers[0], "/readyz") == 503
+        return await statuses(stack.pairs[0]) == {NOT_SERVING} and await stack.servers[0].http_status("/readyz") == 503
 
     await eventually(has_flipped, within=PATIENCE)
-    assert await http_status(stack.servers[0], "/healthz") == 200
+    assert await stack.servers[0].http_status("/healthz") == 200
 
     stack.to_postgres.heal()
 
     async def has_come_back() -> bool:
-        return await statuses(stack.pairs[0]) == {SERVING} and await http_status(stack.servers[0], "/readyz") == 200
+        return await statuses(stack.pairs[0]) == {SERVING} and await stack.servers[0].http_status("/readyz") == 200
 
     await eventually(has_come_back, within=PATIENCE)
 
@@ -89,7 +70,7 @@ async def test_rolling_restart_fails_no_idempotent_call(stack: FaultStack) -> No
     tenant = await stack.new_tenant()
     done, failed = 0, []
     is_over = asyncio.Event()
-    async with published_channel(stack) as channel:
+    async with published_channel(pair.listening.grpc_port for pair in stack.pairs) as channel:
         stub: Any = endpoint_service_pb2_grpc.EndpointServiceStub(channel)
         request = endpoint_service_pb2.ListEndpointsRequest(environment_id=tenant.environment_id)
 

@@ -28,23 +28,31 @@ _STEPS: Final = 5
 
 @dataclass(slots=True)
 class FarmCall:
-    """One call as an endpoint saw it; `answered` is the revision it was given, None while it was given none."""
+    """One call as an endpoint saw it; `answered` is the revision it was given, None while it was given none.
+
+    `idempotency_id` is empty for a call that carries none.
+    """
 
     action: str
     began: float
     key_fits: bool
+    idempotency_id: str
     ended: float | None = None
     answered: int | None = None
 
 
 @dataclass
 class FarmEndpoint:
-    """One endpoint that offers `jobs` event jobs; each index offers a revision of all of them never offered before."""
+    """One endpoint that offers `jobs` event jobs; each index offers a revision of all of them never offered before.
+
+    While `failing` it answers 503.
+    """
 
     slug: str
     jobs: int
     api_key: str
     url: str
+    failing: bool = False
     journal: list[FarmCall] = field(default_factory=list)
     revision: int = 0
 
@@ -118,7 +126,12 @@ class EndpointFarm:
     async def _serve(self, request: web.Request) -> web.Response:
         endpoint = self.endpoints[request.match_info["slug"]]
         action = request.headers.get("x-trigger-action", "")
-        call = FarmCall(action, time.monotonic(), request.headers.get("x-trigger-api-key") == endpoint.api_key)
+        call = FarmCall(
+            action,
+            time.monotonic(),
+            key_fits=request.headers.get("x-trigger-api-key") == endpoint.api_key,
+            idempotency_id=request.headers.get("webhook-id", ""),
+        )
         endpoint.journal.append(call)
         try:
             await request.read()
@@ -126,7 +139,7 @@ class EndpointFarm:
                 return reply({"ok": True})
             await lasting(self._thinking(endpoint))
             await self.answers.wait()
-            if self.failing:
+            if self.failing or endpoint.failing:
                 return reply({"message": "not now"}, status=503)
             offer = endpoint.next_offer()
             call.answered = endpoint.revision

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import aiohttp
 import grpc
@@ -23,7 +24,7 @@ from tests.support.ports import free_ports
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
@@ -33,6 +34,13 @@ CHANNEL_OPTIONS: Final = (
     ("grpc.min_reconnect_backoff_ms", 500),
     ("grpc.max_reconnect_backoff_ms", 500),
 )
+
+
+def published_channel(grpc_ports: Iterable[int]) -> grpc.aio.Channel:
+    """Return a channel to all servers of this machine, as callers have it who take the published service config."""
+    target = "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in grpc_ports)
+    service_config = (ROOT / "gen/kongflow/v1/service_config.json").read_text()
+    return grpc.aio.insecure_channel(target, options=[*CHANNEL_OPTIONS, ("grpc.service_config", service_config)])
 
 
 class ServiceProcess:
@@ -91,6 +99,15 @@ class ServiceProcess:
         """Return when it is ready."""
         async with aiohttp.ClientSession() as http:
             await eventually(lambda: self._is_ready(http), within=within)
+
+    async def http_status(self, path: str) -> int | None:
+        """Return what it answers on another path of the same port; None when nobody listens."""
+        url = f"http://{urlsplit(self._ready_url).netloc}{path}"
+        try:
+            async with aiohttp.ClientSession() as http, http.get(url) as answer:
+                return answer.status
+        except aiohttp.ClientError:
+            return None
 
     async def not_ready_text(self) -> str:
         """Return why it is not ready; empty when it is."""
