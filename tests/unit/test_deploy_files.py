@@ -16,6 +16,7 @@ import yaml
 
 from services.configuration.keys import KEYS
 from services.endpoints.telemetry import metrics
+from tests.support.compose import built_compose
 
 ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
@@ -158,10 +159,7 @@ def test_redis_keeps_a_log_and_never_forgets() -> None:
     reason="Go, which builds the pinned Docker Compose, is not installed",
 )
 def test_compose_file_is_what_docker_compose_takes(tmp_path: Path) -> None:
-    compose = tmp_path / "compose"
-    subprocess.run(
-        ["go", "build", "-o", compose, "github.com/docker/compose/v2/cmd"], cwd=ROOT / "tools", check=True, timeout=850
-    )
+    compose = built_compose()
     named = re.findall(r"^(\w+)=$", (ROOT / ".env.example").read_text(), re.MULTILINE)
     environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], **dict.fromkeys(named, "value")}
     told = subprocess.run(
