@@ -40,6 +40,22 @@ def stats_table(title: str, response: Any) -> Any:  # noqa: ANN401 - an answer w
     return table(title, columns, rows)
 
 
+def pause_table(response: Any) -> Any:  # noqa: ANN401 - an answer with queues; what Rich can print
+    """Return the table of what is paused, by whom and why."""
+    rows = [
+        (
+            enum_name(pause, "queue").lower(),
+            pause.lane or "the whole queue",
+            time_text(pause, "create_time"),
+            pause.paused_by or NOTHING,
+            pause.reason or NOTHING,
+        )
+        for queue in response.queues
+        for pause in queue.pauses
+    ]
+    return table("Pauses", ("queue", "lane", "since (UTC)", "by", "reason"), rows)
+
+
 def queue_job_table(title: str, queue_jobs: Iterable[Any]) -> Any:  # noqa: ANN401 - what Rich can print
     """Return the table of queue jobs."""
     rows = [

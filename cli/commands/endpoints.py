@@ -126,6 +126,7 @@ def show(
         ("failures in a row", str(found.consecutive_failures)),
         ("why", found.state_reason or NOTHING),
         ("next probe (UTC)", time_text(found, "next_probe_time")),
+        ("asks for quiet until (UTC)", time_text(found, "quiet_until_time")),
         ("environment", found.environment_id),
         ("indexing hook", found.indexing_hook_identifier or f"{NOTHING} (needs the scope write)"),
         ("created (UTC)", time_text(found, "create_time")),

@@ -13,7 +13,7 @@ from cli.connection import connected, resolve_target
 from cli.failures import USAGE, CommandError
 from cli.options import EnvironmentOption, JsonOption, ServerOption, TokenOption
 from cli.output import console, enum_name, print_json, printable, table
-from cli.queue_tables import error_table, fact_table, queue_job_table, stats_table
+from cli.queue_tables import error_table, fact_table, pause_table, queue_job_table, stats_table
 from cli.times import read_time
 from cli.watching import follow_stats
 
@@ -50,6 +50,9 @@ class StateName(StrEnum):
 QueueJobArgument = Annotated[str, typer.Argument(metavar="ID", help="The queue job's id.")]
 QueueArgument = Annotated[QueueName, typer.Argument(help="The queue.")]
 LaneOption = Annotated[str, typer.Option("--lane", help="Only this lane of the queue; else the whole, as an admin.")]
+ReasonOption = Annotated[
+    str, typer.Option("--reason", help="Why, for those who wonder; every tenant reads that of a whole queue.")
+]
 StateFilter = Annotated[StateName | None, typer.Option("--state", help="Only queue jobs in this state.")]
 QueueFilter = Annotated[QueueName | None, typer.Option("--queue", help="Only queue jobs of this queue.")]
 KindFilter = Annotated[str, typer.Option("--kind", help="Only queue jobs of this kind, such as registerJob.")]
@@ -83,6 +86,8 @@ def stats(
         print_json(response)
         return
     console().print(stats_table("Queues", response))
+    if any(queue.pauses for queue in response.queues):
+        console().print(pause_table(response))
 
 
 @commands.command()
@@ -207,6 +212,7 @@ def pause(
     *,
     queue: QueueArgument,
     lane: LaneOption = "",
+    reason: ReasonOption = "",
     server: ServerOption = "",
     token: TokenOption = "",
     as_json: JsonOption = False,
@@ -215,7 +221,7 @@ def pause(
     from kongflow.v1 import queue_service_pb2  # noqa: PLC0415 - see above
 
     with connected(resolve_target(server=server, token=token, as_admin=not lane)) as connection:
-        request = queue_service_pb2.PauseQueueRequest(queue=_number_of(queue), lane=lane)
+        request = queue_service_pb2.PauseQueueRequest(queue=_number_of(queue), lane=lane, reason=reason)
         response = connection.call("QueueService.PauseQueue", request)
     if as_json:
         print_json(response)

@@ -120,7 +120,10 @@ async def test_time_that_is_none_is_a_wrong_command_line(command: Command) -> No
 
 async def test_pause_holds_work_that_can_be_cancelled_and_resume_lets_it_go(command: Command) -> None:
     assert (await command("queue", "pause", "execution"))[0] == 1
-    assert (await command("queue", "pause", "execution", *ADMIN))[1] == "Paused the queue execution.\n"
+    why = ("--reason", "It moves.")
+    assert (await command("queue", "pause", "execution", *why, *ADMIN))[1] == "Paused the queue execution.\n"
+    seen = (await command("queue", "stats", *ADMIN))[1]
+    assert [word for word in ("the whole queue", "admin", "It moves.") if word not in seen] == []
     assert (await command.json("queue", "pause", "execution", *ADMIN))["pause"]["queue"] == "QUEUE_EXECUTION"
     assert "all" in (await command("queue", "stats"))[1]
     async with FakeEndpoint(index=answer(), api_key=command.tenant.api_key, slug="shop") as endpoint:

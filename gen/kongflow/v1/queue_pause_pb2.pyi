@@ -35,7 +35,7 @@ class QueuePause(_message.Message):
     """The lane. Empty: the whole queue."""
     paused_by: _builtins.str
     """Whose credential paused it: `admin`, `token:` and a token's id, or `environment:` and its id. Empty: it is not known,
-    or it is the pause of a whole queue and the caller sees some tenants only.
+    or it is the pause of a whole queue and the caller is no admin.
     """
     reason: _builtins.str
     """Why, in the words of whoever paused it; everybody who sees the pause reads them. Empty: nobody said."""

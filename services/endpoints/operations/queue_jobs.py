@@ -209,11 +209,12 @@ class QueueJobOperations:
             NotFoundError: `environment_id` is not there for this principal.
         """
         wanted = environment_id or principal.environment_id
-        if wanted is None:
-            return await self._counted(Seen(organization_id=principal.organization_id))
-        async with self._store.reading() as tx:
-            require_environment(principal, await tx.tenancy.known_environment(wanted), name=wanted)
-        return await self._counted(Seen(environment_id=wanted))
+        seen = Seen(environment_id=wanted, organization_id=None if wanted else principal.organization_id)
+        if wanted is not None:
+            async with self._store.reading() as tx:
+                require_environment(principal, await tx.tenancy.known_environment(wanted), name=wanted)
+        stats = await self._counted(seen)
+        return stats if principal.kind is PrincipalKind.ADMIN else [_without_admins(each) for each in stats]
 
     async def stats_of_all(self) -> list[QueueStats]:
         """Return each queue's numbers, of everybody and of upkeep."""
@@ -285,3 +286,11 @@ class QueueJobOperations:
             require_environment(principal, await tx.tenancy.known_environment(environment_id), name=environment_id)
             return replace(wanted, environment_id=environment_id)
         return replace(wanted, organization_id=principal.organization_id)
+
+
+def _without_admins(stats: QueueStats) -> QueueStats:
+    """Return a queue's numbers less who paused the whole of it, which is no tenant's business."""
+    if all(pause.lane is not None for pause in stats.pauses):
+        return stats
+    pauses = tuple(pause if pause.lane is not None else replace(pause, paused_by="") for pause in stats.pauses)
+    return replace(stats, pauses=pauses)

@@ -137,10 +137,8 @@ DELETE FROM queue_pauses WHERE queue = $1 AND lane IS NOT DISTINCT FROM $2 RETUR
 DELETE FROM queue_pauses WHERE lane = $1
 
 -- name: pauses
--- Reads the pauses of whole queues, less who made them, and of some environments' lanes; or with nulls all of all.
-SELECT
-    queue, lane, created_at, reason,
-    CASE WHEN lane IS NOT NULL OR ($1::uuid IS NULL AND $2::uuid IS NULL) THEN paused_by END AS paused_by
+-- Reads the pauses of whole queues and those of the lanes of some environments, or with nulls all of them.
+SELECT queue, lane, created_at, paused_by, reason
 FROM queue_pauses
 WHERE lane IS NULL
     OR ($1::uuid IS NULL AND $2::uuid IS NULL)
