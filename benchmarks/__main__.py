@@ -32,6 +32,7 @@ from benchmarks.sides.busy_pair import BusyPair
 from benchmarks.sides.place import running_place
 from benchmarks.sides.rivals import is_installed
 from benchmarks.stack import bench_directory, running_bench
+from benchmarks.telemetry import Telemetry
 from benchmarks.tenant import Tenant
 from benchmarks.throughput import Throughput
 from services.embedded.process import EmbeddedServerError
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
 # Narrower, the tables lose their figures.
 _WIDTH: Final = 100
-_SIDE_BY_SIDE: Final = ("throughput", "pickup", "idle", "growth", "workers")
+_SIDE_BY_SIDE: Final = ("throughput", "pickup", "idle", "growth", "workers", "telemetry")
 _BY_ITSELF: Final = ("handlers", "registrations", "events", "isolation", "calls")
 SECTIONS: Final = (*_SIDE_BY_SIDE, *_BY_ITSELF)
 
@@ -197,6 +198,9 @@ async def _measure_side_by_side(
                 variants.add_workers(place, counts=extent.workers)
             for table in await variants.measure(rounds=extent.rounds, progress=progress):
                 keep(table)
+            if "telemetry" in sections:
+                telemetry = Telemetry(place, jobs=extent.noops, events=extent.events.together)
+                keep(await telemetry.measure(rounds=extent.rounds, progress=progress))
 
 
 async def _measure_by_itself(

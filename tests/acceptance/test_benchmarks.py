@@ -76,6 +76,16 @@ def test_quick_run_side_by_side_measures_the_pair_beside_every_queue_that_is_the
     assert not drawn or chart.read_bytes().startswith(b"\x89PNG")
 
 
+def test_quick_run_compares_the_pair_with_all_telemetry_to_the_pair_with_none(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    run = _run("--quick", "telemetry", "--json", str(figures))
+    assert run.returncode == 0, run.stdout + run.stderr
+    rows = _tables(figures)["telemetry"]["rows"]
+    assert [row["name"] for row in rows][0::3] == ["no-ops (a) 100 lanes", "SendEvent, 32 callers"]
+    assert [row["least"] for row in rows] == [{"ratio": 0.9}] * 4
+    assert all(row["values"]["observed /s"] > 0 for row in rows)
+
+
 @pytest.mark.skipif(is_installed("matplotlib"), reason="matplotlib is there")
 def test_chart_without_matplotlib_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
     run = _run("--chart", str(tmp_path / "chart.png"), within=timedelta(seconds=20))
