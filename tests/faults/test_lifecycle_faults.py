@@ -19,11 +19,14 @@ from kongflow.v1 import (
 )
 
 from tests.support.eventually import eventually
+from tests.support.fault_scene import new_scene
 from tests.support.processes import published_channel
+from tests.support.rpc import refusal_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from tests.support.fault_scene import Scene
     from tests.support.fault_stack import FaultStack
     from tests.support.pair import Tenant
 
@@ -148,29 +151,61 @@ async def test_pings_too_often_end_that_connection_and_nothing_else(stack: Fault
     assert await statuses(stack.pairs[0]) == {SERVING}
 
 
-async def test_a_server_without_file_descriptors_refuses_and_goes_on(stack: FaultStack) -> None:
-    server = stack.servers[0]
-    port = stack.pairs[0].listening.grpc_port
-    soft, hard = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+async def test_a_server_without_file_descriptors_says_so_and_goes_on(stack: FaultStack) -> None:
+    scene = await new_scene(stack)
+    server, other = stack.servers
+    await other.kill()
+    async with without_descriptors(server.pid, stack.pairs[0].listening.grpc_port):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await ping(scene)
+        asked = await scene.ask()
+        await eventually(lambda: is_put_off(scene, asked.queue_job_id), within=PATIENCE)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await health_over_a_new_connection(stack, within=timedelta(seconds=1))
+        # Who was connected before is still answered.
+        assert await statuses(stack.pairs[0]) == {SERVING}
+        assert server.is_running
+
+    refusal = refusal_of(refused.value)
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED")
+    assert "file descriptors" in refusal.message
+    assert "google.rpc.RetryInfo" in refusal.details
+    assert (await ping(scene)).ok
+    await scene.is_done(asked.queue_job_id)
+    assert (await scene.queue_job(asked.queue_job_id))["attempt"] == 1
+    assert await health_over_a_new_connection(stack, within=PATIENCE) == SERVING
+
+
+@asynccontextmanager
+async def without_descriptors(pid: int, port: int) -> AsyncIterator[None]:
+    """Let a process open nothing more: its limit is low, and connections that say nothing fill what is left."""
+    soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     opened: list[asyncio.StreamWriter] = []
     try:
-        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (64, hard))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (64, hard))
         for _ in range(100):
             _, writer = await asyncio.open_connection("127.0.0.1", port)
             opened.append(writer)
-        # The connection that was there before is still answered.
-        assert await statuses(stack.pairs[0]) == {SERVING}
-        assert server.is_running
+        yield
     finally:
         for writer in opened:
             writer.close()
-        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (soft, hard))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
 
-    async def takes_new_connections() -> bool:
-        async with grpc.aio.insecure_channel(
-            f"127.0.0.1:{port}", options=[("grpc.use_local_subchannel_pool", 1)]
-        ) as channel:
-            answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
-            return bool(answer.status == SERVING)
 
-    await eventually(takes_new_connections, within=PATIENCE)
+async def ping(scene: Scene) -> Any:
+    client = scene.stack.pairs[0].client(scene.tenant.api_key)
+    request = endpoint_service_pb2.PingEndpointRequest(endpoint_id=scene.endpoint_id)
+    return await client.call(client.endpoints.PingEndpoint, request, timeout=10)
+
+
+async def is_put_off(scene: Scene, queue_job_id: str) -> bool:
+    return "SERVER_OVERLOADED" in (await scene.queue_job(queue_job_id))["errors"]
+
+
+async def health_over_a_new_connection(stack: FaultStack, *, within: timedelta) -> int:
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    async with grpc.aio.insecure_channel(stack.pairs[0].grpc_target, options=options) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=within.total_seconds(), wait_for_ready=True)
+        return int(answer.status)

@@ -14,7 +14,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from services.endpoints.delivery.addresses import refusal_of
 from services.endpoints.domain.endpoint_url import host_of, literal_address, port_of
-from services.endpoints.domain.errors import AddressNotAllowedError
+from services.endpoints.domain.errors import AddressNotAllowedError, ServerOverloadedError, is_out_of_descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 MAX_ADDRESSES: Final = 16
 """How many of a name's addresses a call may try; every one of them is checked."""
 
-_LOOKUP_THREADS: Final = 32
+# More than the calls that run at once by default, so that names that nobody answers for hold up only who asks for them.
+_LOOKUP_THREADS: Final = 128
 _LOCALHOST_ADDRESSES: Final = (ip_address("127.0.0.1"), ip_address("::1"))
 _METADATA_NAMES: Final = frozenset(
     {
@@ -162,12 +163,18 @@ class EgressGuard:
 
         Raises:
             RefusedSocketError: the address is forbidden.
+            ServerOverloadedError: this process may open no more; that is no failure of the endpoint's.
         """
         family, kind, protocol, _, address = address_info
         refusal = refusal_of(ip_address(address[0]), self._allowed_networks)
         if refusal is not None:
             raise RefusedSocketError(f"the address is {refusal}")
-        return socket.socket(family=family, type=kind, proto=protocol)
+        try:
+            return socket.socket(family=family, type=kind, proto=protocol)
+        except OSError as error:
+            if is_out_of_descriptors(error):
+                raise ServerOverloadedError("file descriptors") from error
+            raise
 
     def close(self) -> None:
         """Let go of the lookup's threads."""

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from services.endpoints.domain.attempt_reason import AttemptReason
+from services.endpoints.domain.errors import ServerOverloadedError
 from services.endpoints.domain.ports.ledger import Failure
 
 if TYPE_CHECKING:
@@ -55,8 +56,10 @@ class RetryPolicy:
 
         `queue_job.attempt` is the attempt that failed, counted from 1. An error that no handler named is a defect of
         ours or of the data; it is repeated like any other and stored by its type's name only, since its text may hold
-        a payload.
+        a payload. What this server had no room for is no attempt at all.
         """
+        if isinstance(error, ServerOverloadedError):
+            error = SnoozedError(error.message, reason=AttemptReason.SERVER_OVERLOADED, delay=self.backoff.base)
         if isinstance(error, SnoozedError):
             message = error.message[:MAX_MESSAGE_LENGTH]
             return Failure(

@@ -6,6 +6,7 @@ these at their boundary and keep the original as `__cause__`.
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
 
 
 _RETRY_OVERLOADED_AFTER: Final = timedelta(seconds=1)
+
+
+_OUT_OF_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
+
+
+def is_out_of_descriptors(error: BaseException) -> bool:
+    """Tell whether something could not be opened because this process, or its machine, may open no more."""
+    return isinstance(error, OSError) and error.errno in _OUT_OF_DESCRIPTORS
 
 
 class Reason(Enum):
@@ -115,12 +124,12 @@ class DatabaseUnavailableError(KongflowError):
 
 
 class NoConnectionFreeError(DatabaseUnavailableError):
-    """PostgreSQL is there, but all connections that this server may open stayed taken."""
+    """PostgreSQL may be there, but this server has no connection to it for another call."""
 
-    def __init__(self) -> None:
-        """Say when to try again."""
+    def __init__(self, missing: str) -> None:
+        """Name what there is too little of, such as `connections`."""
         super().__init__(
-            "This server has more calls than connections to its database; try again.",
+            f"This server has no {missing} left to ask its database for another call; try again.",
             reason=Reason.RATE_LIMITED,
             retry_after=_RETRY_OVERLOADED_AFTER,
         )

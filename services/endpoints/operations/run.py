@@ -16,7 +16,12 @@ from services.endpoints.crash_points import crash_point
 from services.endpoints.domain.attempt import AttemptFailedError, RetryPolicy, SnoozedError, unknown_kind
 from services.endpoints.domain.attempt_reason import AttemptReason
 from services.endpoints.domain.catalog import CALLING_QUEUES
-from services.endpoints.domain.errors import ConflictError, DatabaseUnavailableError, KongflowError
+from services.endpoints.domain.errors import (
+    ConflictError,
+    DatabaseUnavailableError,
+    KongflowError,
+    ServerOverloadedError,
+)
 from services.endpoints.domain.pace import Pace
 from services.endpoints.domain.ports.ledger import Failure
 from services.endpoints.domain.ports.store import Pool
@@ -501,7 +506,7 @@ class QueueJobRunner:
         return True
 
     def _failure(self, queue_job: QueueJob, error: Exception) -> Failure:
-        if not isinstance(error, AttemptFailedError | SnoozedError):
+        if not isinstance(error, AttemptFailedError | SnoozedError | ServerOverloadedError):
             _log.error("attempt_failed", queue_job_id=str(queue_job.id), kind=queue_job.kind, exc_info=error)
         return self._policy.after(queue_job, error, jitter=self._jitter())
 

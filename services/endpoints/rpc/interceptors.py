@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import secrets
 import time
 from contextlib import asynccontextmanager, nullcontext
@@ -15,7 +14,13 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError
 
-from services.endpoints.domain.errors import FieldViolation, InvalidRequestError, KongflowError, ServerOverloadedError
+from services.endpoints.domain.errors import (
+    FieldViolation,
+    InvalidRequestError,
+    KongflowError,
+    ServerOverloadedError,
+    is_out_of_descriptors,
+)
 from services.endpoints.rpc.access import ACCESS, Access, require_access
 from services.endpoints.rpc.auth import bearer_credential, set_principal, set_readmission
 from services.endpoints.rpc.correlation import note_request
@@ -43,8 +48,6 @@ _log = structlog.get_logger(__name__)
 
 # The ledger paces workers; reflection is how people look for a method.
 _UNLIMITED: Final = frozenset({Access.WORKER, Access.ANY_CREDENTIAL})
-
-_NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 class Authenticator(Protocol):
@@ -234,8 +237,7 @@ def _overload(error: Exception) -> KongflowError | None:
     """Return what a call is told that this process has no room for, None for a defect."""
     if isinstance(error, MemoryError):
         return ServerOverloadedError("memory")
-    is_out_of_descriptors = isinstance(error, OSError) and error.errno in _NO_DESCRIPTORS
-    return ServerOverloadedError("file descriptors") if is_out_of_descriptors else None
+    return ServerOverloadedError("file descriptors") if is_out_of_descriptors(error) else None
 
 
 def _decoder(handler: Handler) -> Callable[[bytes], Any]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
-from services.endpoints.domain.errors import ConflictError, DatabaseUnavailableError, ServerOverloadedError
+from services.endpoints.domain.errors import (
+    ConflictError,
+    DatabaseUnavailableError,
+    NoConnectionFreeError,
+    is_out_of_descriptors,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +40,6 @@ _UNAVAILABLE: Final = (
     TimeoutError,
     OSError,
 )
-_NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
 # PostgreSQL answers, but cannot do what a server is there for.
 _REFUSALS: Final = (
     asyncpg.InsufficientResourcesError,
@@ -60,7 +63,7 @@ def translated() -> Iterator[None]:
     Raises:
         ConflictError: serialization failure, deadlock or lock timeout.
         DatabaseUnavailableError: PostgreSQL is away, starting, read-only, out of resources, or cancelled the statement.
-        ServerOverloadedError: this process can open no more connections.
+        NoConnectionFreeError: this process can open no more connections.
     Source: PostgreSQL, appendix A, error codes.
     """
     try:
@@ -75,8 +78,8 @@ def translated() -> Iterator[None]:
             "The database did not answer in time; try again.", retry_after=_RETRY_UNAVAILABLE_AFTER
         ) from error
     except _UNAVAILABLE as error:
-        if isinstance(error, OSError) and error.errno in _NO_DESCRIPTORS:
-            raise ServerOverloadedError("file descriptors") from error
+        if is_out_of_descriptors(error):
+            raise NoConnectionFreeError("file descriptors") from error
         raise _away() from error
     except RuntimeError as error:
         # What uvloop says of a transport that closed under a statement.

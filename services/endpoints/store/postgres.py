@@ -307,7 +307,7 @@ class PostgresStore:
         except DatabaseUnavailableError as error:
             self._note_refusal(error)
             if isinstance(error.__cause__, TimeoutError) and lender.get_size() == lender.get_max_size():
-                raise NoConnectionFreeError from error
+                raise NoConnectionFreeError("connections") from error
             raise
         finally:
             self._waiting[pool] -= 1
