@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from ipaddress import ip_network
+from datetime import timedelta
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING
 
 import pytest
 
 from services.endpoints.delivery.addresses import LOOPBACK_NETWORKS
 from services.endpoints.delivery.client import AiohttpEndpointClient
-from services.endpoints.delivery.guard import EgressGuard
+from services.endpoints.delivery.guard import MAX_ADDRESSES, EgressGuard
 from services.endpoints.domain.endpoint_calls import CallFailure, EndpointAddress, EndpointCallError
+from tests.support.eventually import eventually
 from tests.support.fake_endpoint import FakeEndpoint, as_sent
 
 if TYPE_CHECKING:
@@ -31,6 +35,31 @@ class ChangingName:
     async def addresses_of(self, host: str, port: int) -> list[str]:
         assert host == HOST, port
         return self.answers.pop(0)
+
+    def close(self) -> None:
+        pass
+
+
+class FailingName:
+    """A name server that answers with an error."""
+
+    def __init__(self, error: OSError) -> None:
+        self.error = error
+
+    async def addresses_of(self, host: str, port: int) -> list[str]:
+        assert (host, port) == (HOST, 80)
+        raise self.error
+
+    def close(self) -> None:
+        pass
+
+
+class SilentName:
+    """A name server that never answers."""
+
+    async def addresses_of(self, host: str, port: int) -> list[str]:
+        await asyncio.Event().wait()
+        raise AssertionError(host, port)
 
     def close(self) -> None:
         pass
@@ -111,6 +140,94 @@ async def test_each_call_is_judged_anew_because_no_connection_and_no_answer_is_k
         assert (await client.ping(address)).ok
         assert (await client.ping(address)).failure is CallFailure.ADDRESS_NOT_ALLOWED
         assert len(endpoint.journal) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        [*(f"8.8.{n // 250}.{n % 250}" for n in range(999)), "10.0.0.1"],
+        ["127.0.0.1", "fe80::1"],
+        ["fd00::1", "127.0.0.1"],
+        ["127.0.0.1", "::ffff:10.0.0.1"],
+        ["127.0.0.1", "169.254.169.254"],
+    ],
+    ids=["the last of 1,000", "AAAA link-local", "AAAA private", "A wrapped in AAAA", "metadata"],
+)
+async def test_one_forbidden_address_among_good_ones_and_nothing_is_connected_to(answer: list[str]) -> None:
+    guard = EgressGuard(allowed_networks=[ip_network("127.0.0.1/32")], lookup=ChangingName(answer))
+    async with listening() as listener, AiohttpEndpointClient(guard=guard) as client:
+        result = await client.ping(EndpointAddress(f"http://{HOST}:{listener.port}/", "tr_dev_Secret", "app"))
+        assert (result.failure, result.retryable, listener.accepted) == (CallFailure.ADDRESS_NOT_ALLOWED, False, 0)
+    assert [text for text in answer if text in f"{result.error} {result.detail}"] == []
+
+
+async def test_of_a_thousand_good_addresses_a_few_are_tried_in_their_order() -> None:
+    dead = [f"127.0.{n // 250}.{2 + n % 250}" for n in range(999)]
+    async with FakeEndpoint() as endpoint:
+        for place, is_reached in [(0, True), (MAX_ADDRESSES - 1, True), (MAX_ADDRESSES, False)]:
+            answer = [*dead[:place], "127.0.0.1", *dead[place:]]
+            guard = EgressGuard(allowed_networks=LOOPBACK_NETWORKS, lookup=ChangingName(answer))
+            async with AiohttpEndpointClient(guard=guard) as client:
+                url = f"http://{HOST}:{endpoint.port}/api/trigger"
+                result = await client.ping(EndpointAddress(url, endpoint.api_key, endpoint.slug))
+            expected = (True, None) if is_reached else (False, CallFailure.NOT_CONNECTED)
+            assert (result.ok, result.failure) == expected, place
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        socket.gaierror(socket.EAI_NONAME, "Name or service not known"),
+        socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"),
+        socket.gaierror(socket.EAI_NODATA, "No address associated with hostname"),
+    ],
+    ids=["NXDOMAIN", "SERVFAIL", "no data"],
+)
+async def test_name_that_does_not_resolve_fails_at_once_and_may_pass_later(error: OSError) -> None:
+    async with AiohttpEndpointClient(guard=EgressGuard(lookup=FailingName(error))) as client:
+        result = await client.ping(EndpointAddress(f"http://{HOST}/", "tr_dev_Secret", "app"))
+    assert (result.failure, result.retryable) == (CallFailure.NAME_NOT_RESOLVED, True)
+    assert (result.error, result.detail) == (
+        f"Could not connect to endpoint http://{HOST}/",
+        "the host name does not resolve",
+    )
+
+
+@pytest.mark.parametrize(
+    ("lookup_milliseconds", "call_milliseconds", "failure"),
+    [(50, 60_000, CallFailure.NAME_NOT_RESOLVED), (60_000, 50, CallFailure.TIMED_OUT)],
+)
+async def test_name_server_that_says_nothing_ends_the_call_in_its_time(
+    lookup_milliseconds: int, call_milliseconds: int, failure: CallFailure
+) -> None:
+    guard = EgressGuard(lookup=SilentName(), lookup_timeout=timedelta(milliseconds=lookup_milliseconds))
+    async with AiohttpEndpointClient(guard=guard) as client:
+        address = EndpointAddress(f"http://{HOST}/", "tr_dev_Secret", "app")
+        result = await client.ping(address, timeout=timedelta(milliseconds=call_milliseconds))
+    assert (result.failure, result.retryable) == (failure, True)
+    assert result.duration < timedelta(seconds=10)
+
+
+async def test_a_hundred_names_that_nobody_answers_for_hold_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    silence = threading.Event()
+    asked: list[str] = []
+
+    def look_up(host: str, port: int, **_: object) -> list[object]:
+        if host.startswith("silent"):
+            asked.append(host)
+            silence.wait(60)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("8.8.8.8", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    guard = EgressGuard()
+    try:
+        silent = [asyncio.ensure_future(guard.resolve(f"silent-{n}.example.com", 443)) for n in range(100)]
+        await eventually(lambda: len(asked) == len(silent))
+        assert await guard.resolve("answered.example.com", 443) == [ip_address("8.8.8.8")]
+    finally:
+        silence.set()
+        await asyncio.gather(*silent, return_exceptions=True)
+        guard.close()
 
 
 async def test_proxies_of_the_environment_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
