@@ -136,6 +136,7 @@ class Operations:
     rescue: Rescue
     upkeep: Upkeep
     endpoint_upkeep: EndpointUpkeep
+    limits: TenantLimits
 
 
 def build_operations(
@@ -201,7 +202,9 @@ def build_operations(
     )
     watches = Watches(wake_ups=wake_ups, most_per_tenant=settings.tenant_watches_at_once)
     leases = LeaseKeeper(store=store, settings=ledger_settings)
+    limits = TenantLimits(limits=_call_limits(settings), monotonic=time.monotonic)
     return Operations(
+        limits=limits,
         authentication=authentication,
         uses=uses,
         tenancy=TenancyOperations(
@@ -233,6 +236,7 @@ def build_operations(
             store=store,
             index_requests=index_requests,
             watches=watches,
+            limits=limits,
             hook_delay=settings.hook_delay,
             kept_for=retention.indexes,
         ),
@@ -333,7 +337,6 @@ async def run(
             more_batch_handlers=more_batch_handlers,
             tracer=tracer,
         )
-        limits = TenantLimits(limits=_call_limits(settings), monotonic=time.monotonic)
         rpc = RpcServer(
             services=RpcServices(
                 tenancy=operations.tenancy,
@@ -351,7 +354,7 @@ async def run(
             authenticator=operations.authentication,
             observer=metrics,
             callers=callers,
-            limits=limits,
+            limits=operations.limits,
             tracer=tracer,
             address=str(settings.grpc_address),
             credentials=_credentials(settings),
@@ -368,7 +371,6 @@ async def run(
             readiness=readiness,
             operations=operations,
             metrics=metrics,
-            limits=limits,
             rpc=rpc,
         )
         if on_listening is not None:
@@ -402,7 +404,6 @@ async def _listen(
     readiness: Readiness,
     operations: Operations,
     metrics: Metrics,
-    limits: TenantLimits,
     rpc: RpcServer,
 ) -> Listening:
     async def render() -> bytes:
@@ -415,7 +416,7 @@ async def _listen(
         return metrics.render()
 
     hooks = hooks_and_health(deployed=operations.indexing.deployed, not_ready=readiness.why_not)
-    hooks.add_subapp(ROOT, _console(settings, operations, limits))
+    hooks.add_subapp(ROOT, _console(settings, operations))
     http = HttpServer(
         hooks,
         host=settings.http_address.host,
@@ -435,7 +436,7 @@ async def _listen(
     return Listening(grpc_port, http_port, metrics_port)
 
 
-def _console(settings: EndpointsSettings, operations: Operations, limits: TenantLimits) -> web.Application:
+def _console(settings: EndpointsSettings, operations: Operations) -> web.Application:
     keys = parse_keys(settings.secret_keys.get_secret_value())
     return console(
         services=ConsoleServices(
@@ -449,7 +450,7 @@ def _console(settings: EndpointsSettings, operations: Operations, limits: Tenant
             runs=operations.runs,
             queue_jobs=operations.queue_jobs,
             page_tokens=operations.page_tokens,
-            limits=limits,
+            limits=operations.limits,
         ),
         sessions=Sessions(
             box=AesGcmSecretBox(keys=[derive_key(key, purpose="console sessions") for key in keys]),

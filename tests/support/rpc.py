@@ -8,7 +8,6 @@ async with running_service(database_url) as service:
 from __future__ import annotations
 
 import base64
-import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -45,7 +44,7 @@ from services.endpoints.app import Operations, build_operations
 from services.endpoints.delivery.client import AiohttpEndpointClient
 from services.endpoints.delivery.guard import EgressGuard
 from services.endpoints.domain.callers import Callers
-from services.endpoints.operations.limits import CallLimits, TenantLimits
+from services.endpoints.operations.limits import CallLimits
 from services.endpoints.rpc.server import RpcServer, RpcServices
 from services.endpoints.settings import EndpointsSettings
 from services.endpoints.store.postgres import PostgresStore
@@ -169,7 +168,11 @@ class Service:
 @asynccontextmanager
 async def running_service(database_url: str, *, limits: CallLimits | None = None) -> AsyncIterator[Service]:
     """Serve on a free port; loopback endpoints are allowed. `limits` hold for each tenant."""
+    limits = limits or CallLimits()
     settings = EndpointsSettings(
+        tenant_calls_per_second=limits.calls_per_second,
+        tenant_calls_burst=limits.burst,
+        tenant_calls_at_once=limits.at_once,
         database_url=database_url,
         secret_keys=base64.b64encode(b"k" * 32).decode(),
         lookup_pepper=base64.b64encode(b"p" * 32).decode(),
@@ -211,7 +214,7 @@ async def running_service(database_url: str, *, limits: CallLimits | None = None
                 authenticator=operations.authentication,
                 observer=journal,
                 callers=callers,
-                limits=TenantLimits(limits=limits or CallLimits(), monotonic=time.monotonic),
+                limits=operations.limits,
                 address="127.0.0.1:0",
             )
             port = await server.start()

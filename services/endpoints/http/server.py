@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, Final, Protocol
 from uuid import UUID
 
 import structlog
-from aiohttp import web
+from aiohttp import hdrs, web
 
-from services.endpoints.domain.errors import KongflowError, NotFoundError
+from services.endpoints.domain.errors import KongflowError, NotFoundError, Reason
 from services.endpoints.domain.identifiers import is_hook_identifier, is_slug
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ _HOOK: Final = "/api/v1/endpoints/{environment_id}/{slug}/index/{hook}"
 _NOT_FOUND: Final = "There is no such indexing hook."
 _TOO_LARGE: Final = "The body is larger than 512 KiB."
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+_OF_THE_TENANT: Final = frozenset({Reason.RATE_LIMITED, Reason.QUOTA_EXCEEDED})
 
 _log = structlog.get_logger(__name__)
 
@@ -63,7 +65,7 @@ def hooks_and_health(*, deployed: Deployed, not_ready: Callable[[], Awaitable[st
             return _error(413, _TOO_LARGE)
         except KongflowError as error:
             _log.warning("hook_refused", reason=error.reason.value)
-            return _error(503, error.message)
+            return _refusal(error)
         return web.json_response({"ok": True})
 
     application = web.Application(client_max_size=_MAX_HOOK_BYTES)
@@ -109,6 +111,14 @@ class HttpServer:
     async def close(self) -> None:
         """Stop listening and end what is served."""
         await self._runner.cleanup()
+
+
+def _refusal(error: KongflowError) -> web.Response:
+    """Return what a hook is told that may come again later."""
+    response = _error(429 if error.reason in _OF_THE_TENANT else 503, error.message)
+    if error.retry_after is not None:
+        response.headers[hdrs.RETRY_AFTER] = str(math.ceil(error.retry_after.total_seconds()))
+    return response
 
 
 def _error(status: int, text: str) -> web.Response:

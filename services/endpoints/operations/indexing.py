@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from services.endpoints.domain.ports.store import Store, Transaction
     from services.endpoints.domain.tenancy import EnvironmentType, Principal
     from services.endpoints.operations.index_requests import IndexRequests
+    from services.endpoints.operations.limits import TenantLimits
     from services.endpoints.operations.watches import Watches
 
 _KEPT_FOR: Final = Retention().indexes
@@ -67,6 +68,7 @@ class IndexingOperations:
         store: Store,
         index_requests: IndexRequests,
         watches: Watches,
+        limits: TenantLimits,
         hook_delay: timedelta,
         kept_for: timedelta = _KEPT_FOR,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -75,6 +77,7 @@ class IndexingOperations:
         self._store = store
         self._index_requests = index_requests
         self._watches = watches
+        self._limits = limits
         self._hook_delay = hook_delay
         self._kept_for = kept_for
         self._now = now
@@ -133,10 +136,15 @@ class IndexingOperations:
 
         Raises:
             NotFoundError: no endpoint has this slug and this hook identifier.
+            KongflowError: the endpoint's tenant asks too often, or too much at once.
         """
         async with self._store.reading() as tx:
-            await _hooked(tx, environment_id, slug, hook_identifier)
-        source_data_json, reason = _read_hook(await read_body())
+            endpoint = await _hooked(tx, environment_id, slug, hook_identifier)
+        with self._limits.calling_of(endpoint.organization_id):
+            await self._deployed(environment_id, slug, hook_identifier, await read_body())
+
+    async def _deployed(self, environment_id: UUID, slug: str, hook_identifier: str, body: bytes) -> None:
+        source_data_json, reason = _read_hook(body)
 
         async def work(tx: Transaction) -> None:
             await self._index_requests.serialize(tx, environment_id, slug)

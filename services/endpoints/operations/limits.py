@@ -12,6 +12,7 @@ from services.endpoints.domain.tenancy import PrincipalKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from uuid import UUID
 
     from services.endpoints.domain.tenancy import Principal
 
@@ -68,7 +69,21 @@ class TenantLimits:
             KongflowError: RATE_LIMITED, the tenant called too often; QUOTA_EXCEEDED, it has as many calls open as it
                 may. Neither counts.
         """
-        name = tenant_name(principal)
+        with self._calling(tenant_name(principal)):
+            yield
+
+    @contextmanager
+    def calling_of(self, organization_id: UUID) -> Iterator[None]:
+        """Count what comes without a principal as a call of an organization, as `calling` does.
+
+        Raises:
+            KongflowError: the same.
+        """
+        with self._calling(_organization_name(organization_id)):
+            yield
+
+    @contextmanager
+    def _calling(self, name: str) -> Iterator[None]:
         tenant = self._refilled(name)
         if tenant.open >= self._limits.at_once:
             raise KongflowError(
@@ -124,4 +139,8 @@ def tenant_name(principal: Principal) -> str:
     """Return the name under which the principal's calls are counted: its organization, or its kind without one."""
     if principal.kind is PrincipalKind.ADMIN or principal.organization_id is None:
         return principal.kind.value.lower()
-    return f"organization:{principal.organization_id}"
+    return _organization_name(principal.organization_id)
+
+
+def _organization_name(organization_id: UUID) -> str:
+    return f"organization:{organization_id}"

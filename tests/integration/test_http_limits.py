@@ -1,13 +1,14 @@
-"""What a tenant asks in the console counts as much as what it asks by gRPC."""
+"""What a tenant asks by HTTP, in the console or by its hooks, counts as much as what it asks by gRPC."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
 
+import aiohttp
 import grpc
 import pytest
-from kongflow.v1 import tenancy_service_pb2
+from kongflow.v1 import endpoint_service_pb2, tenancy_service_pb2
 
 from tests.support.console import visitor
 from tests.support.eventually import eventually
@@ -78,3 +79,34 @@ async def test_pages_that_are_open_at_once_are_capped(
             assert (await somebody.get("/console/environments")).status == 200
             assert (await neighbour.get("/console/environments")).status == 200
     assert (refused.status, refused.headers["Retry-After"]) == (429, "1")
+
+
+async def test_hooks_over_the_rate_are_429_and_those_of_nobody_are_not_counted(
+    database_url: str, redis_url: str, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    async with running_pair(
+        database_url=database_url,
+        redis_url=redis_url,
+        workers=0,
+        tenant_calls_per_second=_RATE,
+        tenant_calls_burst=_BURST,
+    ) as pair:
+        tenant = await pair.new_tenant()
+        client = pair.client(tenant.service_token)
+        stored = endpoint_service_pb2.UpsertEndpointRequest(
+            environment_id=tenant.environment_id,
+            slug="app",
+            url="http://127.0.0.1:9/",
+            indexing_hook_identifier="a1b2c3d4e5",
+        )
+        await client.call(client.endpoints.UpsertEndpoint, stored)
+        hook = f"/api/v1/endpoints/{tenant.environment_id}/app/index"
+        async with aiohttp.ClientSession(pair.http_url) as http:
+            for _ in range(_BURST - 1):
+                assert (await http.post(f"{hook}/0000000000")).status == 404
+                assert (await http.post(f"{hook}/a1b2c3d4e5")).status == 200
+            refused = await http.post(f"{hook}/a1b2c3d4e5")
+            reason = (await refused.json())["error"]
+    assert (refused.status, "calls in a second" in reason) == (429, True)
+    assert 90 <= int(refused.headers["Retry-After"]) <= 100
+    assert await connection.fetchval("SELECT count(*) FROM endpoint_indexes") == 1
