@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from services.endpoints.delivery.addresses import LOOPBACK_NETWORKS
 from services.endpoints.delivery.client import AiohttpEndpointClient
@@ -56,8 +57,12 @@ async def test_refused_call_is_made_once_more_with_the_previous_key(client: Endp
         return fake.reply({"response": {"status": 200}, "events": []}) if is_delivery else None
 
     async with FakeEndpoint(api_key=OLD, behaviour=accept_delivery) as endpoint:
-        answer = await CALLS[action](client, rotated(endpoint))
+        with capture_logs() as lines:
+            answer = await CALLS[action](client, rotated(endpoint))
         assert getattr(answer, "ok", True)
+    assert [(line["event"], line["slug"], line["action"]) for line in lines] == [
+        ("endpoint_took_previous_api_key", endpoint.slug, action)
+    ]
     refused, accepted = endpoint.journal
     assert (refused.action, accepted.action) == (action, action)
     assert (refused.key_fits, accepted.key_fits) == (False, True)
@@ -95,7 +100,9 @@ async def test_endpoint_that_knows_neither_key_is_asked_twice_and_neither_key_no
 ) -> None:
     behaviour = fake.json_body({"message": f"not {OLD}, not {NEW}, nor {SECRET}"}, status=401)
     async with FakeEndpoint(behaviour=behaviour) as endpoint:
-        result = await client.ping(rotated(endpoint))
+        with capture_logs() as lines:
+            result = await client.ping(rotated(endpoint))
+    assert lines == []
     assert result.error == "not [key], not [key], nor [key]"
     assert (result.failure, result.retryable) == (CallFailure.UNAUTHORIZED, False)
     assert len(endpoint.journal) == 2

@@ -49,7 +49,7 @@ async def test_every_page_shows_what_its_name_says(pair: Pair) -> None:
     async with exhibition(pair) as shown, visitor(pair.http_url, shown.tenant.service_token) as somebody:
         dead = await shown.dead_letter(on("INDEX_ENDPOINT", status(500)))
         expected = {
-            "environments": ["dev", "development", shown.tenant.environment_id],
+            "environments": ["dev", "development", shown.tenant.environment_id, "API key last used"],
             "endpoints": ["fake-endpoint", shown.endpoint.url],
             "jobs": ["welcome", "Welcome mail", "1.0.0", "static", "user.created", "fake-endpoint"],
             "sources": ["acme.room-http", "HTTP", "acme", "event=acme.ping"],

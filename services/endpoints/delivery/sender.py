@@ -7,6 +7,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+import structlog
+
 from services.endpoints.delivery.signatures import signature_headers
 from services.endpoints.delivery.transport import NoAnswerError
 from services.endpoints.domain.endpoint_calls import EndpointCallError, no_response_text
@@ -25,6 +27,8 @@ PROTOCOL_VERSION: Final = "2023-09-29"
 UNAUTHORIZED: Final = 401
 
 _JSON: Final = "application/json"
+
+_log = structlog.get_logger(__name__)
 
 
 class CallSender:
@@ -85,6 +89,8 @@ class CallSender:
                     span.note("http.request.resend_count", 1)
                     refused, answer = answer, await post(address.previous_api_key, answer.duration)
                     answer = replace(answer, duration=refused.duration + answer.duration)
+                    if answer.status != UNAUTHORIZED:
+                        _log.info("endpoint_took_previous_api_key", slug=address.slug, action=action.value)
                 span.note("http.response.status_code", answer.status)
                 return answer
         except NoAnswerError as failure:
