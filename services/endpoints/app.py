@@ -221,6 +221,7 @@ def build_operations(
                 client=client,
                 callers=callers,
                 total=timedelta(seconds=settings.ping_total_seconds),
+                each=timedelta(seconds=settings.endpoint_timeout_seconds),
                 tries=settings.api_client_max_retries,
                 pause=settings.retry_backoff,
             ),

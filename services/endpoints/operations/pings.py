@@ -30,16 +30,18 @@ class Pinger:
         client: EndpointClient,
         callers: Callers,
         total: timedelta,
+        each: timedelta,
         tries: int = DEFAULT_TRIES,
         pause: timedelta = DEFAULT_PAUSE,
     ) -> None:
         """Hold the client and who counts the callers.
 
-        There are at most `tries`, `pause` apart, and together they take no longer than `total`.
+        There are at most `tries`, `pause` apart. None takes longer than `each`, nor all together than `total`.
         """
         self._client = client
         self._callers = callers
         self._total = total
+        self._each = each
         self._tries = tries
         self._pause = pause
 
@@ -57,7 +59,7 @@ class Pinger:
         budget = min(self._total, max(deadline - _MARGIN, _LEAST_TRY)) if deadline is not None else self._total
         for attempt in range(1, self._tries + 1):
             left = budget - _since(started)
-            result = await self._client.ping(address, timeout=max(left, _LEAST_TRY))
+            result = await self._client.ping(address, timeout=max(min(left, self._each), _LEAST_TRY))
             pause = max(self._pause, result.retry_after or self._pause)
             if result.ok or not result.retryable or attempt == self._tries or _since(started) + pause >= budget:
                 break
