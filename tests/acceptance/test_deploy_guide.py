@@ -27,7 +27,7 @@ HERE: Final = [block for block in BLOCKS if not block.words]
 # Everything that this file cannot run, and why.
 NOT_HERE: Final = {
     "docker": "an engine has to be there; test_image.py runs what the containers run",
-    "cluster": "a cluster has to be there; test_image.py runs what its pods run",
+    "cluster": "kubectl has to be there; test_deploy_cluster.py answers it, test_image.py runs what the pods run",
 }
 WITHIN_SECONDS: Final = 60
 SECRETS: Final = {
