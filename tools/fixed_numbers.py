@@ -115,6 +115,11 @@ GROUPS: Final[Mapping[str, Sequence[Fixed]]] = {
             "a form for signing in", "endpoints.http.console.sessions:SIGN_IN_WITHIN", "longer than anyone reads it"
         ),
         _fixed("rows on a page of the console", "endpoints.http.console.visits:PAGE_SIZE", "as a list of the API"),
+        _fixed(
+            "dead letters one click of the console retries",
+            "endpoints.http.console.queue_pages:MAX_RETRIED_AT_ONCE",
+            "the answer comes within the time a browser waits; the rest takes another click",
+        ),
         _fixed("what the console's charts show", "endpoints.http.console.history:WINDOW", _MEMORY),
     ),
     "Calls to endpoints": (
@@ -156,6 +161,7 @@ GROUPS: Final[Mapping[str, Sequence[Fixed]]] = {
             "a lane's name",
             "endpoints.queue.message:MAX_LANE_CHARACTERS",
             "endpoints.rpc.worker:MAX_LANE_CHARACTERS",
+            "endpoints.domain.operator_decisions:MAX_LANE_CHARACTERS",
             "worker.message:MAX_LANE_CHARACTERS",
             _BOTH,
         ),
