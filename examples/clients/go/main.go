@@ -13,6 +13,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	_ "google.golang.org/grpc/health" // so that the service config lets it leave a server that stops
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
