@@ -303,6 +303,42 @@ async def test_a_production_endpoint_is_indexed_anew_every_day(clinic: Clinic) -
     assert clinic.calls == 1
 
 
+async def test_an_index_that_two_servers_find_due_is_asked_for_once(clinic: Clinic) -> None:
+    connection, upkeep = clinic.operator.connection, clinic.operator.stage.service.operations.endpoint_upkeep
+    store = clinic.operator.stage.service.store
+    await clinic.pass_time(20 * MINUTE)
+    await connection.execute("UPDATE endpoints SET next_index_at = now() WHERE next_index_at IS NOT NULL")
+    async with store.reading() as tx:
+        (due,) = await tx.endpoints.due_indexes(limit=2)
+    assert await upkeep.ask_for_indexes() == 1
+    await clinic.operator.work_off()
+    assert not await upkeep._ask_for_index(due)
+    assert (clinic.calls, await waiting(clinic)) == (1, [])
+
+
+async def test_one_endpoint_that_somebody_holds_keeps_no_other_from_its_index(clinic: Clinic) -> None:
+    stage, store = clinic.operator.stage, clinic.operator.stage.service.store
+    await stage.store_endpoint(environment_id=stage.ours.production.id, slug="other")
+    await clinic.operator.connection.execute("UPDATE endpoints SET next_index_at = now() - interval '1 second'")
+    async with store.transaction() as tx:
+        await tx.ledger.serialize(f"endpoint:{stage.ours.production.id}:fake-endpoint")
+        assert await stage.service.operations.endpoint_upkeep.ask_for_indexes() == 1
+
+
+async def test_a_new_url_of_a_failing_endpoint_is_probed_at_once(clinic: Clinic) -> None:
+    await clinic.fall_ill(status(410))
+    clinic.endpoint.behaviour = None
+    clinic.endpoint.journal.clear()
+    request = endpoint_service_pb2.UpsertEndpointRequest(
+        environment_id=str(clinic.operator.stage.ours.production.id),
+        slug="fake-endpoint",
+        url=f"{clinic.endpoint.url}?v=2",
+    )
+    await clinic.operator.caller.endpoints.UpsertEndpoint(request)
+    await clinic.pass_time(timedelta())
+    assert (await clinic.state(), [entry.action for entry in clinic.endpoint.journal]) == ("HEALTHY", ["PING"])
+
+
 async def test_a_development_endpoint_is_left_as_it_is(
     stage: Stage, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:

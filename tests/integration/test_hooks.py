@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -34,17 +35,17 @@ async def http(stage: Stage) -> AsyncIterator[aiohttp.ClientSession]:
     await server.close()
 
 
-async def test_hook_of_a_suspended_endpoint_is_answered_and_asks_for_nothing(
+async def test_hook_of_an_endpoint_that_fails_makes_its_probe_due_with_the_index_it_asks_for(
     stage: Stage, connection: asyncpg.Connection[asyncpg.Record], http: aiohttp.ClientSession
 ) -> None:
     stored = await stage.store_endpoint()
     hook = f"/api/v1/endpoints/{stored.environment_id}/app/index/{stored.indexing_hook_identifier}"
-    await connection.execute("UPDATE endpoints SET state = 'SUSPENDED'")
-    async with nothing_stored(connection), http.post(hook, json={}) as response:
-        assert (response.status, await response.json()) == (200, {"ok": True})
-    await connection.execute("UPDATE endpoints SET state = 'FAILING'")
-    async with http.post(hook, json={}) as response:
-        assert response.status == 200
+    for state in ("SUSPENDED", "FAILING"):
+        await connection.execute("UPDATE endpoints SET state = $1, next_probe_at = now() + interval '1 hour'", state)
+        async with http.post(hook, json={}) as response:
+            assert (response.status, await response.json()) == (200, {"ok": True})
+        wait = await connection.fetchval("SELECT next_probe_at - clock_timestamp() FROM endpoints")
+        assert timedelta() < wait < timedelta(minutes=1)
 
     assert await connection.fetchval("SELECT count(*) FROM endpoint_indexes") == 1
 

@@ -141,17 +141,17 @@ class HealthPolicy:
     def after(self, health: Health, finding: Finding, *, jitter: float) -> Health:
         """Return the health after a call; `jitter` in [0, 1).
 
-        A failure of a HEALTHY endpoint that is not yet one too many only counts. A probe that finds nothing out leaves
-        the count as it is and the next one comes as after a failure. `Retry-After` makes a probe later, never earlier,
-        and leaves a HEALTHY endpoint alone for as long.
+        A failure of a HEALTHY endpoint that is not yet one too many only counts. A probe that brings no answer counts,
+        whatever it found, so that the next one comes later; but only one that failed can suspend. `Retry-After` makes a
+        probe later, never earlier, and leaves a HEALTHY endpoint alone for as long.
         """
         if finding.sign is Sign.ANSWERED:
             return WELL
-        failures = health.consecutive_failures + (finding.sign in {Sign.FAILED, Sign.GONE})
+        is_news = finding.sign in {Sign.FAILED, Sign.GONE}
+        failures = health.consecutive_failures + (is_news or health.state is not EndpointState.HEALTHY)
         state = NEXT_STATE[health.state][self._event(finding.sign, failures)]
         if state is EndpointState.HEALTHY:
             return Health(state, failures, quiet_for=finding.retry_after or None)
-        is_news = finding.sign in {Sign.FAILED, Sign.GONE}
         return Health(
             state,
             failures,

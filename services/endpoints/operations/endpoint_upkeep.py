@@ -81,7 +81,11 @@ class EndpointUpkeep:
             due = await tx.endpoints.due_indexes(limit=MAX_INDEXES_AT_ONCE)
         asked = 0
         for endpoint in due:
-            asked += await self._ask_for_index(endpoint)
+            try:
+                asked += await self._ask_for_index(endpoint)
+            except KongflowError as error:
+                # The others are not to wait for one that somebody holds.
+                _log.warning("due_index_waits", endpoint_id=str(endpoint.id), reason=error.reason.value)
         return asked
 
     async def _ask_for_index(self, due: DueEndpoint) -> bool:
@@ -91,7 +95,8 @@ class EndpointUpkeep:
             await self._requests.serialize(tx, due.environment_id, due.slug)
             endpoint = await tx.endpoints.get(due.id)
             credential = await tx.endpoints.credential(due.environment_id)
-            if endpoint is None or credential is None:
+            # Asked for by another server since, it may have run: a second request would wait for its window's end.
+            if endpoint is None or credential is None or not await tx.endpoints.is_index_due(due.id):
                 return False
             is_wanted = endpoint.state is not EndpointState.SUSPENDED
             if is_wanted:

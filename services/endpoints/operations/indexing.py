@@ -131,8 +131,8 @@ class IndexingOperations:
     ) -> None:
         """Take a deployment hook: an index follows a few seconds later, by which time the new version answers.
 
-        The body is read once the identifier is known to be right; one that is no JSON is kept as null. A suspended
-        endpoint is left alone: only force indexes it.
+        The body is read once the identifier is known to be right; one that is no JSON is kept as null. Of an endpoint
+        that fails the next probe is due by then: a deployment is the best reason to think that it is back.
 
         Raises:
             NotFoundError: no endpoint has this slug and this hook identifier.
@@ -149,11 +149,11 @@ class IndexingOperations:
         async def work(tx: Transaction) -> None:
             await self._index_requests.serialize(tx, environment_id, slug)
             endpoint = await _hooked(tx, environment_id, slug, hook_identifier)
-            if endpoint.state is EndpointState.SUSPENDED:
-                return
             wish = IndexWish(IndexSource.HOOK, reason, source_data_json, quiet=self._hook_delay)
             environment_type = await self._environment_type(tx, environment_id)
             await self._index_requests.request(tx, endpoint, environment_type, wish)
+            if endpoint.state is not EndpointState.HEALTHY:
+                await tx.endpoints.hasten_probe(endpoint.id, within=self._hook_delay)
 
         await self._store.transact(work)
 

@@ -131,6 +131,10 @@ class PostgresEndpoints:
         """Take the one call that an unhealthy endpoint is due."""
         return await self._row("claim_probe", endpoint_id, put_off) is not None
 
+    async def hasten_probe(self, endpoint_id: UUID, *, within: timedelta) -> None:
+        """Let the probe of an endpoint that fails be due soon."""
+        await self._execute("hasten_probe", endpoint_id, within)
+
     async def hold_wait(self, endpoint_id: UUID) -> tuple[EndpointState, timedelta | None] | None:
         """Lock how long an endpoint is to be left alone."""
         row = await self._row("hold_wait", endpoint_id)
@@ -152,6 +156,10 @@ class PostgresEndpoints:
         """Read endpoints that are due to be indexed anew."""
         rows = await self._rows("due_indexes", limit)
         return [DueEndpoint(row["id"], row["environment_id"], row["slug"]) for row in rows]
+
+    async def is_index_due(self, endpoint_id: UUID) -> bool:
+        """Tell whether an endpoint is due to be indexed anew."""
+        return await self._row("is_index_due", endpoint_id) is not None
 
     async def schedule_index(self, endpoint_id: UUID, *, next_in: timedelta) -> bool:
         """Put a due index off by a period."""

@@ -68,13 +68,23 @@ def test_a_farewell_suspends_at_once(state: EndpointState) -> None:
 
 
 @pytest.mark.parametrize("sign", [Sign.BUSY, Sign.UNUSABLE])
-def test_what_is_no_failure_counts_none_and_changes_no_state(sign: Sign) -> None:
+def test_what_is_no_failure_changes_no_state_and_counts_for_the_next_probe_only(sign: Sign) -> None:
     for state in EndpointState:
         before = Health(state, 5, "It did not answer.")
         after = POLICY.after(before, Finding(sign, "Not now.", seconds(7)), jitter=0.5)
-        assert (after.state, after.consecutive_failures) == (state, 5)
+        assert (after.state, after.consecutive_failures) == (state, 5 if state is HEALTHY else 6)
+        assert after.quiet_for == (seconds(7) if state is HEALTHY else None)
         assert after.reason == (None if state is HEALTHY else "It did not answer.")
         assert (after.next_probe_in is None) == (state is HEALTHY)
+
+
+def test_probes_that_find_nothing_out_come_less_and_less_often_as_well() -> None:
+    health, delays = Health(FAILING, 3, "It did not answer."), []
+    for _ in range(6):
+        health = HealthPolicy().after(health, Finding(Sign.UNUSABLE, "No."), jitter=JUST_BELOW_ONE)
+        assert health.next_probe_in is not None
+        delays.append(round(health.next_probe_in.total_seconds()))
+    assert delays == [60, 120, 240, 480, 900, 900]
 
 
 def test_probes_of_a_failing_endpoint_come_less_and_less_often() -> None:

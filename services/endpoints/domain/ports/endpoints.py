@@ -104,6 +104,10 @@ class Endpoints(Protocol):
         """Take the one call that an unhealthy endpoint is due; the next is due in `put_off` at first."""
         ...
 
+    async def hasten_probe(self, endpoint_id: UUID, *, within: timedelta) -> None:
+        """Let the probe of an endpoint that fails be due in `within`, unless it is sooner."""
+        ...
+
     async def hold_wait(self, endpoint_id: UUID) -> tuple[EndpointState, timedelta | None] | None:
         """Lock an endpoint's state and how long it is to be left alone; None when it is gone.
 
@@ -125,6 +129,10 @@ class Endpoints(Protocol):
 
     async def due_indexes(self, *, limit: int) -> list[DueEndpoint]:
         """Read endpoints that are due to be indexed anew, the longest due first."""
+        ...
+
+    async def is_index_due(self, endpoint_id: UUID) -> bool:
+        """Tell whether an endpoint is due to be indexed anew."""
         ...
 
     async def schedule_index(self, endpoint_id: UUID, *, next_in: timedelta) -> bool:

@@ -49,8 +49,14 @@ RETURNING
     CASE WHEN state = 'HEALTHY' AND quiet_until > now() THEN quiet_until END AS quiet_until
 
 -- name: set_url
--- Gives an endpoint another url, or leaves a row that has it already as it is.
-UPDATE endpoints SET url = $2, updated_at = CASE WHEN url = $2 THEN updated_at ELSE now() END
+-- Gives an endpoint another url, or leaves a row that has it already as it is; what fails is probed there at once.
+UPDATE endpoints SET
+    url = $2,
+    quiet_until = CASE WHEN url = $2 THEN quiet_until END,
+    next_probe_at = CASE
+        WHEN url <> $2 AND next_probe_at > clock_timestamp() THEN clock_timestamp() ELSE next_probe_at
+    END,
+    updated_at = CASE WHEN url = $2 THEN updated_at ELSE now() END
 WHERE id = $1
 RETURNING
     id, slug, url, indexing_hook_identifier, environment_id, organization_id, project_id, index_sequence, state,
@@ -91,6 +97,11 @@ UPDATE endpoints SET next_probe_at = clock_timestamp() + $2::interval
 WHERE id = $1 AND state <> 'HEALTHY' AND next_probe_at <= clock_timestamp()
 RETURNING id
 
+-- name: hasten_probe
+-- Lets the probe of an endpoint that fails be due in $2 at the latest.
+UPDATE endpoints SET next_probe_at = clock_timestamp() + $2::interval
+WHERE id = $1 AND next_probe_at > clock_timestamp() + $2::interval
+
 -- name: hold_wait
 -- Locks an endpoint against a change of its health and says how long it is to be left alone.
 SELECT state, coalesce(next_probe_at, quiet_until) - clock_timestamp() AS wait FROM endpoints WHERE id = $1 FOR SHARE
@@ -127,6 +138,10 @@ FROM endpoints
 WHERE next_index_at <= (SELECT clock_timestamp())
 ORDER BY next_index_at
 LIMIT $1
+
+-- name: is_index_due
+-- Finds an endpoint if it is due to be indexed anew.
+SELECT id FROM endpoints WHERE id = $1 AND next_index_at <= clock_timestamp()
 
 -- name: schedule_index
 -- Puts a due index off by a period; nothing happens when another server has done so.
