@@ -180,6 +180,7 @@ GROUPS: Final[Mapping[str, Sequence[Fixed]]] = {
         _fixed(
             "how long Redis keeps a message", "endpoints.queue.publisher:MESSAGE_LIFE", "it is rung again long before"
         ),
+        _fixed("traces that the answer of a call back names", "endpoints.rpc.worker:MAX_TRACEPARENTS", _READER),
         _fixed(
             "messages a worker sets aside per queue",
             "worker.consumer:MAX_SET_ASIDE",
