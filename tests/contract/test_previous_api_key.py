@@ -14,7 +14,15 @@ from services.endpoints.delivery.addresses import LOOPBACK_NETWORKS
 from services.endpoints.delivery.client import AiohttpEndpointClient
 from services.endpoints.delivery.guard import EgressGuard
 from services.endpoints.domain.endpoint_calls import CallFailure, CallSigning, EndpointAddress
-from services.endpoints.domain.endpoint_wire import HttpSourceDelivery
+from services.endpoints.domain.endpoint_wire import (
+    EnvironmentReference,
+    HttpSourceDelivery,
+    JobReference,
+    OrganizationReference,
+    RunJobBody,
+    RunReference,
+    SentEvent,
+)
 from tests.support import fake_endpoint as fake
 from tests.support.fake_endpoint import FakeEndpoint, as_sent
 from tests.support.signed_calls import signed_by
@@ -27,10 +35,19 @@ if TYPE_CHECKING:
 OLD, NEW = "tr_dev_TheKeyFromBefore000A", "tr_dev_TheKeyFromNowOn0000B"
 SECRET = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 DELIVERY = HttpSourceDelivery(key="k", secret="s", http_url="http://a/", http_method="POST", http_headers={}, body=b"x")
+BEGAN = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
+RUN = RunJobBody(
+    event=SentEvent(id="event-1", name="any", payload={"id": 7}, timestamp=BEGAN),
+    job=JobReference(id="greet", version="1.0.0"),
+    run=RunReference(id="run-1", is_test=False, started_at=BEGAN),
+    environment=EnvironmentReference(id="env_1", slug="dev", type="DEVELOPMENT"),
+    organization=OrganizationReference(id="org_1", title="Books", slug="books"),
+)
 CALLS: dict[str, Callable[[EndpointClient, EndpointAddress], Any]] = {
     "PING": lambda client, address: client.ping(address),
     "VALIDATE": lambda client, address: client.validate(address),
     "INDEX_ENDPOINT": lambda client, address: client.index_endpoint(address, read=as_sent),
+    "EXECUTE_JOB": lambda client, address: client.execute_job(address, RUN),
     "DELIVER_HTTP_SOURCE_REQUEST": lambda client, address: client.deliver_http_source_request(address, DELIVERY),
 }
 

@@ -10,7 +10,8 @@ import aiohttp
 import grpc
 import pytest
 import structlog
-from kongflow.v1 import endpoint_service_pb2, event_service_pb2
+from google.protobuf.duration_pb2 import Duration
+from kongflow.v1 import endpoint_service_pb2, event_service_pb2, tenancy_service_pb2
 
 from services.endpoints.queue.connection import open_redis
 from services.endpoints.telemetry.logs import configure_logs
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import asyncpg
+
+    from tests.support.pair import Pair
 
 QUERY = "planted-query-1f0c"
 PAYLOAD = "planted-payload-2a9b"
@@ -49,6 +52,16 @@ async def redis_dump(redis_url: str) -> str:
         return "".join([f"{key!r} {await redis.dump(key)!r}" for key in await redis.keys("*")])
     finally:
         await redis.aclose()
+
+
+async def rotated(pair: Pair, environment_id: str) -> tuple[str, str]:
+    """Replace an environment's API key and signing secret with an overlap; return the new ones."""
+    key = tenancy_service_pb2.RotateApiKeyRequest(environment_id=environment_id, overlap=Duration(seconds=3600))
+    secret = tenancy_service_pb2.RotateSigningSecretRequest(environment_id=environment_id)
+    return (
+        (await pair.admin.call(pair.admin.tenancy.RotateApiKey, key)).api_key,
+        (await pair.admin.call(pair.admin.tenancy.RotateSigningSecret, secret)).signing_secret,
+    )
 
 
 async def test_planted_secrets_are_in_no_log_error_message_metric_or_trace(
@@ -79,7 +92,9 @@ async def test_planted_secrets_are_in_no_log_error_message_metric_or_trace(
         ) as pair,
     ):
         tenant = await pair.new_tenant()
-        client = pair.client(tenant.api_key)
+        # The endpoint keeps the old key, so that every call to it is made with both.
+        newer_key, signing_secret = await rotated(pair, tenant.environment_id)
+        client = pair.client(newer_key)
         index = {**EMPTY_INDEX, "jobs": [event_job("welcome")]}
         async with FakeEndpoint(api_key=tenant.api_key, index=index) as endpoint:
             url = f"{endpoint.url}?token={QUERY}"
@@ -133,7 +148,9 @@ async def test_planted_secrets_are_in_no_log_error_message_metric_or_trace(
     assert "indexEndpoint" in places["traces"]
     assert len(errors) == 4
     secrets = {
-        "api key": tenant.api_key,
+        "api key": newer_key,
+        "previous api key": tenant.api_key,
+        "signing secret": signing_secret.removeprefix("whsec_"),
         "service token": tenant.service_token,
         "admin token": ADMIN_TOKEN,
         "unknown token": TOKEN,
