@@ -50,11 +50,11 @@ retry:
 
 `kongflow config check` reads both and reports all mistakes of both services at once, by name and never by value, with
 exit code 1; a key that does not exist is a mistake that names the nearest one that does. `kongflow config show` prints
-what is in effect and where it comes from, with secrets masked. A service refuses to start with any mistake.
+what is in effect and where it comes from, with secrets masked; `--service worker` asks for one service alone, `--json`
+for JSON. A service refuses to start with any mistake.
 
-Neither the commands nor the services take a variable or key that does not exist for granted: `config check` names
-unknown variables that begin with `KONGFLOW_` as well, with the nearest one that exists. Variables that Kubernetes sets
-for its services are left alone. A running service ignores unknown variables, since others may share its environment.
+`config check` names unknown variables that begin with `KONGFLOW_` as well; those that Kubernetes sets for its services
+are left alone. A running service ignores unknown variables, since others may share its environment.
 
 What is no setting, and why, is in [the second table](#what-is-no-setting).
 

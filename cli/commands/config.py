@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.table import Table
@@ -37,27 +38,40 @@ _MASK: Final = "********"
 _PASSWORD_IN_URL: Final = re.compile(r"(?<=://)([^/@:]*):[^/]*@")
 
 
+class Service(Enum):
+    """Whose settings are meant."""
+
+    ENDPOINTS = "endpoints"
+    WORKER = "worker"
+
+
+_ServiceOption = Annotated[
+    Service | None, typer.Option("--service", help="This service alone; else both.", show_default=False)
+]
+
+
 @commands.command()
-def check(context: typer.Context, as_json: JsonOption = False) -> int:
+def check(context: typer.Context, service: _ServiceOption = None, as_json: JsonOption = False) -> int:
     """Report every mistake of both services at once, by name and never by value; exit code 1 when there is one.
 
     Variables that begin with KONGFLOW_ and are no setting are mistakes, too.
     """
-    mistakes = {name: lines for name, (_, lines) in _load_both().items()}
+    mistakes = {name: lines for name, (_, lines) in _load(service).items()}
     mistakes["environment"] = _unknown_variables(context.find_root().command)
     if as_json:
         print_json({"ok": not any(mistakes.values()), "mistakes": mistakes})
     elif any(mistakes.values()):
         _print_mistakes(mistakes)
     else:
-        console().print("The settings of both services are right.", markup=False)
+        checked = "both services" if service is None else f"the {service.value} service"
+        console().print(f"The settings of {checked} are right.", markup=False)
     return REFUSED if any(mistakes.values()) else 0
 
 
 @commands.command()
-def show(as_json: JsonOption = False) -> int:
+def show(service: _ServiceOption = None, as_json: JsonOption = False) -> int:
     """Show what is in effect and where it comes from, with secrets masked; a service with mistakes shows those."""
-    loaded = _load_both()
+    loaded = _load(service)
     shown = {name: _effective(settings) for name, (settings, _) in loaded.items() if settings is not None}
     mistakes = {name: lines for name, (_, lines) in loaded.items()}
     if as_json:
@@ -72,17 +86,19 @@ def show(as_json: JsonOption = False) -> int:
     return REFUSED if any(mistakes.values()) else 0
 
 
-def _load_both() -> dict[str, tuple[BaseSettings | None, list[str]]]:
+def _load(service: Service | None) -> dict[str, tuple[BaseSettings | None, list[str]]]:
     from services.configuration.settings import SettingsError  # noqa: PLC0415 - loads pydantic-settings
     from services.endpoints.settings import load_settings as load_endpoints  # noqa: PLC0415 - loads the services
     from services.worker.settings import load_settings as load_worker  # noqa: PLC0415 - the same
 
     loaded: dict[str, tuple[BaseSettings | None, list[str]]] = {}
-    for name, load in (("endpoints", load_endpoints), ("worker", load_worker)):
+    for of, load in ((Service.ENDPOINTS, load_endpoints), (Service.WORKER, load_worker)):
+        if service not in {None, of}:
+            continue
         try:
-            loaded[name] = (load(), [])
+            loaded[of.value] = (load(), [])
         except SettingsError as error:
-            loaded[name] = (None, str(error).splitlines())
+            loaded[of.value] = (None, str(error).splitlines())
     return loaded
 
 

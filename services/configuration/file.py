@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import yaml
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, YamlConfigSettingsSource
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from pydantic_settings.sources import EnvSettingsSource
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
+    from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
 
 FILE_VARIABLE: Final = "KONGFLOW_CONFIG"
@@ -62,20 +63,30 @@ class KeyVariables(EnvSettingsSource):
         return found
 
 
-class ConfigurationFile(YamlConfigSettingsSource):
+class ConfigurationFile(PydanticBaseSettingsSource):
     """Reads the file that KONGFLOW_CONFIG names: groups of settings, as keys within keys.
 
-    Keys that are none of this service's are left out; `unknown_keys` names those that are nobody's.
+    Keys that are none of this service's are left out; `unknown_keys` names those that are nobody's. A file that cannot
+    be read gives nothing; `load` says why.
     """
-
-    def __init__(self, settings_cls: type[BaseSettings]) -> None:
-        path = os.environ.get(FILE_VARIABLE)
-        super().__init__(settings_cls, yaml_file=path or None, yaml_file_encoding="utf-8")
 
     def __call__(self) -> dict[str, Any]:
         """Return the values by field."""
-        flat = dict(_flatten(self.yaml_data, _groups(key for _, key in _keys(self.settings_cls))))
+        content, _ = file_or_reason()
+        flat = dict(_flatten(content, _groups(key for _, key in _keys(self.settings_cls))))
         return {setting.field: flat[key] for key, setting in _by_key(self.settings_cls).items() if key in flat}
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 - the library's
+        """Return the value of one field, its name, and that it is no text to be decoded."""
+        return self().get(field_name), field_name, False
+
+
+def file_or_reason() -> tuple[Mapping[str, Any], ConfigurationFileError | None]:
+    """Return the content of the file that KONGFLOW_CONFIG names, or nothing and why it cannot be read."""
+    try:
+        return read_file(), None
+    except ConfigurationFileError as error:
+        return {}, error
 
 
 class _TwiceError(Exception):

@@ -9,9 +9,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from services.configuration.file import (
     PREFIX,
-    ConfigurationFileError,
+    file_or_reason,
     mistake_lines,
-    read_file,
     settings_of,
     sources,
     unknown_keys,
@@ -69,14 +68,15 @@ def load(cls: type[_Settings], given: Mapping[str, Any]) -> _Settings:
     Raises:
         SettingsError: something is missing, impossible or no setting at all; all mistakes are named.
     """
-    try:
-        mistakes = unknown_keys(read_file(), KEYS | {setting.key for setting in settings_of(cls).values()})
-    except ConfigurationFileError as error:
-        raise SettingsError(str(error)) from error
+    content, unreadable = file_or_reason()
+    mistakes = [str(unreadable)] if unreadable is not None else []
+    mistakes += unknown_keys(content, KEYS | {setting.key for setting in settings_of(cls).values()})
     try:
         settings = cls(**given)
     except ValidationError as error:
-        raise SettingsError("\n".join([*mistakes, *mistake_lines(cls, error.errors())])) from None
+        # What a file that cannot be read would give is not missing.
+        found = [each for each in error.errors() if unreadable is None or each["type"] != "missing"]
+        raise SettingsError("\n".join([*mistakes, *mistake_lines(cls, found)])) from None
     if mistakes:
         raise SettingsError("\n".join(mistakes))
     return settings

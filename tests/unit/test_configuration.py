@@ -163,6 +163,42 @@ def test_a_file_that_cannot_be_read_is_a_mistake(file: ConfigurationFile, conten
     assert str(refused.value) == line
 
 
+def test_a_file_that_cannot_be_read_hides_no_mistake_of_the_environment(
+    file: ConfigurationFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.path.unlink()
+    monkeypatch.setenv("KONGFLOW_LEASE_SECONDS", "0")
+    monkeypatch.setenv("KONGFLOW_LOG_LEVEL", "loud")
+
+    with pytest.raises(SettingsError) as refused:
+        load_endpoints()
+
+    names = [line.partition(":")[0] for line in str(refused.value).splitlines()]
+    assert names == ["KONGFLOW_CONFIG", "KONGFLOW_LEASE_SECONDS", "KONGFLOW_LOG_LEVEL"]
+
+
+@pytest.mark.parametrize(
+    ("service", "missing"), [("endpoints", "KONGFLOW_DATABASE_URL"), ("worker", "KONGFLOW_WORKER_TOKEN")]
+)
+def test_one_service_is_checked_and_shown_alone(
+    file: ConfigurationFile, monkeypatch: pytest.MonkeyPatch, service: str, missing: str
+) -> None:
+    monkeypatch.delenv("KONGFLOW_CONFIG")
+
+    code, output = run("check", "--service", service, "--json")
+    shown = json.loads(run("show", "--service", service, "--json")[1])
+
+    mistakes = json.loads(output)["mistakes"]
+    assert code == 1
+    assert set(mistakes) == {service, "environment"}
+    assert any(line.startswith(missing) for line in mistakes[service])
+    assert set(shown["mistakes"]) == {service}
+
+
+def test_check_of_one_service_says_when_all_is_right(file: ConfigurationFile) -> None:
+    assert run("check", "--service", "worker") == (0, "The settings of the worker service are right.\n")
+
+
 def test_an_empty_file_says_nothing(file: ConfigurationFile, monkeypatch: pytest.MonkeyPatch) -> None:
     file.path.write_text("api_client:\n", encoding="utf-8")
     monkeypatch.setenv("KONGFLOW_WORKER_TOKEN", "kfw_hidden")
