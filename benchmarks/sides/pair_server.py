@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -41,6 +42,7 @@ def main() -> int:
     """Serve until SIGTERM."""
     settings = load_settings()
     configure_logs(level=settings.log_level, log_format=settings.log_format)
+    gc.freeze()
     uvloop.run(run(settings, more_batch_handlers={NOOP: Noop(Starts(os.environ[STARTS_VARIABLE]))}))
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 import uvloop
@@ -20,6 +21,8 @@ def main() -> int:
         sys.stderr.write(f"The endpoints service cannot start:\n{error}\n")
         return 2
     configure_logs(level=settings.log_level, log_format=settings.log_format)
+    # What is loaded by now stays: every search of it for garbage would hold all callers up for some 65 ms.
+    gc.freeze()
     try:
         uvloop.run(run(settings))
     except OSError as error:

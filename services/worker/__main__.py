@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 import uvloop
@@ -20,6 +21,8 @@ def main() -> int:
         sys.stderr.write(f"The worker cannot start:\n{error}\n")
         return 2
     configure_logging(settings.log_level)
+    # What is loaded by now stays, and need not be searched for garbage.
+    gc.freeze()
     uvloop.run(run(settings))
     return 0
 
