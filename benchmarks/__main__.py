@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import sys
 from dataclasses import dataclass
@@ -137,6 +138,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.width = max(console.width, _WIDTH)
     extent = QUICK if options.quick else FULL
     sections = options.sections or SECTIONS
+    # Who measures must not pause for garbage of its own while somebody's answer arrives.
+    gc.freeze()
     try:
         tables = uvloop.run(_measure(console, extent, sections=sections, only=options.method))
     except EmbeddedServerError as error:
