@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from services.endpoints.domain.errors import ConflictError
+from services.endpoints.domain.queue_job import Queue
 from tests.support.ledger import failing, queue_job
 
 if TYPE_CHECKING:
@@ -86,3 +87,16 @@ async def test_attempts_and_discards_of_a_transaction_that_was_repeated_count_on
     assert await world.states() == {"a": "COMPLETED", "b": "COMPLETED", "c": "DISCARDED"}
     assert not world.batch.passing_errors
     assert (attempts(world, "completed"), attempts(world, "failed"), discards(world)) == (2, 1, 1)
+
+
+async def test_what_a_call_back_did_is_counted_when_another_lane_of_it_failed(world: World) -> None:
+    await world.enqueue(queue_job("a", kind="call", lane="lane-a"), queue_job("b", kind="call", lane="lane-b"))
+    world.call.begin_error_of = {"a": GAVE_WAY}
+    await world.relay.run_once()
+    lanes = [lane for message in world.take(Queue.EXECUTION) for lane in message]
+    with pytest.raises(ConflictError):
+        await world.runner.run_queue_jobs(Queue.EXECUTION, lanes)
+
+    labels = {"queue": "execution", "result": "completed"}
+    assert (await world.states())["b"] == "COMPLETED"
+    assert world.metrics.registry.get_sample_value("kongflow_queue_jobs_run_total", labels) == 1

@@ -140,12 +140,14 @@ class QueueJobRunner:
         # A call back carries work of many traces, so that none of it belongs to the call back's own.
         set_traceparent(None)
         if queue in CALLING_QUEUES:
-            # All of them end before one's failure is told: what has begun is waited for.
-            results = await asyncio.gather(*(self._call_lane(queue, lane) for lane in lanes), return_exceptions=True)
-            result = sum((_raised(each) for each in results), _NOTHING)
+            # All of them end, and what they did is counted, before one's failure is told.
+            ends = await asyncio.gather(*(self._call_lane(queue, lane) for lane in lanes), return_exceptions=True)
         else:
-            result = await self._run_lanes(queue, lanes)
+            ends = [await self._run_lanes(queue, lanes)]
+        result = sum((end for end in ends if isinstance(end, RunResult)), _NOTHING)
         self._observer.count_run(queue.value, completed=result.completed, failed=result.failed)
+        if failures := [end for end in ends if isinstance(end, BaseException)]:
+            raise failures[0]
         return result
 
     # Database only: everything in one transaction.
@@ -509,9 +511,3 @@ class QueueJobRunner:
         if not isinstance(error, AttemptFailedError | SnoozedError | ServerOverloadedError):
             _log.error("attempt_failed", queue_job_id=str(queue_job.id), kind=queue_job.kind, exc_info=error)
         return self._policy.after(queue_job, error, jitter=self._jitter())
-
-
-def _raised(result: RunResult | BaseException) -> RunResult:
-    if isinstance(result, BaseException):
-        raise result
-    return result
