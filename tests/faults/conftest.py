@@ -1,4 +1,4 @@
-"""Keeps the long fault tests for `make faults`, and sums up what their lanes counted."""
+"""Keeps the long fault tests for `make faults`, and sums up what they counted and measured."""
 
 from __future__ import annotations
 
@@ -51,6 +51,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reports: Sequence[Any] = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+    figures = [str(value) for report in reports for name, value in report.user_properties if name == "figure"]
+    if figures:
+        terminalreporter.section("figures")
+        for figure in figures:
+            terminalreporter.write_line(figure)
     lanes = [dict(counts) for report in reports for name, counts in report.user_properties if name == "faults"]
     if not lanes:
         return
