@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 import pytest
-from kongflow.v1 import endpoint_pb2, endpoint_service_pb2, event_pb2, event_service_pb2
+from kongflow.v1 import (
+    endpoint_pb2,
+    endpoint_service_pb2,
+    event_pb2,
+    event_service_pb2,
+    run_pb2,
+    run_service_pb2,
+)
 
 from services.endpoints.domain.attempt import SnoozedError
 from services.endpoints.domain.endpoint_health import API_KEY_HINT, HealthPolicy
@@ -16,6 +23,7 @@ from services.endpoints.operations.endpoint_health import LEFT_ALONE, EndpointHe
 from tests.support.clinic import Clinic, clinic_of
 from tests.support.eventually import eventually
 from tests.support.fake_endpoint import FakeEndpoint, refuse_key, status
+from tests.support.offers import answer, job
 from tests.support.operator import Operator
 from tests.support.rpc import refused
 
@@ -235,8 +243,12 @@ async def test_recovery_makes_an_index_of_a_production_endpoint_due(clinic: Clin
 
 
 async def test_events_are_delivered_while_an_endpoint_is_suspended_and_their_runs_wait(clinic: Clinic) -> None:
+    clinic.endpoint.index = answer(jobs=[job("welcome")])
+    await clinic.ask(force=True)
+    await clinic.operator.work_off()
     await clinic.fall_ill(status(410))
-    events = clinic.operator.caller.events
+    called = clinic.calls
+    events, runs = clinic.operator.caller.events, clinic.operator.caller.runs
     request = event_service_pb2.SendEventRequest(
         environment_id=str(clinic.operator.stage.ours.production.id),
         event=event_service_pb2.NewEvent(name="user.created", event_id="one"),
@@ -245,7 +257,9 @@ async def test_events_are_delivered_while_an_endpoint_is_suspended_and_their_run
     await clinic.operator.work_off()
     delivered = (await events.GetEvent(event_service_pb2.GetEventRequest(id=sent.id))).event
     assert delivered.state == event_pb2.EVENT_STATE_DELIVERED
-    assert await clinic.state() == "SUSPENDED"
+    (run,) = (await runs.ListRuns(run_service_pb2.ListRunsRequest(environment_id=request.environment_id))).runs
+    assert (run.job_slug, run.state) == ("welcome", run_pb2.RUN_STATE_PENDING)
+    assert (await clinic.state(), clinic.calls) == ("SUSPENDED", called)
 
 
 async def test_whoever_is_told_to_wait_is_woken_by_a_recovery_at_the_same_moment(
