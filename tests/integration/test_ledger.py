@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -290,6 +291,18 @@ async def test_delayed_work_is_run_when_due_and_not_before(world: World) -> None
     assert await world.states() == {"a": "SCHEDULED"}
     await world.let_everything_fall_due()
     assert (await world.work_off()).completed == 1
+
+
+async def test_what_falls_due_now_does_not_wait_for_a_backlog_that_fell_due_before(world: World) -> None:
+    backlog = [queue_job(f"a{number}", run_at=LATER - timedelta(minutes=30)) for number in range(40)]
+    await world.enqueue(*backlog, queue_job("b", lane="lane-b", run_at=LATER))
+    await world.connection.execute("UPDATE queue_jobs SET run_at = run_at - interval '1000 years'")
+
+    async with world.store.transaction() as tx:
+        assert await tx.ledger.promote_due(limit=10) == 10
+    states = await world.states()
+    assert states["b"] == "AVAILABLE"
+    assert Counter(states.values()) == {"AVAILABLE": 10, "SCHEDULED": 31}
 
 
 async def test_relay_looks_again_when_the_next_queue_job_falls_due(world: World) -> None:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from services.endpoints.domain.turns import Round
 
 _SQL: Final = load("ledger")
+_NEWEST_SHARE: Final = 10
 
 
 class LostQueueJobError(Exception):
@@ -76,7 +77,8 @@ class PostgresLedger:
 
     async def promote_due(self, *, limit: int) -> int:
         """Make due queue jobs AVAILABLE."""
-        return _count(await self._execute("promote_due", limit))
+        newest = max(1, limit // _NEWEST_SHARE)
+        return _count(await self._execute("promote_due", max(1, limit - newest), newest))
 
     async def next_due_in(self) -> timedelta | None:
         """Return how long until the next one falls due."""

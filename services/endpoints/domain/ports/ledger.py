@@ -116,7 +116,11 @@ class Ledger(Protocol):
         ...
 
     async def promote_due(self, *, limit: int) -> int:
-        """Make up to `limit` due SCHEDULED queue jobs AVAILABLE; return how many."""
+        """Make up to `limit` due SCHEDULED queue jobs AVAILABLE; return how many.
+
+        Nine in ten are those that are due longest, the others those that fell due last, so that one tenant's backlog
+        does not hold up what falls due now.
+        """
         ...
 
     async def next_due_in(self) -> timedelta | None:

@@ -17,13 +17,22 @@ FROM unnest(
 ) AS new (id, environment_id, kind, args, queue, lane, priority, max_attempts, run_at, trace_context)
 
 -- name: promote_due
--- Makes due queue jobs AVAILABLE, oldest first, leaving those that another relay is promoting.
-WITH due AS (
+-- Makes due queue jobs AVAILABLE, oldest first and the newest few with them, leaving those that another relay promotes.
+WITH oldest AS (
     SELECT id FROM queue_jobs
     WHERE state = 'SCHEDULED' AND priority > 0 AND run_at <= (SELECT clock_timestamp())
     ORDER BY run_at
     LIMIT $1
     FOR UPDATE SKIP LOCKED
+), newest AS (
+    -- What falls due now does not wait for a backlog that fell due before it.
+    SELECT id FROM queue_jobs
+    WHERE state = 'SCHEDULED' AND priority > 0 AND run_at <= (SELECT clock_timestamp())
+    ORDER BY run_at DESC
+    LIMIT $2
+    FOR UPDATE SKIP LOCKED
+), due AS (
+    SELECT id FROM oldest UNION SELECT id FROM newest
 )
 UPDATE queue_jobs SET state = 'AVAILABLE'
 FROM due
