@@ -97,6 +97,26 @@ async def test_rolling_restart_fails_no_idempotent_call(stack: FaultStack) -> No
     assert done > 200
 
 
+async def test_a_call_to_a_server_that_stops_is_refused_and_told_why(stack: FaultStack) -> None:
+    """By a caller who repeats nothing and looks at no health."""
+    tenant = await stack.new_tenant()
+    client = stack.pairs[0].client(tenant.api_key)
+    request = endpoint_service_pb2.ListEndpointsRequest(environment_id=tenant.environment_id)
+
+    async def call_until_refused() -> None:
+        while True:
+            await client.call(client.endpoints.ListEndpoints, request, timeout=10)
+
+    calling = asyncio.create_task(call_until_refused())
+    assert await stack.servers[0].terminate() == 0
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await calling
+
+    refusal = refusal_of(refused.value)
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+    assert "google.rpc.RetryInfo" in refusal.details
+
+
 @asynccontextmanager
 async def watching(tenants: list[Tenant], target: str) -> AsyncIterator[list[Any]]:
     """Hold as many watches as tenants may open, each tenant's on a connection of its own, all answered once."""
