@@ -18,6 +18,16 @@ if TYPE_CHECKING:
     from services.embedded.postgres import EmbeddedPostgres
 
 
+# Where tests start processes, and take seconds.
+_LONG = ("faults", "acceptance")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long, each part in its random order: the last test must not be one to wait for alone."""
+    items.sort(key=lambda item: item.path.parent.name not in _LONG)
+
+
 @pytest.fixture
 def directory() -> Iterator[Path]:
     """A fresh directory that PostgreSQL's own user can enter."""
