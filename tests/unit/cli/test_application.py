@@ -1,36 +1,40 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
 import pytest
+import typer
 
 from cli.__main__ import main
+from cli.application import application
 from cli.demo_findings import differences
 from tests.support.command import ROOT, environment
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["--help"],
-        ["up", "--help"],
-        ["demo", "--help"],
-        ["serve", "--help"],
-        ["work", "--help"],
-        *(["migrate", name, "--help"] for name in ("up", "down", "status")),
-        *(["tokens", name, "--help"] for name in ("create", "list", "revoke")),
-        *(["endpoints", name, "--help"] for name in ("create", "list", "show", "ping", "index", "delete")),
-        ["jobs", "list", "--help"],
-        *(["events", name, "--help"] for name in ("send", "list", "show", "cancel", "replay", "explain")),
-        *([noun, name, "--help"] for noun in ("dispatchers", "runs") for name in ("list", "show")),
-        *(["queue", name, "--help"] for name in ("stats", "jobs", "show", "retry", "cancel", "pause", "resume")),
-    ],
-    ids=" ".join,
-)
+def commands() -> list[list[str]]:
+    """Return every command as it is typed."""
+    found = []
+    for name, command in typer.main.get_group(application).commands.items():
+        nested: dict[str, object] = getattr(command, "commands", {})
+        found += [[name, each] for each in nested] or [[name]]
+    return found
+
+
+@pytest.mark.parametrize("arguments", [["--help"], *([*command, "--help"] for command in commands())], ids=" ".join)
 def test_every_command_explains_itself(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 0
     assert "Usage: kongflow" in capsys.readouterr().out
+
+
+def test_the_readme_lists_every_command() -> None:
+    listed = []
+    for row in re.findall(r"^\| (`kongflow .*?) \|", (ROOT / "README.md").read_text(), flags=re.MULTILINE):
+        words = [part.split("[")[0].split() for part in re.findall(r"`(.*?)`", row)]
+        first = words[0][1:]
+        listed += [first, *(rest[1:] if rest[0] == "kongflow" else [first[0], rest[0]] for rest in words[1:])]
+    assert sorted(listed) == sorted(commands())
 
 
 @pytest.mark.parametrize("arguments", [["nonsense"], ["endpoints", "create", "x"], ["queue", "jobs", "--limit", "0"]])
