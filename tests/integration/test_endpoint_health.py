@@ -13,6 +13,7 @@ from kongflow.v1 import (
     endpoint_service_pb2,
     event_pb2,
     event_service_pb2,
+    queue_job_pb2,
     run_pb2,
     run_service_pb2,
 )
@@ -228,6 +229,22 @@ async def test_force_hastens_an_index_that_waits_already_even_past_suspended(cli
     assert (await clinic.ask(force=True)).deduplicated
     await clinic.operator.work_off()
     assert (await clinic.state(), clinic.calls) == ("HEALTHY", 5)
+
+
+async def test_an_operators_retry_calls_once_past_the_breaker_and_past_what_was_asked_for(clinic: Clinic) -> None:
+    clinic.endpoint.behaviour = status(429, headers={"Retry-After": "600"})
+    await clinic.ask(force=True)
+    await clinic.operator.work_off()
+    (job_of_index,) = await clinic.operator.jobs(state=queue_job_pb2.QUEUE_JOB_STATE_SCHEDULED)
+    for calls in (2, 3):
+        await clinic.operator.retry(job_of_index.id)
+        await clinic.operator.work_off()
+        assert clinic.calls == calls
+    await clinic.operator.connection.execute("UPDATE endpoints SET state = 'SUSPENDED', next_probe_at = now() + '1 h'")
+    clinic.endpoint.behaviour = None
+    await clinic.operator.retry(job_of_index.id)
+    await clinic.operator.work_off()
+    assert (await clinic.state(), clinic.calls) == ("HEALTHY", 4)
 
 
 async def test_recovery_makes_an_index_of_a_production_endpoint_due(clinic: Clinic) -> None:

@@ -125,6 +125,10 @@ async def test_health_of_one_among_many_is_kept_for_the_price_of_one(crowd: Post
         (Pool.RELAY, "endpoints", "due_indexes", {"bigint": MAX_INDEXES_AT_ONCE}, MAX_INDEXES_AT_ONCE),
         (Pool.CALLS, "endpoints", "claim_probe", {**one, "interval": ONE_MINUTE}, 1),
         (Pool.CALLS, "endpoints", "hold_wait", dict(one), 1),
+        (Pool.CALLERS, "endpoints", "hasten_probe", {**one, "interval": ONE_MINUTE}, 1),
+        (Pool.RELAY, "endpoints", "is_index_due", dict(one), 1),
+        (Pool.RELAY, "endpoints", "note_probes", {"uuid[] endpoints": [_FAILING], "uuid[] jobs": [_FAILING]}, 1),
+        (Pool.CALLS, "endpoints", "forget_probe", {**one, "uuid job": _FAILING}, 1),
         (Pool.CALLS, "endpoints", "lock_health", dict(one), 1),
         (
             Pool.CALLS,

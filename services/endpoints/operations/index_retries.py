@@ -82,8 +82,12 @@ class RetryIndex:
         return refusals
 
     async def on_retry(self, tx: Transaction, queue_jobs: Sequence[RetriedQueueJob]) -> None:
-        """Make the indexes wait again; requests join them. What only waited for its next attempt stays as it is."""
+        """Make the indexes wait again; requests join them. What only waited for its next attempt stays as it is.
+
+        Whoever retries one wants it now: like a forced one it calls once, even an endpoint that is left alone.
+        """
         fetches = [fetch for fetch in map(_fetch, queue_jobs) if fetch is not None]
+        await tx.ledger.force_next([fetch.queue_job.id for fetch in fetches])
         for fetch in fetches:
             await self._requests.wait_again(tx, fetch.endpoint_id, fetch.source, queue_job_id=fetch.queue_job.id)
         await tx.indexes.fetch_again([fetch.index_id for fetch in fetches if fetch.queue_job.state.is_final])

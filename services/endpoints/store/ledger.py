@@ -304,6 +304,10 @@ class PostgresLedger:
         self._changed()
         await self._execute("reschedule", queue_job_id, run_at, _json(args), priority.value)
 
+    async def force_next(self, queue_job_ids: Sequence[UUID]) -> None:
+        """Let the next attempt of queue jobs that are due call whatever their endpoint's health."""
+        await self._execute("force_next", queue_job_ids)
+
     async def delete_old(self, retention: Retention) -> int:
         """Delete queue jobs that have been final long enough."""
         rows = await self._fetch(

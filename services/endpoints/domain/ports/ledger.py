@@ -283,6 +283,10 @@ class Ledger(Protocol):
         """Give a waiting queue job new arguments and this time; its priority never sinks."""
         ...
 
+    async def force_next(self, queue_job_ids: Sequence[UUID]) -> None:
+        """Let the next attempt of queue jobs that are due call whatever is known of their endpoint's health."""
+        ...
+
     async def delete_old(self, retention: Retention) -> int:
         """Delete queue jobs that have been final long enough, and unique keys that have run out.
 

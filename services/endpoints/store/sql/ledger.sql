@@ -463,6 +463,11 @@ UPDATE queue_jobs SET
     state = CASE WHEN $2::timestamptz > clock_timestamp() THEN 'SCHEDULED' ELSE 'AVAILABLE' END
 WHERE id = $1 AND state IN ('SCHEDULED', 'AVAILABLE')
 
+-- name: force_next
+-- Lets the next attempt of queue jobs that are due call whatever is known of their endpoint's health.
+UPDATE queue_jobs SET args = args || jsonb_build_object('force', true, 'forcedAttempt', attempt + 1)
+WHERE id = ANY($1::uuid[]) AND state = 'AVAILABLE'
+
 -- name: hasten
 -- Makes due what waits in a lane key for the reason $2, passing by what somebody else is changing.
 WITH waiting AS (
