@@ -5,35 +5,64 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import grpc
 import pytest
+import pytest_asyncio
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from kongflow.v1 import event_service_pb2 as messages
 
 from tests.support.events import deliveries, get, new_event, send, send_many
-from tests.support.rpc import refused
+from tests.support.rpc import new_tenant, refused, running_service
+from tests.support.servers import fresh_database
+from tests.support.stage import Stage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    import asyncpg
-
-    from tests.support.stage import Stage
+    from services.embedded.postgres import EmbeddedPostgres
 
     Connection = asyncpg.Connection[asyncpg.Record]
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 YEAR_SECONDS = 366 * 86_400
 LIMIT_BYTES = 512 * 1024
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_database_url(postgres: EmbeddedPostgres) -> AsyncIterator[str]:
+    async with fresh_database(postgres) as url:
+        yield url
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stage(shared_database_url: str) -> AsyncIterator[Stage]:
+    """One service for all of these tests, of which each is refused or sends an event of its own."""
+    async with running_service(shared_database_url) as service:
+        yield Stage(service, await new_tenant(service, "ours"), await new_tenant(service, "theirs"))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def connection(shared_database_url: str) -> AsyncIterator[Connection]:
+    connection = await asyncpg.connect(shared_database_url)
+    yield connection
+    await connection.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
 async def nothing_stored(connection: Connection) -> AsyncIterator[None]:
     """Look at the end whether anything of this test's calls was stored."""
+
+    async def counts() -> list[int]:
+        tables = ("events", "external_accounts", "queue_jobs")
+        return [await connection.fetchval(f"SELECT count(*) FROM {table}") for table in tables]
+
+    before = await counts()
     yield
-    for table in ("events", "external_accounts", "queue_jobs"):
-        assert await connection.fetchval(f"SELECT count(*) FROM {table}") == 0
+    assert await counts() == before
 
 
 async def _is_refused(stage: Stage, fields: dict[str, Any], field: str) -> None:
@@ -244,5 +273,5 @@ async def test_accepted_limits(stage: Stage, connection: Connection) -> None:
     ).event
     assert (event.name, event.source, event.event_id, event.account_id) == (text, text, text, text)
     assert event.payload_json == request
-    (delivery,) = await deliveries(connection)
+    (delivery,) = [one for one in await deliveries(connection) if str(one["id"]) == event.id]
     assert delivery["queue_job_state"] == "SCHEDULED"
