@@ -6,21 +6,23 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import asyncpg
 import grpc
 import pytest
+import pytest_asyncio
 from kongflow.v1 import dispatcher_service_pb2 as messages
 from kongflow.v1.dispatcher_pb2 import DISPATCHER_ORIGIN_API
 
 from tests.support.dispatchers import DispatcherStage, catalog_of
 from tests.support.offers import dynamic, job
-from tests.support.rpc import refused
+from tests.support.rpc import new_tenant, refused, running_service
+from tests.support.servers import fresh_database
 from tests.support.stage import Row, Stage, differing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    import asyncpg
-
+    from services.embedded.postgres import EmbeddedPostgres
     from tests.support.catalog import Tenant
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -35,6 +37,16 @@ STORED = ("event_dispatchers", "event_dispatcher_names", "external_accounts", "r
 @pytest.fixture
 async def dispatching(stage: Stage, connection: asyncpg.Connection[asyncpg.Record]) -> DispatcherStage:
     return await DispatcherStage(stage, connection).prepare()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_dispatching(postgres: EmbeddedPostgres) -> AsyncIterator[DispatcherStage]:
+    """One service for calls that are all refused."""
+    async with fresh_database(postgres) as url, running_service(url) as service:
+        stage = Stage(service, await new_tenant(service, "ours"), await new_tenant(service, "theirs"))
+        connection = await asyncpg.connect(url)
+        yield await DispatcherStage(stage, connection).prepare()
+        await connection.close()
 
 
 @asynccontextmanager
@@ -142,6 +154,7 @@ async def test_names_at_their_limits(dispatching: DispatcherStage) -> None:
     assert await dispatching.listed(event_name=widest[99], source="\U0001f680" * 256) == [created.id]
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -177,13 +190,13 @@ async def test_names_at_their_limits(dispatching: DispatcherStage) -> None:
         ('{"a": [' + ", ".join(["1"] * 1_000) + "]}", "must hold at most 1,000 values"),
     ],
 )
-async def test_refused_filters(dispatching: DispatcherStage, text: str, said: str) -> None:
-    async with nothing_changed(dispatching):
+async def test_refused_filters(shared_dispatching: DispatcherStage, text: str, said: str) -> None:
+    async with nothing_changed(shared_dispatching):
         for field in ("payload_filter_json", "context_filter_json"):
             told: dict[str, Any] = {field: text}
             calls = {
-                "create": dispatching.create(**told),
-                "update": dispatching.update(dispatching.index_dispatcher_id, field, **told),
+                "create": shared_dispatching.create(**told),
+                "update": shared_dispatching.update(shared_dispatching.index_dispatcher_id, field, **told),
             }
             for name, call in calls.items():
                 refusal = await refused(call)
