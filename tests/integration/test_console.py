@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
@@ -185,6 +186,27 @@ async def test_forms_of_other_sites_change_nothing(pair: Pair) -> None:
         assert "There are none." in (await somebody.get("/console/queues")).words
         assert (await somebody.get(f"/console/queue-jobs/{dead}/retry")).status == 405
         assert "discarded" in (await somebody.get(f"/console/queue-jobs/{dead}")).words
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "status"),
+    [
+        ("multipart/form-data", b"--x", 400),
+        ("multipart/form-data; boundary=x", b"--x\r\nContent-Disposition: form-data; name=", 400),
+        ("application/x-www-form-urlencoded; charset=nonsense", b"csrf=a", 400),
+        ("application/x-www-form-urlencoded", b"csrf=\xff", 400),
+        ("application/json", b'{"csrf": "a"}', 400),
+        ("application/x-www-form-urlencoded", b"csrf=" + b"a" * 2_000_000, 413),
+    ],
+)
+async def test_what_is_no_form_is_refused_before_anything_else(
+    pair: Pair, content_type: str, body: bytes, status: int
+) -> None:
+    async with visitor(pair.http_url) as somebody:
+        await somebody.get("/console/sign-in")
+        headers = {"Content-Type": content_type}
+        async with somebody.session.post("/console/sign-in", data=BytesIO(body), headers=headers) as answer:
+            assert (answer.status, "log of the service" in await answer.text()) == (status, False)
 
 
 async def test_dead_letter_is_retried_with_one_form(pair: Pair) -> None:

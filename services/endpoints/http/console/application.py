@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from aiohttp import hdrs, web
 
-from services.endpoints.domain.errors import KongflowError, PermissionDeniedError, Reason, UnauthenticatedError
+from services.endpoints.domain.errors import (
+    FieldViolation,
+    InvalidRequestError,
+    KongflowError,
+    PermissionDeniedError,
+    Reason,
+    UnauthenticatedError,
+)
 from services.endpoints.domain.tenancy import Scope
 from services.endpoints.http.console.catalog_pages import CatalogPages
 from services.endpoints.http.console.endpoint_pages import EndpointPages
@@ -77,6 +84,7 @@ _ADVICE: Final = {
         "It was deleted, or your credential does not see it. Begin with the environments, which lead to all it sees."
     ),
     HTTPStatus.METHOD_NOT_ALLOWED: "Go back and use the button of the page.",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Send less: no form of the console needs as much.",
     HTTPStatus.CONFLICT: "Somebody or something was faster: load the page again and see what it says now.",
     HTTPStatus.TOO_MANY_REQUESTS: "Close pages of the console that renew themselves, wait a little and load it again.",
     HTTPStatus.INTERNAL_SERVER_ERROR: "Load the page again. If that does not help, tell whoever runs it the reference.",
@@ -87,6 +95,8 @@ _ADVICE: Final = {
 
 _STALE_FORM: Final = "This form was made for another session, so nothing was done."
 _STALE_FORM_ADVICE: Final = "Go back, load the page again, sign in if it asks you to, and repeat."
+_FORM: Final = "application/x-www-form-urlencoded"
+_NO_FORM: Final = FieldViolation("", "what was sent is no form of the console")
 _BAD_CREDENTIAL: Final = "This is no valid API key or token."
 
 _log = structlog.get_logger(__name__)
@@ -259,9 +269,15 @@ class _Console:
         """Return the session of a form that this server made for it.
 
         Raises:
+            InvalidRequestError: what was sent is no form.
             PermissionDeniedError: another site may have sent the form, or the session ended meanwhile.
         """
-        form = await request.post()
+        if request.content_type != _FORM:
+            raise InvalidRequestError([_NO_FORM])
+        try:
+            form = await request.post()
+        except (ValueError, LookupError) as error:
+            raise InvalidRequestError([_NO_FORM]) from error
         session = self._session(request)
         if session is None or not session.is_of(str(form.get("csrf", ""))):
             raise PermissionDeniedError(_STALE_FORM)
