@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
 import redis.asyncio
+from _pytest.nodeid import coerce_node_id
 
 from services.embedded.redis import EmbeddedRedis
 from tests.support.servers import fresh_database, reachable_directory, running_postgres
@@ -26,6 +28,19 @@ _LONG = ("faults", "acceptance")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes long, each part in its random order: the last test must not be one to wait for alone."""
     items.sort(key=lambda item: item.path.parent.name not in _LONG)
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        for item in items:
+            _keep_group(item)
+
+
+def _keep_group(item: pytest.Item) -> None:
+    """Put an item's group behind its id, where the scheduler looks for it.
+
+    pytest-xdist 3.8 does so by a name that pytest 9.2 reads no more, and every group was spread over all processes.
+    """
+    group = item.get_closest_marker("xdist_group")
+    if group is not None and not item.nodeid.endswith(f"@{group.args[0]}"):
+        item._id = coerce_node_id(f"{item.nodeid}@{group.args[0]}")
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ from tests.support.servers import reachable_directory
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(900)]
+# One stack for all, in one process.
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(900), pytest.mark.xdist_group("grpcurl")]
 
 ROOT = Path(__file__).resolve().parents[2]
 PROTOSET = ROOT / "gen" / "kongflow.protoset"

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from services.endpoints.domain.json_text import JsonValue
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("sdk endpoint")]
 
 NOW = datetime(2026, 5, 4, 3, 2, 1, 987654, tzinfo=UTC)
 ENVIRONMENT = EnvironmentReference(id="env_1", slug="dev", type="DEVELOPMENT")

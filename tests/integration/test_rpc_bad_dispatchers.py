@@ -155,6 +155,7 @@ async def test_names_at_their_limits(dispatching: DispatcherStage) -> None:
 
 
 @pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.xdist_group("bad filters")
 @pytest.mark.parametrize(
     ("text", "said"),
     [

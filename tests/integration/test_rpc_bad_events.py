@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Connection = asyncpg.Connection[asyncpg.Record]
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("bad events")]
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 YEAR_SECONDS = 366 * 86_400
