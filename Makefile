@@ -24,7 +24,7 @@ up: $(RUN) ## PostgreSQL, Redis and both services on this machine, until Ctrl-C
 	@.venv/bin/kongflow up
 
 test: $(DEV) ## every test, with coverage
-	@$(PYTHON) -m pytest -n 3 --dist loadgroup --cov --cov-report=term
+	@$(PYTHON) -m pytest -n 3 --dist loadgroup --cov --cov-report=term --durations=30
 
 faults: $(DEV) ## every test that kills, cuts and freezes, in parallel lanes (a quarter of an hour)
 	@KONGFLOW_FAULTS=whole $(PYTHON) -m pytest tests/faults -n 2 --dist loadgroup
