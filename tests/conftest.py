@@ -20,14 +20,15 @@ if TYPE_CHECKING:
     from services.embedded.postgres import EmbeddedPostgres
 
 
-# Where tests start processes, and take seconds.
+# Where tests take minutes, and where they start processes and take seconds.
+_LONGEST = "test_random_faults.py"
 _LONG = ("faults", "acceptance")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes long, each part in its random order: the last test must not be one to wait for alone."""
-    items.sort(key=lambda item: item.path.parent.name not in _LONG)
+    items.sort(key=lambda item: (item.path.name != _LONGEST, item.path.parent.name not in _LONG))
     if "PYTEST_XDIST_WORKER" in os.environ:
         for item in items:
             _keep_group(item)
