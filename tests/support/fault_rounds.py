@@ -117,6 +117,7 @@ class _Lane:
         counts.statuses = dict(self.caller.statuses)
         try:
             recovery = await _recovery(self.stack)
+            await eventually(self.stack.is_well, within=_PATIENCE)
             await self.stack.settle(within=_PATIENCE)
         except AssertionError as error:
             counts.lost += 1

@@ -160,6 +160,15 @@ class FaultStack:
         assert rows == [], [dict(row) for row in rows]
         return True
 
+    async def is_well(self) -> bool:
+        """Tell whether every endpoint is HEALTHY again, and those that are indexed anew for it have their queue job."""
+        rows = await self.postgres.fetch(
+            "SELECT slug, state, next_probe_at, next_index_at FROM endpoints"
+            " WHERE state <> 'HEALTHY' OR next_index_at < now() + interval '1 minute' LIMIT 5"
+        )
+        assert rows == [], [dict(row) for row in rows]
+        return True
+
     async def settle(self, *, within: timedelta = timedelta(seconds=60)) -> None:
         """Return when `is_over`."""
         await eventually(self.is_over, within=within)
@@ -212,6 +221,8 @@ async def running_stack(directory: Path, **server_settings: Any) -> AsyncIterato
                     **{
                         "index_window_seconds": 0,
                         "drain_timeout_seconds": 5,
+                        # One tenant calls for all that a test has in flight.
+                        "tenant_calls_at_once": 10_000,
                         # Endpoints seem to fail when their network is cut; within recovery time they are tried again.
                         "endpoint_probe_after_seconds": 2,
                         "endpoint_probe_at_most_seconds": 4,
