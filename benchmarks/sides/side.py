@@ -163,8 +163,14 @@ class DatabaseSide(Side):
         return not await (await self.connected()).fetchval(self.is_busy)
 
     async def forget(self) -> None:
-        """Delete every job."""
-        await (await self.connected()).execute(self.remove_all)
+        """Delete every job, again when what a side does by itself came in between."""
+        connection = await self.connected()
+        while True:
+            try:
+                await connection.execute(self.remove_all)
+            except asyncpg.DeadlockDetectedError:
+                continue
+            return
 
     async def settle(self) -> None:
         """Gather statistics."""
