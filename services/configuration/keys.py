@@ -62,6 +62,7 @@ KEYS: Final = frozenset(
         "lookup_pepper",
         "metrics_address",
         "metrics_largest",
+        "metrics_read_every",
         "queue.max_attempts",
         "queue.max_workers",
         "queue.poll_interval",

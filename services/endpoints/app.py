@@ -407,13 +407,19 @@ async def _listen(
     metrics: Metrics,
     rpc: RpcServer,
 ) -> Listening:
+    next_reading = time.monotonic()
+
     async def render() -> bytes:
+        nonlocal next_reading
         metrics.show_pools("postgresql", store.pool_readings())
         metrics.show_pools("redis", [redis_pool_reading()])
         metrics.show_watches(operations.watches.count)
-        with suppress(KongflowError):
-            metrics.show_queues(await operations.queue_jobs.stats_of_all())
-            metrics.show_database(await observe_database(store))
+        if time.monotonic() >= next_reading:
+            # However many scrape, and however often.
+            next_reading = time.monotonic() + settings.metrics_read_every_seconds
+            with suppress(KongflowError):
+                metrics.show_queues(await operations.queue_jobs.stats_of_all())
+                metrics.show_database(await observe_database(store))
         return metrics.render()
 
     hooks = hooks_and_health(deployed=operations.indexing.deployed, not_ready=readiness.why_not)

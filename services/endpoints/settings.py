@@ -192,6 +192,11 @@ class EndpointsSettings(Tuning):
     metrics_largest: int = Field(default=100, ge=1, le=10_000)
     """How many environments `kongflow_endpoint_created_total` names, the largest; the rest are `other`."""
 
+    metrics_read_every_seconds: Seconds = Field(
+        default=5, ge=0, le=300, json_schema_extra={"key": "metrics_read_every"}
+    )
+    """How old what `/metrics` says of queues and the database may be; it costs as much to read as a hundred calls."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least serious line that is logged."""
 

@@ -71,7 +71,9 @@ async def test_an_endpoint_whose_transaction_was_repeated_counts_once(
 
 
 async def test_operators_see_what_was_made_called_given_up_and_lent(database_url: str, redis_url: str) -> None:
-    async with running_pair(database_url=database_url, redis_url=redis_url, metrics_address="127.0.0.1:0") as pair:
+    async with running_pair(
+        database_url=database_url, redis_url=redis_url, metrics_address="127.0.0.1:0", metrics_read_every_seconds=0
+    ) as pair:
         tenant = await pair.new_tenant()
         client = pair.client(tenant.api_key)
         index = {**EMPTY_INDEX, "jobs": [event_job("welcome")]}
@@ -106,6 +108,27 @@ async def test_operators_see_what_was_made_called_given_up_and_lent(database_url
     assert value(samples, "kongflow_pool_waiting", callers) == 0
     assert (value(samples, "kongflow_pool_size", {"server": "redis", "pool": "callers"}) or 0) >= 1
     assert value(samples, "kongflow_watches_open") == 0
+
+
+async def test_what_is_read_of_the_database_is_read_once_for_all_who_scrape(
+    database_url: str, redis_url: str, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    async with running_pair(
+        database_url=database_url,
+        redis_url=redis_url,
+        workers=0,
+        metrics_address="127.0.0.1:0",
+        metrics_read_every_seconds=300,
+    ) as pair:
+        waiting = {"queue": "execution", "state": "AVAILABLE"}
+        assert value(await scrape(pair), "kongflow_queue_jobs", waiting) == 0
+        tenant = await pair.new_tenant()
+        async with FakeEndpoint(api_key=tenant.api_key, index=EMPTY_INDEX) as endpoint:
+            await pair.client(tenant.api_key).create_endpoint(tenant, endpoint.url)
+        assert await connection.fetchval("SELECT count(*) FROM queue_jobs WHERE queue = 'execution'") == 1
+        later = await scrape(pair)
+    assert value(later, "kongflow_queue_jobs", waiting) == 0
+    assert value(later, "kongflow_endpoint_ping_duration_seconds_count", {"status": "ok"}) == 1
 
 
 async def test_a_queue_job_that_nobody_rings_shows_as_lag(
