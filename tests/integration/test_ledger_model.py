@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _HISTORIES = int(os.environ.get("KONGFLOW_LEDGER_HISTORIES", "0"))
 _PROFILE = settings(
-    max_examples=_HISTORIES or 150,
+    max_examples=_HISTORIES or 100,
     stateful_step_count=50 if _HISTORIES else 25,
     derandomize=not _HISTORIES,
     database=None,
