@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from services.embedded.ports import free_port
+from tests.support.absence import skip
 from tests.support.command import ROOT, environment
 from tests.support.eventually import eventually
 from tests.support.grpcurl import installed_grpcurl
@@ -197,9 +198,3 @@ def stamp_of(purpose: str) -> str:
     content = b"".join((ROOT / name).read_bytes() for name in names)
     digest = hashlib.sha1(b"blob %d\0%b" % (len(content), content), usedforsecurity=False).hexdigest()
     return f".made-{purpose}-{digest}"
-
-
-def skip(reason: str) -> None:
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"{reason}, and CI runs every test")
-    pytest.skip(reason)
