@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,12 +23,17 @@ commands = typer.Typer(
 )
 
 
+WaitOption = Annotated[
+    float, typer.Option("--wait-seconds", min=0, help="For how long to try while others hold a table that changes.")
+]
+
+
 @commands.command()
-def up(as_json: JsonOption = False) -> None:
+def up(*, wait_seconds: WaitOption = 60, as_json: JsonOption = False) -> None:
     """Bring the database to the newest schema; safe to repeat and to run twice at once."""
     from services.endpoints.store.migrations.runner import upgrade  # noqa: PLC0415 - loads the database's driver
 
-    _run(upgrade(_database_url()))
+    _run(upgrade(_database_url(), patience=timedelta(seconds=wait_seconds)))
     _show_status(as_json=as_json)
 
 
@@ -36,6 +42,7 @@ def down(
     *,
     revision: Annotated[str, typer.Argument(help="The revision to go down to; `base` drops everything.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    wait_seconds: WaitOption = 60,
     as_json: JsonOption = False,
 ) -> None:
     """Take the schema down to an older revision; what only newer ones hold is lost."""
@@ -45,7 +52,7 @@ def down(
         if as_json:
             raise CommandError("Nobody can be asked with --json: add --yes.", exit_code=USAGE)
         typer.confirm(f"Take the schema down to {revision}, and lose what is newer?", abort=True)
-    _run(downgrade(_database_url(), revision))
+    _run(downgrade(_database_url(), revision, patience=timedelta(seconds=wait_seconds)))
     _show_status(as_json=as_json)
 
 
@@ -83,5 +90,10 @@ def _run(work: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - whatever the 
         return asyncio.run(work)
     except OSError as error:
         raise CommandError("The database cannot be reached.", exit_code=UNREACHABLE) from error
+    except asyncpg.LockNotAvailableError as error:
+        raise CommandError(
+            "Somebody's long transaction holds a table; nothing was changed. Who: "
+            "SELECT pid, xact_start, query FROM pg_stat_activity ORDER BY xact_start"
+        ) from error
     except (asyncpg.PostgresError, asyncpg.InterfaceError, AlembicError) as error:
         raise CommandError(f"The database refused: {error}") from error

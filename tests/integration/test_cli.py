@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
@@ -266,6 +267,20 @@ async def test_migrate_takes_an_empty_database_up_and_down(
     assert "has no schema yet" in capsys.readouterr().out.splitlines()[-1]
     assert await asyncio.to_thread(main, ["migrate", "down", "nonsense", "--yes"]) == 1
     assert "The database refused: " in capsys.readouterr().err
+
+
+async def test_migrate_says_whom_it_waited_for(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KONGFLOW_DATABASE_URL", database_url)
+    holder = await asyncpg.connect(database_url)
+    try:
+        async with holder.transaction():
+            await holder.execute("SELECT FROM queue_pauses")
+            assert await asyncio.to_thread(main, ["migrate", "down", "0007", "--yes", "--wait-seconds", "0"]) == 1
+    finally:
+        await holder.close()
+    assert "Somebody's long transaction holds a table; nothing was changed." in capsys.readouterr().err
 
 
 async def test_server_that_is_away_ends_with_three(

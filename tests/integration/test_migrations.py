@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
+from alembic import command
+from sqlalchemy import text
 
 from services.endpoints.store.migrations import runner
 from services.endpoints.store.migrations.runner import MigrationStatus
@@ -128,6 +131,54 @@ async def test_failed_upgrade_lets_the_next_one_pass(empty_database_url: str) ->
     await runner.upgrade(empty_database_url)
 
     assert (await runner.status(empty_database_url)).is_current
+
+
+async def test_downgrade_waits_for_who_holds_a_table_and_holds_up_nobody(database_url: str) -> None:
+    """A table in use for a while: others get at it meanwhile, and the migration when it is free."""
+    holder, reader = [await asyncpg.connect(database_url) for _ in range(2)]
+    try:
+        held = holder.transaction()
+        await held.start()
+        await holder.execute("SELECT FROM queue_pauses")
+        downgrade = asyncio.create_task(runner.downgrade(database_url, "0007"))
+        async with asyncio.timeout(30):
+            while not await reader.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                assert not downgrade.done()
+        # Stands behind the waiting step, which gives way before a caller of the server would give up.
+        await reader.execute("SET lock_timeout = '2s'")
+        await reader.fetch("SELECT FROM queue_pauses")
+        assert not downgrade.done()
+
+        await held.commit()
+        await downgrade
+    finally:
+        await holder.close()
+        await reader.close()
+    assert (await runner.status(database_url)).current == "0007"
+
+
+@pytest.mark.parametrize("wraps", [False, True], ids=["a-script", "a-statement-of-alembic"])
+async def test_migration_gives_up_on_a_table_that_is_never_free(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, *, wraps: bool
+) -> None:
+    if wraps:
+        monkeypatch.setattr(
+            command,
+            "downgrade",
+            lambda configuration, _: configuration.attributes["connection"].execute(text("LOCK TABLE queue_pauses")),
+        )
+    before = await read_schema(database_url)
+    holder = await asyncpg.connect(database_url)
+    try:
+        async with holder.transaction():
+            await holder.execute("SELECT FROM queue_pauses")
+            with pytest.raises(asyncpg.LockNotAvailableError):
+                await runner.downgrade(database_url, "0007", patience=timedelta(seconds=1))
+    finally:
+        await holder.close()
+
+    assert await read_schema(database_url) == before
+    assert (await runner.status(database_url)).is_current
 
 
 async def test_status_follows_the_database(empty_database_url: str) -> None:

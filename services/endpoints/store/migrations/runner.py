@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import asyncpg
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -23,6 +27,14 @@ if TYPE_CHECKING:
 
 # Any constant will do, as long as nobody else in the database locks the same one: "kongflow" in ASCII.
 _ADVISORY_LOCK = int.from_bytes(b"kongflow")
+
+# Whoever wants a table that a step waits for stands behind that step. Shorter than PostgreSQL's deadlock_timeout of a
+# second, so that of two who wait for each other it is never the server's transaction that is ended.
+_LOCK_TIMEOUT: Final = timedelta(milliseconds=500)
+# Between two tries, up to this, drawn anew each time.
+_PAUSE: Final = timedelta(seconds=1)
+# For how long a migration tries unless told otherwise; the longest transaction of a server is over by then.
+_PATIENCE: Final = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +50,22 @@ class MigrationStatus:
         return self.current == self.head
 
 
-async def upgrade(database_url: str, revision: str = "head") -> None:
+async def upgrade(database_url: str, revision: str = "head", *, patience: timedelta = _PATIENCE) -> None:
     """Bring the database up to `revision`, all steps in one transaction. Does nothing when it is there already.
 
-    Concurrent callers wait for each other. Raises what the driver raises when the database cannot be reached.
+    Servers may serve meanwhile: a step that does not get a table within half a second gives way to them, and all is
+    tried again, for at most `patience`. Concurrent callers wait for each other.
+
+    Raises:
+        asyncpg.LockNotAvailableError: somebody held a table for longer than `patience`.
+        asyncpg.PostgresError, OSError: what the driver raises when the database refuses or cannot be reached.
     """
-    await _migrate(database_url, lambda config: command.upgrade(config, revision))
+    await _migrate(database_url, lambda config: command.upgrade(config, revision), patience)
 
 
-async def downgrade(database_url: str, revision: str) -> None:
-    """Bring the database down to `revision`, all steps in one transaction; `base` drops everything, data included."""
-    await _migrate(database_url, lambda config: command.downgrade(config, revision))
+async def downgrade(database_url: str, revision: str, *, patience: timedelta = _PATIENCE) -> None:
+    """Bring the database down to `revision`, as `upgrade` brings it up; `base` drops everything, data included."""
+    await _migrate(database_url, lambda config: command.downgrade(config, revision), patience)
 
 
 async def status(database_url: str) -> MigrationStatus:
@@ -61,22 +78,44 @@ async def status(database_url: str) -> MigrationStatus:
     return MigrationStatus(current=current, head=head)
 
 
-async def _migrate(database_url: str, run: Callable[[Config], None]) -> None:
+async def _migrate(database_url: str, run: Callable[[Config], None], patience: timedelta) -> None:
     async with _connection(database_url) as connection:
         await connection.exec_driver_sql(f"SELECT pg_advisory_lock({_ADVISORY_LOCK})")
+        await connection.exec_driver_sql(f"SET lock_timeout = {_LOCK_TIMEOUT // timedelta(milliseconds=1)}")
         await connection.commit()
         try:
-            await connection.run_sync(_run, run)
+            await _run_patiently(connection, run, patience)
         finally:
             await connection.rollback()
             await connection.exec_driver_sql(f"SELECT pg_advisory_unlock({_ADVISORY_LOCK})")
             await connection.commit()
 
 
+async def _run_patiently(connection: AsyncConnection, run: Callable[[Config], None], patience: timedelta) -> None:
+    clock = asyncio.get_running_loop()
+    deadline = clock.time() + patience.total_seconds()
+    while True:
+        try:
+            await connection.run_sync(_run, run)
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
+            if clock.time() >= deadline:
+                raise
+        else:
+            return
+        await connection.rollback()
+        await asyncio.sleep(random.uniform(0, _PAUSE.total_seconds()))  # noqa: S311 - no secret
+
+
 def _run(connection: Connection, run: Callable[[Config], None]) -> None:
     configuration = _configuration()
     configuration.attributes["connection"] = connection
-    run(configuration)
+    try:
+        run(configuration)
+    except DBAPIError as error:
+        # SQLAlchemy's wrapping of its adapter's wrapping of the driver's error.
+        if error.orig is None or error.orig.__cause__ is None:
+            raise
+        raise error.orig.__cause__ from error
 
 
 def _configuration() -> Config:
