@@ -10,7 +10,7 @@ import grpc
 import pytest
 from kongflow.v1 import endpoint_service_pb2, event_service_pb2, queue_service_pb2
 
-from services.endpoints.app import pools_of
+from services.endpoints.adapter_settings import pools_of
 from services.endpoints.domain.ledger_settings import LedgerSettings
 from services.endpoints.domain.ports.store import Pool
 from services.endpoints.operations.relay import Relay

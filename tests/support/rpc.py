@@ -40,7 +40,6 @@ from kongflow.v1.token_pb2 import (
 )
 from kongflow.v1.worker_service_pb2_grpc import WorkerServiceStub
 
-from services.endpoints.app import Operations, build_operations
 from services.endpoints.delivery.client import AiohttpEndpointClient
 from services.endpoints.delivery.guard import EgressGuard
 from services.endpoints.domain.callers import Callers
@@ -48,6 +47,7 @@ from services.endpoints.operations.limits import CallLimits
 from services.endpoints.rpc.server import RpcServer, RpcServices
 from services.endpoints.settings import EndpointsSettings
 from services.endpoints.store.postgres import PostgresStore
+from services.endpoints.wiring import Operations, build_operations
 from tests.support.memory_queue import MemoryPublisher, MemoryWakeUps
 
 if TYPE_CHECKING:

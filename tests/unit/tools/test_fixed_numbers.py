@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.endpoints.app import deadlines_of, pools_of
+from services.endpoints.adapter_settings import deadlines_of, pools_of
 from services.endpoints.rpc.deadlines import Deadlines
 from services.endpoints.settings import EndpointsSettings
 from services.endpoints.store.postgres import DEFAULT_POOLS
