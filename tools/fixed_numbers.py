@@ -239,6 +239,11 @@ GROUPS: Final[Mapping[str, Sequence[Fixed]]] = {
             "as credentials",
         ),
         _fixed("how many are", "endpoints.store.known_environments:MOST", _MEMORY),
+        _fixed(
+            "how full memory is when calls are refused", "endpoints.rpc.memory:FULL", "the rest is for what has begun"
+        ),
+        _fixed("how often that is looked at", "endpoints.rpc.memory:LOOK_EVERY", "a read of /proc is no cost"),
+        _fixed("how often free memory is given back", "endpoints.rpc.memory:GIVE_BACK_EVERY", "that stops everything"),
         _fixed("texts of filters kept ready", "endpoints.domain.filter:MAX_CACHED_CHARACTERS", _MEMORY),
         _fixed(
             "how long a Redis may take to connect",

@@ -60,6 +60,7 @@ KEYS: Final = frozenset(
         "log_format",
         "log_level",
         "lookup_pepper",
+        "memory_limit_bytes",
         "metrics_address",
         "metrics_largest",
         "metrics_read_every",

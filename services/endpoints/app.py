@@ -28,6 +28,7 @@ from services.endpoints.queue.connection import open_redis, pool_reading
 from services.endpoints.queue.eviction import EvictionCheck
 from services.endpoints.queue.publisher import ArqPublisher
 from services.endpoints.queue.wake_ups import RedisWakeUps
+from services.endpoints.rpc.memory import MemoryGuard, give_memory_back, share_of_memory
 from services.endpoints.rpc.server import RpcServer, RpcServices
 from services.endpoints.secrets.keys import derive_key, parse_keys
 from services.endpoints.secrets.secret_box import AesGcmSecretBox
@@ -136,6 +137,7 @@ async def run(
             observer=metrics,
             callers=callers,
             limits=operations.limits,
+            memory=MemoryGuard(share=share_of_memory(settings.memory_limit_bytes), give_back=give_memory_back),
             tracer=tracer,
             address=str(settings.grpc_address),
             credentials=credentials_of(settings),

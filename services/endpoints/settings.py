@@ -180,6 +180,11 @@ class EndpointsSettings(Tuning):
     )
     """How many watches of one organization this server holds open at once; administrators together are one."""
 
+    memory_limit_bytes: int | None = Field(
+        default=None, ge=128 * 1024 * 1024, json_schema_extra={"key": "memory_limit_bytes"}
+    )
+    """How much memory a server may hold: calls are refused above nine tenths of it, or else of the container's."""
+
     drain_timeout_seconds: Seconds = Field(default=30, ge=0, le=600, json_schema_extra={"key": "drain_timeout"})
     """How long a stopping server waits for what it has begun."""
 

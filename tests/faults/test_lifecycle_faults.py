@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import resource
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -24,11 +25,12 @@ from tests.support.processes import published_channel
 from tests.support.rpc import refusal_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from tests.support.fault_scene import Scene
     from tests.support.fault_stack import FaultStack
     from tests.support.pair import Tenant
+    from tests.support.rpc import Refusal
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("lifecycle")]
 
@@ -194,6 +196,48 @@ async def test_a_server_without_file_descriptors_says_so_and_goes_on(stack: Faul
     await scene.is_done(asked.queue_job_id)
     assert (await scene.queue_job(asked.queue_job_id))["attempt"] == 1
     assert await health_over_a_new_connection(stack, within=PATIENCE) == SERVING
+
+
+async def test_a_server_without_memory_says_so_and_goes_on(stack: FaultStack) -> None:
+    scene = await new_scene(stack)
+    server, other = stack.servers
+    await other.kill()
+    with without_memory(server.pid):
+        await eventually(lambda: refused_ping(scene), within=PATIENCE)
+        refusal = await refused_ping(scene)
+        assert await statuses(stack.pairs[0]) == {SERVING}
+    assert refusal is not None
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED")
+    assert "memory" in refusal.message
+    assert "google.rpc.RetryInfo" in refusal.details
+
+    async def is_answered() -> bool:
+        return await refused_ping(scene) is None
+
+    await eventually(is_answered, within=PATIENCE)
+    asked = await scene.ask()
+    await scene.is_done(asked.queue_job_id)
+    assert (await scene.queue_job(asked.queue_job_id))["attempt"] == 1
+
+
+@contextmanager
+def without_memory(pid: int) -> Iterator[None]:
+    """Limit the address space of a process to a little more than it has."""
+    size = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
+    soft, hard = resource.prlimit(pid, resource.RLIMIT_AS)
+    resource.prlimit(pid, resource.RLIMIT_AS, (size * 21 // 20, hard))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_AS, (soft, hard))
+
+
+async def refused_ping(scene: Scene) -> Refusal | None:
+    try:
+        assert (await ping(scene)).ok
+    except grpc.aio.AioRpcError as error:
+        return refusal_of(error)
+    return None
 
 
 @asynccontextmanager

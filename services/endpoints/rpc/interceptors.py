@@ -32,6 +32,7 @@ from services.endpoints.rpc.deadlines import (
     time_to_work,
 )
 from services.endpoints.rpc.errors import grpc_status, internal_error, interrupted_error, status_code
+from services.endpoints.rpc.memory import PLENTY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from services.endpoints.domain.tenancy import Principal
     from services.endpoints.operations.limits import TenantLimits
     from services.endpoints.rpc.draining import Drain
+    from services.endpoints.rpc.memory import MemoryGuard
 
     Context = grpc.aio.ServicerContext[Any, Any]
     Handler = grpc.RpcMethodHandler[Any, Any]
@@ -82,8 +84,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     Requests are decoded here rather than in the library, which would answer UNKNOWN with the decoder's own words.
     `callers` counts the unary calls that somebody waits for, which workers do not. `limits` count what each tenant
-    asks; workers and reflection are not limited. `drain` refuses all of it when the server stops. `new_reference` names
-    a defect in the answer and in the log alike.
+    asks; workers and reflection are not limited. `drain` refuses all of it when the server stops, `memory` when it has
+    too little of that. `new_reference` names a defect in the answer and in the log alike.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         callers: Callers,
         limits: TenantLimits,
         drain: Drain,
+        memory: MemoryGuard = PLENTY,
         deadlines: Deadlines = DEFAULT_DEADLINES,
         monotonic: Callable[[], float] = time.monotonic,
         new_reference: Callable[[], str] = lambda: secrets.token_hex(8),
@@ -103,6 +106,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._callers = callers
         self._limits = limits
         self._drain = drain
+        self._memory = memory
         self._deadlines = deadlines
         self._monotonic = monotonic
         self._new_reference = new_reference
@@ -194,6 +198,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         call = _Call(method, self._monotonic())
         try:
             self._drain.admit()
+            self._memory.admit()
             yield
         except KongflowError as error:
             await self._fail(call, context, error)

@@ -36,6 +36,7 @@ from services.endpoints.rpc.draining import NOTICE, Drain, DrainableHealth
 from services.endpoints.rpc.endpoints import EndpointServicer
 from services.endpoints.rpc.events import EventServicer
 from services.endpoints.rpc.interceptors import CallInterceptor
+from services.endpoints.rpc.memory import PLENTY
 from services.endpoints.rpc.paging import Paging
 from services.endpoints.rpc.queue import QueueServicer
 from services.endpoints.rpc.reflection import add_reflection
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from services.endpoints.operations.runs import RunOperations
     from services.endpoints.operations.tenancy import TenancyOperations
     from services.endpoints.rpc.interceptors import Authenticator, CallObserver
+    from services.endpoints.rpc.memory import MemoryGuard
     from services.endpoints.rpc.worker import QueueJobRunner
 
 MAX_REQUEST_BYTES: Final = 1024 * 1024
@@ -116,6 +118,7 @@ class RpcServer:
         observer: CallObserver,
         callers: Callers,
         limits: TenantLimits,
+        memory: MemoryGuard = PLENTY,
         address: str,
         credentials: grpc.ServerCredentials | None = None,
         deadlines: Deadlines = DEFAULT_DEADLINES,
@@ -133,6 +136,7 @@ class RpcServer:
             callers=callers,
             limits=limits,
             drain=self._drain,
+            memory=memory,
             deadlines=deadlines,
         )
         server = self._server = grpc.aio.server(
