@@ -27,7 +27,7 @@ test: $(DEV) ## every test, with coverage
 	@$(PYTHON) -m pytest -n 3 --dist loadgroup --cov --cov-report=term --durations=30
 
 faults: $(DEV) ## every test that kills, cuts and freezes, in parallel lanes (a quarter of an hour)
-	@KONGFLOW_FAULTS=whole $(PYTHON) -m pytest tests/faults -n 3 --dist loadgroup
+	@KONGFLOW_FAULTS=whole $(PYTHON) -m pytest tests/faults -n 3 --dist loadgroup --no-loadscope-reorder
 
 bench: $(BENCH) ## measure this machine, other queues beside it
 	@$(PYTHON) -m benchmarks --chart docs/benchmarks.png

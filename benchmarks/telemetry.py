@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _SILENT, _OBSERVED, _RATIO = "silent /s", "observed /s", "ratio"
 _LEAST: Final = 0.9
 _CALLERS: Final = 32
+# So many times what other sections enqueue: what telemetry reads every few seconds has its share of a round, not all.
+_LONGER: Final = 6
 _DONE_WITHIN: Final = timedelta(minutes=3)
 _LOOK_AGAIN_AFTER: Final = timedelta(milliseconds=20)
 _UNDELIVERED: Final = "SELECT EXISTS (SELECT FROM events WHERE state = 'PENDING')"
@@ -39,7 +41,8 @@ class Telemetry:
     """Gives both pairs the same queue jobs and the same events."""
 
     def __init__(self, place: Place, *, jobs: int, events: int) -> None:
-        """Enqueue so many no-op `jobs` in each case, and send so many `events`."""
+        """Enqueue some times so many no-op `jobs` in each case, and send so many `events`."""
+        jobs *= _LONGER
         self._silent = SilentPair(place, most_jobs=jobs)
         self._observed = ObservedPair(place, most_jobs=jobs)
         self._throughput = Throughput(most_jobs=jobs)

@@ -33,8 +33,13 @@ _LOOK_AGAIN_AFTER: Final = timedelta(milliseconds=20)
 class Pair(DatabaseSide):
     """KongFlow as it runs for anyone, with one kind more; `workers` processes, the queue `default` served by each."""
 
-    # A queue job that calls nobody is never RUNNING.
-    is_busy = "SELECT EXISTS (SELECT FROM queue_jobs WHERE queue = 'default' AND state = 'AVAILABLE')"
+    # A queue job that calls nobody is never RUNNING. Condition and order are those of the index `queue_jobs_ring`.
+    is_busy = """
+    SELECT EXISTS (SELECT FROM (
+        SELECT FROM queue_jobs WHERE queue = 'default' AND state = 'AVAILABLE' AND priority > 0
+        ORDER BY queue DESC, environment_id DESC, priority DESC, lane DESC LIMIT 1
+    ) AS last)
+    """
     remove_all = "TRUNCATE queue_jobs, queue_lanes, queue_uniques"
 
     def __init__(

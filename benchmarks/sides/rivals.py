@@ -102,7 +102,7 @@ class PgQueuer(PythonRival):
     """PgQueuer with one queue manager that takes up to `batch_size` jobs at once."""
 
     module = "benchmarks.sides.pgqueuer_rival"
-    is_busy = "SELECT EXISTS (SELECT FROM pgqueuer)"
+    is_busy = "SELECT EXISTS (SELECT FROM (SELECT FROM pgqueuer ORDER BY id DESC LIMIT 1) AS last)"
     remove_all = "TRUNCATE pgqueuer, pgqueuer_log"
 
     def __init__(self, place: Place, *, name: str, batch_size: int, most_jobs: int) -> None:
@@ -113,7 +113,11 @@ class Procrastinate(PythonRival):
     """Procrastinate with one worker."""
 
     module = "benchmarks.sides.procrastinate_rival"
-    is_busy = "SELECT EXISTS (SELECT FROM procrastinate_jobs WHERE status IN ('todo', 'doing'))"
+    is_busy = """
+    SELECT EXISTS (SELECT FROM (
+        SELECT FROM procrastinate_jobs WHERE status IN ('todo', 'doing') ORDER BY id DESC LIMIT 1
+    ) AS last)
+    """
     remove_all = "TRUNCATE procrastinate_jobs, procrastinate_events, procrastinate_periodic_defers"
 
     def __init__(self, place: Place, *, most_jobs: int) -> None:

@@ -32,7 +32,10 @@ class River(DatabaseSide):
     """River with one client; `cooldown` is Go's word for a duration, `0s` for River's own default."""
 
     is_busy = """
-    SELECT EXISTS (SELECT FROM river_job WHERE state IN ('available', 'running', 'retryable', 'scheduled', 'pending'))
+    SELECT EXISTS (SELECT FROM (
+        SELECT FROM river_job WHERE state IN ('available', 'running', 'retryable', 'scheduled', 'pending')
+        ORDER BY id DESC LIMIT 1
+    ) AS last)
     """
     remove_all = "TRUNCATE river_job"
 

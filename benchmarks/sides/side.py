@@ -135,7 +135,10 @@ class DatabaseSide(Side):
     """A side whose jobs are rows of a database of its own."""
 
     is_busy: str
-    """The statement that says whether anything waits or runs."""
+    """The statement that says whether anything waits or runs, by the newest that is left.
+
+    From the oldest on it would pass by all that is done already, at the expense of the side that is measured.
+    """
 
     remove_all: str
     """The statement that deletes every job."""

@@ -229,6 +229,7 @@ def build_operations(
             settings=ledger_settings,
             observer=observer,
             jitter=random.random,
+            batches_at_once=settings.call_backs_pool_size,
             tracer=tracer,
         ),
         leases=leases,

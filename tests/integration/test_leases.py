@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from services.endpoints.domain.queue_job import Queue
-from services.endpoints.operations.run import RunResult
+from services.endpoints.operations.gathering import RunResult
 from tests.support.eventually import eventually
 from tests.support.ledger import queue_job
 

@@ -15,7 +15,7 @@ from services.endpoints.domain.attempt import AttemptFailedError, SnoozedError
 from services.endpoints.domain.errors import ConflictError
 from services.endpoints.domain.ports.store import Pool
 from services.endpoints.domain.queue_job import Priority, Queue, QueueJobState
-from services.endpoints.operations.run import RunResult
+from services.endpoints.operations.gathering import RunResult
 from tests.support.eventually import eventually
 from tests.support.ledger import ENVIRONMENT, failing, queue_job
 

@@ -11,7 +11,7 @@ import pytest
 from services.endpoints.domain.attempt import AttemptFailedError
 from services.endpoints.domain.errors import ConflictError
 from services.endpoints.domain.queue_job import Queue, QueueJob, QueueJobState
-from services.endpoints.operations.run import RunResult
+from services.endpoints.operations.gathering import RunResult
 from tests.support.ledger import queue_job
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from services.endpoints.domain.ports.store import Store, Transaction
     from services.endpoints.domain.queue_job import NewQueueJob
-    from services.endpoints.operations.run import RunResult
+    from services.endpoints.operations.gathering import RunResult
     from services.endpoints.store.postgres import PostgresStore
     from tests.support.ledger import World
 

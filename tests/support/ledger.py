@@ -14,10 +14,11 @@ from services.endpoints.domain.ledger_settings import LedgerSettings
 from services.endpoints.domain.queue_job import NewQueueJob, Priority, Queue, QueueJob, QueueJobState
 from services.endpoints.domain.retry import Backoff
 from services.endpoints.operations.finality import Finality
+from services.endpoints.operations.gathering import RunResult
 from services.endpoints.operations.leases import LeaseKeeper
 from services.endpoints.operations.relay import Relay
 from services.endpoints.operations.rescue import Rescue
-from services.endpoints.operations.run import QueueJobRunner, RunResult
+from services.endpoints.operations.run import QueueJobRunner
 from services.endpoints.telemetry.metrics import Metrics
 from tests.support.memory_queue import MemoryPublisher, MemoryWakeUps
 
@@ -169,7 +170,7 @@ class World:
             self.publisher = MemoryPublisher(window=max_waiting_messages)
         return Relay(store=self.store, publisher=self.publisher, wake_ups=MemoryWakeUps(), settings=settings)
 
-    def new_runner(self, *, call_takes: timedelta | None = None) -> QueueJobRunner:
+    def new_runner(self, *, call_takes: timedelta | None = None, batches_at_once: int = 3) -> QueueJobRunner:
         takes = self.settings.call_takes if call_takes is None else call_takes
         return QueueJobRunner(
             store=self.store,
@@ -180,6 +181,7 @@ class World:
             settings=replace(self.settings, call_takes=takes),
             observer=self.metrics,
             jitter=lambda: 0.0,
+            batches_at_once=batches_at_once,
         )
 
     def hold_calls(self) -> HeldCalls:

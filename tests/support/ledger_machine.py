@@ -24,7 +24,7 @@ from services.endpoints.operations.queue_jobs import QueueJobOperations
 from services.endpoints.operations.relay import Relay
 from services.endpoints.operations.rescue import Rescue
 from services.endpoints.operations.retries import Retries
-from services.endpoints.operations.run import QueueJobRunner, RunResult
+from services.endpoints.operations.run import QueueJobRunner
 from services.endpoints.operations.watches import Watches
 from services.endpoints.telemetry.metrics import Metrics
 from tests.support import ledger_model
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     import asyncpg
 
     from services.endpoints.domain.queue_job import Priority
+    from services.endpoints.operations.gathering import RunResult
     from services.endpoints.store.postgres import PostgresStore, PostgresTransaction
     from tests.support.ledger_model import Place
 

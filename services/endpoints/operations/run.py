@@ -37,6 +37,7 @@ from services.endpoints.operations.attempts import (
     require_held,
 )
 from services.endpoints.operations.following import following, recorded, traced
+from services.endpoints.operations.gathering import Gathering, RunResult
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from services.endpoints.domain.ports.store import Store, Transaction
     from services.endpoints.domain.ports.tracer import Tracer
     from services.endpoints.operations.finality import Finality
+    from services.endpoints.operations.gathering import Share
     from services.endpoints.operations.handlers import BatchHandler, CallingHandler
     from services.endpoints.operations.leases import LeaseKeeper
 
@@ -55,30 +57,12 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class RunResult:
-    """What one call back did, for which recorded traces; all zeros means that there was nothing due."""
-
-    completed: int = 0
-    failed: int = 0
-    traceparents: tuple[str, ...] = ()
-
-    def __add__(self, other: RunResult) -> RunResult:
-        return RunResult(
-            self.completed + other.completed, self.failed + other.failed, self.traceparents + other.traceparents
-        )
-
-    @property
-    def is_nothing_due(self) -> bool:
-        """Tell whether no queue job was taken."""
-        return not self.completed and not self.failed
-
-
-@dataclass(frozen=True, slots=True)
 class _Batch:
     """What one transaction did, the suspect lanes it left to be run on their own, and the lanes it left open."""
 
-    result: RunResult
     suspects: Sequence[str]
+    completed: Sequence[QueueJob] = ()
+    failed: Sequence[QueueJob] = ()
     unfinished: Sequence[str] = ()
 
 
@@ -99,9 +83,10 @@ class QueueJobRunner:
         settings: LedgerSettings,
         observer: LedgerObserver,
         jitter: Jitter,
+        batches_at_once: int = 3,
         tracer: Tracer = NO_TRACER,
     ) -> None:
-        """Hold the ports."""
+        """Hold the ports; more than `batches_at_once` transactions of database work would wait for each other."""
         self._tracer = tracer
         self._store = store
         self._batch_handlers = batch_handlers
@@ -117,6 +102,7 @@ class QueueJobRunner:
             settings.max_queue_jobs_per_call,
             settings.batch_takes,
         )
+        self._gathering = Gathering(run=self._run_shares, most_lanes=self._most_lanes, at_once=batches_at_once)
         self._begun: set[asyncio.Task[RunResult]] = set()
 
     async def run_queue_jobs(self, queue: Queue, lanes: Sequence[str]) -> RunResult:
@@ -143,7 +129,7 @@ class QueueJobRunner:
             # All of them end, and what they did is counted, before one's failure is told.
             ends = await asyncio.gather(*(self._call_lane(queue, lane) for lane in lanes), return_exceptions=True)
         else:
-            ends = [await self._run_lanes(queue, lanes)]
+            ends = [await self._gathering.join(queue, lanes)]
         result = sum((end for end in ends if isinstance(end, RunResult)), _NOTHING)
         self._observer.count_run(queue.value, completed=result.completed, failed=result.failed)
         if failures := [end for end in ends if isinstance(end, BaseException)]:
@@ -152,20 +138,42 @@ class QueueJobRunner:
 
     # Database only: everything in one transaction.
 
-    async def _run_lanes(self, queue: Queue, lanes: Sequence[str]) -> RunResult:
-        way, result, suspects = Way.TOGETHER, _NOTHING, set[str]()
+    def _most_lanes(self, queue: Queue) -> int:
+        """Return how many lanes go together: few enough that a batch with one queue job of each is no full one."""
+        return self._pace.size(queue) * 3 // 4
+
+    async def _run_shares(self, queue: Queue, shares: Sequence[Share]) -> None:
+        owners: dict[str, Share] = {}
+        for share in shares:
+            for lane in share.lanes:
+                owners.setdefault(lane, share)
+            # A lane that two call backs name is the first one's.
+            share.end([lane for lane in share.lanes if owners[lane] is not share])
+        way, lanes, suspects = Way.TOGETHER, sorted(owners), set[str]()
         end = time.monotonic() + self._settings.call_takes.total_seconds()
         while lanes:
             batch = await self._run_once(queue, lanes, way, end=end)
             if isinstance(batch, Way):
                 way = batch
                 continue
-            result += batch.result
+            self._credit(batch, owners)
             suspects.update(batch.suspects)
-            lanes = batch.unfinished
+            lanes = list(batch.unfinished)
+            for share in shares:
+                share.end(share.lanes.difference(lanes, suspects))
         for lane in sorted(suspects):
-            result += await self._run_suspect(queue, lane)
-        return result
+            owners[lane].result += await self._run_suspect(queue, lane)
+            owners[lane].end([lane])
+
+    def _credit(self, batch: _Batch, owners: Mapping[str, Share]) -> None:
+        """Note for whom a batch did what."""
+        completed = Counter(owners[queue_job.lane] for queue_job in batch.completed)
+        failed = Counter(owners[queue_job.lane] for queue_job in batch.failed)
+        for share in completed.keys() | failed.keys():
+            share.result += RunResult(completed[share], failed[share])
+        if self._tracer.is_on:
+            for queue_job in (*batch.completed, *batch.failed):
+                owners[queue_job.lane].result += RunResult(traceparents=recorded(self._tracer, [queue_job]))
 
     async def _run_once(self, queue: Queue, lanes: Sequence[str], way: Way, *, end: float) -> _Batch | Way:
         try:
@@ -191,7 +199,7 @@ class QueueJobRunner:
         suspects = [lane.name for lane in rung if lane.runs_alone]
         names = [lane.name for lane in rung if not lane.runs_alone]
         if not names:
-            return _Batch(_NOTHING, suspects)
+            return _Batch(suspects)
         size = self._pace.size(queue)
         queue_jobs = await tx.ledger.pull(queue, names, limit=size)
         isolating = way is Way.ISOLATING
@@ -199,12 +207,14 @@ class QueueJobRunner:
         await self._close(tx, completed, failures, isolating=isolating)
         now = time.monotonic()
         self._pace.learn(queue, queue_jobs=len(queue_jobs), took=timedelta(seconds=now - begun))
-        result = RunResult(len(completed), len(failures), recorded(self._tracer, queue_jobs))
-        if len(queue_jobs) == size and now < end:
-            await tx.ledger.keep_lanes(queue, names, answer_within=self._settings.ring_answered_within)
-            return _Batch(result, suspects, unfinished=names)
-        await tx.ledger.close_lanes(queue, names)
-        return _Batch(result, suspects)
+        unfinished = _with_more(names, queue_jobs) if len(queue_jobs) == size and now < end else []
+        if unfinished:
+            await tx.ledger.keep_lanes(queue, unfinished, answer_within=self._settings.ring_answered_within)
+        if finished := [name for name in names if name not in set(unfinished)]:
+            await tx.ledger.close_lanes(queue, finished)
+        failed_ids = {failure.queue_job_id for failure in failures}
+        failed = [queue_job for queue_job in queue_jobs if queue_job.id in failed_ids] if failures else []
+        return _Batch(suspects, completed, failed, unfinished)
 
     async def _attempt_all(
         self, tx: Transaction, queue_jobs: Sequence[QueueJob], *, isolating: bool
@@ -511,3 +521,13 @@ class QueueJobRunner:
         if not isinstance(error, AttemptFailedError | SnoozedError | ServerOverloadedError):
             _log.error("attempt_failed", queue_job_id=str(queue_job.id), kind=queue_job.kind, exc_info=error)
         return self._policy.after(queue_job, error, jitter=self._jitter())
+
+
+def _with_more(lanes: Sequence[str], queue_jobs: Sequence[QueueJob]) -> list[str]:
+    """Return the lanes that a full batch may not have emptied.
+
+    It has each lane's first, then each lane's second and so on, until it is full: only the last round is incomplete.
+    """
+    taken = Counter(queue_job.lane for queue_job in queue_jobs)
+    rounds = max(taken.values())
+    return [lane for lane in lanes if taken[lane] >= rounds - 1]

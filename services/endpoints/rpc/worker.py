@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import grpc
 
     from services.endpoints.domain.queue_job import Queue
-    from services.endpoints.operations.run import RunResult
+    from services.endpoints.operations.gathering import RunResult
 
     Context = grpc.aio.ServicerContext[Any, Any]
 

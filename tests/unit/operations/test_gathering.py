@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from services.endpoints.domain.queue_job import Queue
+from services.endpoints.operations.gathering import Gathering, RunResult
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from services.endpoints.operations.gathering import Share
+
+DONE = RunResult(completed=1)
+
+
+class Batches:
+    """Carries batches out when the test says so, one queue job in each lane."""
+
+    def __init__(self, *, at_once: int = 1, most_lanes: int = 4) -> None:
+        self.begun: list[list[set[str]]] = []
+        self.queues: list[Queue] = []
+        self.go_on = asyncio.Semaphore(0)
+        self.failure: BaseException | None = None
+        self.gathering = Gathering(run=self.run, most_lanes=lambda _: most_lanes, at_once=at_once)
+
+    async def run(self, queue: Queue, shares: Sequence[Share]) -> None:
+        self.begun.append([set(share.lanes) for share in shares])
+        self.queues.append(queue)
+        await self.go_on.acquire()
+        if self.failure is not None:
+            raise self.failure
+        for share in shares:
+            share.result += RunResult(completed=len(share.lanes))
+            share.end(list(share.lanes))
+
+    def join(self, *lanes: str, queue: Queue = Queue.DEFAULT) -> asyncio.Task[RunResult]:
+        return asyncio.create_task(self.gathering.join(queue, lanes))
+
+    async def settled(self) -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+
+async def test_call_back_that_nobody_is_before_begins_at_once() -> None:
+    batches = Batches()
+    first = batches.join("a", "b")
+    await batches.settled()
+    assert batches.begun == [[{"a", "b"}]]
+    batches.go_on.release()
+    assert await first == RunResult(completed=2)
+
+
+async def test_as_many_batches_as_may_run_at_once() -> None:
+    batches = Batches(at_once=2)
+    calls = [batches.join(lane) for lane in "abc"]
+    await batches.settled()
+    assert batches.begun == [[{"a"}], [{"b"}]]
+    batches.go_on.release()
+    await batches.settled()
+    assert batches.begun[2:] == [[{"c"}]]
+    for _ in range(2):
+        batches.go_on.release()
+    assert await asyncio.gather(*calls) == [DONE] * 3
+
+
+async def test_those_who_waited_go_together_up_to_so_many_lanes() -> None:
+    batches = Batches(most_lanes=4)
+    calls = [batches.join(*lanes) for lanes in ("a", "bc", "def", "g", "h")]
+    await batches.settled()
+    for _ in range(3):
+        batches.go_on.release()
+    assert await asyncio.gather(*calls) == [RunResult(completed=n) for n in (1, 2, 3, 1, 1)]
+    # Who does not fit in is not overtaken for longer than one batch: it is the first of the next.
+    assert batches.begun == [[{"a"}], [{"b", "c"}, {"g"}, {"h"}], [{"d", "e", "f"}]]
+
+
+async def test_call_back_with_more_lanes_than_go_together_goes_alone() -> None:
+    batches = Batches(most_lanes=2)
+    calls = [batches.join("a", "b", "c"), batches.join("d")]
+    for _ in range(2):
+        batches.go_on.release()
+    await asyncio.gather(*calls)
+    assert batches.begun == [[{"a", "b", "c"}], [{"d"}]]
+
+
+async def test_queues_do_not_mix_and_who_waited_longest_is_next() -> None:
+    batches = Batches()
+    calls = [
+        batches.join("a"),
+        batches.join("b", queue=Queue.EVENTS),
+        batches.join("c"),
+        batches.join("d", queue=Queue.EVENTS),
+    ]
+    await batches.settled()
+    for _ in range(3):
+        batches.go_on.release()
+    await asyncio.gather(*calls)
+    assert batches.begun == [[{"a"}], [{"b"}, {"d"}], [{"c"}]]
+    assert batches.queues == [Queue.DEFAULT, Queue.EVENTS, Queue.DEFAULT]
+
+
+async def test_call_back_is_answered_when_the_last_of_its_lanes_ends() -> None:
+    shares: list[Share] = []
+    other_ended = asyncio.Event()
+
+    async def run(_queue: Queue, given: Sequence[Share]) -> None:
+        shares.extend(given)
+        given[0].result += DONE
+        given[0].end(["a"])
+        await other_ended.wait()
+        given[0].end(["b"])
+
+    gathering = Gathering(run=run, most_lanes=lambda _: 4, at_once=1)
+    call = asyncio.create_task(gathering.join(Queue.DEFAULT, ["a", "b"]))
+    await asyncio.sleep(0.01)
+    assert not call.done()
+    other_ended.set()
+    assert await call == DONE
+
+
+@pytest.mark.parametrize("failure", [ValueError("no"), asyncio.CancelledError()], ids=["defect", "cancelled"])
+async def test_failure_reaches_all_that_have_not_been_answered_and_the_next_batch_goes_on(
+    failure: BaseException,
+) -> None:
+    batches = Batches()
+    batches.failure = failure
+    calls = [batches.join(lane) for lane in "abc"]
+    await batches.settled()
+    for _ in range(2):
+        batches.go_on.release()
+    ends = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(end) for end in ends] == [type(failure)] * 3
+    assert batches.begun == [[{"a"}], [{"b"}, {"c"}]]
+    batches.failure = None
+    batches.go_on.release()
+    assert await batches.join("d") == DONE
