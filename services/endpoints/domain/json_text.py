@@ -28,6 +28,9 @@ _ESCAPES_THAT_MAY_BE_REFUSED: Final = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 _EXPANDS: Final = f"It holds a number that takes more than {MAX_EXPANDED_CHARACTERS} characters without an exponent."
 _MAX_EXPONENT_DIGITS: Final = 3
 _LARGEST_INTEGER: Final = 10**MAX_INTEGER_DIGITS
+# json.dumps with options makes an encoder for every call.
+_WRITE: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_WRITE_SORTED: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
 class JsonTextError(ValueError):
@@ -81,7 +84,7 @@ def dump_json(value: JsonValue) -> str:
     Raises:
         ValueError: the value holds NaN or an infinite number.
     """
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return _WRITE(value)
 
 
 def canonical_hash(value: JsonValue) -> bytes:
@@ -90,9 +93,9 @@ def canonical_hash(value: JsonValue) -> bytes:
     The hash of a value is the same before it went into a `jsonb` column and after it came out: `jsonb` writes 1e16 as
     an integer and knows no negative zero.
     """
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    text = _WRITE_SORTED(value)
     if "e+" in text or "-0.0" in text:
-        text = json.dumps(_as_jsonb_writes_it(value), sort_keys=True, separators=(",", ":"))
+        text = _WRITE_SORTED(_as_jsonb_writes_it(value))
     return hashlib.blake2b(text.encode(), digest_size=HASH_BYTES).digest()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,8 +63,7 @@ class NewQueueJob:
     trace_context: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class QueueJob:
+class QueueJob(NamedTuple):
     """One queue job as a handler sees it; `attempt` counts from 1 while it runs."""
 
     id: UUID

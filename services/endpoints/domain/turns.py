@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from services.endpoints.domain.catalog import CALLING_QUEUES
 from services.endpoints.domain.identifiers import NIL_UUID
@@ -23,8 +23,7 @@ _FEWEST: Final = 8
 MANY_OPEN: Final = 100
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Place:
+class Place(NamedTuple):
     """A point in the order of an environment's lanes: by priority, then by name."""
 
     priority: int

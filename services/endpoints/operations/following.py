@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -35,7 +34,7 @@ def traced(tracer: Tracer, queue_jobs: Sequence[QueueJob]) -> Iterator[list[Queu
             followed.append(queue_job)
             continue
         spans.append(span := _begin(tracer, queue_job))
-        followed.append(replace(queue_job, trace_context=span.traceparent))
+        followed.append(queue_job._replace(trace_context=span.traceparent))
     failure: str | None = None
     try:
         yield followed

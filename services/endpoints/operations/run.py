@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from services.endpoints.domain.ledger_settings import LedgerSettings
     from services.endpoints.domain.ports.clock import Jitter
-    from services.endpoints.domain.ports.ledger import FinalQueueJob
+    from services.endpoints.domain.ports.ledger import FinalQueueJob, TakenLane
     from services.endpoints.domain.ports.observer import LedgerObserver
     from services.endpoints.domain.ports.store import Store, Transaction
     from services.endpoints.domain.ports.tracer import Tracer
@@ -188,33 +188,37 @@ class QueueJobRunner:
             _log.info("batch_is_halved", queue=queue.value, error=type(error).__name__)
             return Way.ISOLATING
 
-    async def _run_batch(
-        self, tx: Transaction, queue: Queue, lanes: Sequence[str], way: Way, *, end: float
-    ) -> _Batch | Way:
+    async def _run_batch(self, tx: Transaction, queue: Queue, lanes: Sequence[str], way: Way, *, end: float) -> _Batch:
         begun = time.monotonic()
-        rung = await tx.ledger.lock_rung_lanes(queue, lanes)
-        if repeated := [lane.name for lane in rung if lane.is_repeated]:
-            await tx.ledger.mark_suspect(queue, repeated)
-            return way
-        suspects = [lane.name for lane in rung if lane.runs_alone]
-        names = [lane.name for lane in rung if not lane.runs_alone]
-        if not names:
-            return _Batch(suspects)
+        taken = await tx.ledger.take_lanes(queue, lanes)
+        names = {lane.name for lane in taken}
+        repeated, suspects = await self._judge(tx, queue, [lane for lane in lanes if lane not in names])
+        if not taken:
+            return _Batch(suspects, unfinished=repeated)
         size = self._pace.size(queue)
-        queue_jobs = await tx.ledger.pull(queue, names, limit=size)
+        queue_jobs = await tx.ledger.pull(queue, [lane.name for lane in taken], limit=size)
         isolating = way is Way.ISOLATING
         completed, failures = await self._attempt_all(tx, queue_jobs, isolating=isolating)
         await self._close(tx, completed, failures, isolating=isolating)
         now = time.monotonic()
         self._pace.learn(queue, queue_jobs=len(queue_jobs), took=timedelta(seconds=now - begun))
-        unfinished = _with_more(names, queue_jobs) if len(queue_jobs) == size and now < end else []
-        if unfinished:
-            await tx.ledger.keep_lanes(queue, unfinished, answer_within=self._settings.ring_answered_within)
-        if finished := [name for name in names if name not in set(unfinished)]:
-            await tx.ledger.close_lanes(queue, finished)
+        with_more = _with_more(taken, queue_jobs) if len(queue_jobs) == size and now < end else []
+        if with_more:
+            await tx.ledger.reopen_lanes(queue, with_more, answer_within=self._settings.ring_answered_within)
         failed_ids = {failure.queue_job_id for failure in failures}
-        failed = [queue_job for queue_job in queue_jobs if queue_job.id in failed_ids] if failures else []
-        return _Batch(suspects, completed, failed, unfinished)
+        return _Batch(
+            suspects,
+            completed,
+            [queue_job for queue_job in queue_jobs if queue_job.id in failed_ids] if failures else [],
+            [*repeated, *(lane.name for lane in with_more)],
+        )
+
+    async def _judge(self, tx: Transaction, queue: Queue, lanes: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+        """Return which lanes are suspect from now on, for the next batch, and which of them run alone."""
+        rung = await tx.ledger.lock_rung_lanes(queue, lanes) if lanes else []
+        if repeated := [lane.name for lane in rung if lane.is_repeated]:
+            await tx.ledger.mark_suspect(queue, repeated)
+        return repeated, [lane.name for lane in rung if lane.runs_alone]
 
     async def _attempt_all(
         self, tx: Transaction, queue_jobs: Sequence[QueueJob], *, isolating: bool
@@ -523,11 +527,11 @@ class QueueJobRunner:
         return self._policy.after(queue_job, error, jitter=self._jitter())
 
 
-def _with_more(lanes: Sequence[str], queue_jobs: Sequence[QueueJob]) -> list[str]:
+def _with_more(lanes: Sequence[TakenLane], queue_jobs: Sequence[QueueJob]) -> list[TakenLane]:
     """Return the lanes that a full batch may not have emptied.
 
     It has each lane's first, then each lane's second and so on, until it is full: only the last round is incomplete.
     """
     taken = Counter(queue_job.lane for queue_job in queue_jobs)
     rounds = max(taken.values())
-    return [lane for lane in lanes if taken[lane] >= rounds - 1]
+    return [lane for lane in lanes if taken[lane.name] >= rounds - 1]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
+
+from pydantic_core import from_json
 
 from services.endpoints.domain.attempt_reason import AttemptReason
 from services.endpoints.domain.ports.ledger import (
@@ -13,6 +16,7 @@ from services.endpoints.domain.ports.ledger import (
     OverdueLane,
     RungInTurn,
     RungLane,
+    TakenLane,
     WaitingQueueJob,
     Window,
 )
@@ -41,6 +45,10 @@ if TYPE_CHECKING:
 
 _SQL: Final = load("ledger")
 _NEWEST_SHARE: Final = 10
+# By the ten thousand a second, the making of an encoder and an enumeration's own lookup show.
+_write_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_PRIORITIES: Final = {priority.value: priority for priority in Priority}
+_ORDER: Final = itemgetter("priority", "run_at", "seq")
 
 
 class LostQueueJobError(Exception):
@@ -66,7 +74,7 @@ class PostgresLedger:
             [queue_job.id for queue_job in queue_jobs],
             [queue_job.environment_id for queue_job in queue_jobs],
             [queue_job.kind for queue_job in queue_jobs],
-            [_json(queue_job.args) for queue_job in queue_jobs],
+            [_write_json(queue_job.args) for queue_job in queue_jobs],
             [queue_job.queue.value for queue_job in queue_jobs],
             [queue_job.lane for queue_job in queue_jobs],
             [queue_job.priority.value for queue_job in queue_jobs],
@@ -141,6 +149,23 @@ class PostgresLedger:
         self._changed()
         await self._execute("free_lanes", *_names(lanes))
 
+    async def take_lanes(self, queue: Queue, lanes: Sequence[str]) -> list[TakenLane]:
+        """Take lanes that are RUNG for the first time; a relay looks again, because work may have come in meanwhile."""
+        self._changed()
+        rows = await self._fetch("take_lanes", queue.value, lanes)
+        return [TakenLane(*row) for row in rows]
+
+    async def reopen_lanes(self, queue: Queue, lanes: Sequence[TakenLane], *, answer_within: timedelta) -> None:
+        """Open taken lanes again."""
+        await self._execute(
+            "reopen_lanes",
+            queue.value,
+            [lane.name for lane in lanes],
+            [lane.environment_id for lane in lanes],
+            [lane.suspect for lane in lanes],
+            answer_within,
+        )
+
     async def lock_rung_lanes(self, queue: Queue, lanes: Sequence[str]) -> list[RungLane]:
         """Lock the RUNG ones of `lanes`."""
         rows = await self._fetch("lock_rung_lanes", queue.value, lanes)
@@ -168,12 +193,8 @@ class PostgresLedger:
         if len(rows) < limit and share < limit and share in of_lane.values():
             # Lanes with more to do take the shares of those with less.
             rows = await self._fetch("pull", queue.value, list(of_lane), limit, limit)
-        rows.sort(key=lambda row: (row["priority"], row["run_at"], row["seq"]))
-        return [_queue_job(row) for row in rows]
-
-    async def keep_lanes(self, queue: Queue, lanes: Sequence[str], *, answer_within: timedelta) -> None:
-        """Keep locked RUNG lanes open."""
-        await self._execute("keep_lanes", queue.value, lanes, answer_within)
+        rows.sort(key=_ORDER)
+        return [_queue_job(row, queue) for row in rows]
 
     async def close_lanes(self, queue: Queue, lanes: Sequence[str]) -> None:
         """Make lanes idle; a relay looks again, because work may have come in meanwhile."""
@@ -302,7 +323,7 @@ class PostgresLedger:
     ) -> None:
         """Give a waiting queue job new arguments and a time."""
         self._changed()
-        await self._execute("reschedule", queue_job_id, run_at, _json(args), priority.value)
+        await self._execute("reschedule", queue_job_id, run_at, _write_json(args), priority.value)
 
     async def force_next(self, queue_job_ids: Sequence[UUID]) -> None:
         """Let the next attempt of queue jobs that are due call whatever their endpoint's health."""
@@ -325,10 +346,6 @@ class PostgresLedger:
             return await self._connection.execute(_SQL[block], *arguments)
 
 
-def _json(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
 def _count(status: str) -> int:
     """Return how many rows a command changed, by what PostgreSQL says of it, such as `UPDATE 3`."""
     return int(status.rpartition(" ")[2])
@@ -338,15 +355,15 @@ def _names(lanes: Sequence[OverdueLane]) -> tuple[list[str], list[str]]:
     return [lane.queue.value for lane in lanes], [lane.name for lane in lanes]
 
 
-def _queue_job(row: asyncpg.Record) -> QueueJob:
+def _queue_job(row: asyncpg.Record, queue: Queue) -> QueueJob:
     return QueueJob(
         id=row["id"],
         environment_id=row["environment_id"],
         kind=row["kind"],
-        args=json.loads(row["args"]),
-        queue=Queue(row["queue"]),
+        args=from_json(row["args"]),
+        queue=queue,
         lane=row["lane"],
-        priority=Priority(row["priority"]),
+        priority=_PRIORITIES[row["priority"]],
         attempt=row["attempt"] + 1,
         max_attempts=row["max_attempts"],
         rescues=row["rescues"],
@@ -359,7 +376,7 @@ def _final(row: asyncpg.Record, *, reason: str, message: str) -> FinalQueueJob:
     return FinalQueueJob(
         id=row["id"],
         kind=row["kind"],
-        args=json.loads(row["args"]),
+        args=from_json(row["args"]),
         environment_id=row["environment_id"],
         state=QueueJobState(row["state"]),
         reason=reason,

@@ -212,8 +212,20 @@ DELETE FROM queue_lanes
 USING unnest($1::text[], $2::text[]) AS overdue (queue, lane)
 WHERE queue_lanes.queue = overdue.queue AND queue_lanes.lane = overdue.lane AND queue_lanes.state = 'RUNNING'
 
+-- name: take_lanes
+-- Deletes the lanes of a call back that are RUNG for the first time: until the commit that is their lock, then they are idle.
+DELETE FROM queue_lanes
+WHERE queue = $1 AND lane = ANY($2::text[]) AND state = 'RUNG' AND rings = 1
+RETURNING lane, environment_id, suspect
+
+-- name: reopen_lanes
+-- Opens lanes again that this transaction has taken, because the call back that has them goes on.
+INSERT INTO queue_lanes (queue, lane, environment_id, suspect, state, lease_until)
+SELECT $1, taken.lane, taken.environment_id, taken.suspect, 'RUNG', clock_timestamp() + $5::interval
+FROM unnest($2::text[], $3::uuid[], $4::boolean[]) AS taken (lane, environment_id, suspect)
+
 -- name: lock_rung_lanes
--- Locks the lanes of a call back that are RUNG, in name order.
+-- Locks lanes that are RUNG, in name order.
 SELECT lane, rings, suspect
 FROM queue_lanes
 WHERE queue = $1 AND lane = ANY($2::text[]) AND state = 'RUNG'
@@ -231,7 +243,7 @@ SELECT claim FROM queue_lanes WHERE claim = $1 AND state = 'RUNNING' FOR UPDATE
 -- name: pull
 -- Locks, by id, the next due of locked lanes, $4 of each: first each lane's first, then each lane's second, and so on.
 SELECT
-    id, environment_id, kind, args::text AS args, queue, lane, priority, attempt, max_attempts, rescues, run_at, seq,
+    id, environment_id, kind, args::text AS args, lane, priority, attempt, max_attempts, rescues, run_at, seq,
     trace_context
 FROM queue_jobs
 WHERE state = 'AVAILABLE' AND id = ANY(ARRAY(
@@ -257,11 +269,6 @@ WHERE state = 'AVAILABLE' AND id = ANY(ARRAY(
 ))
 ORDER BY id
 FOR UPDATE
-
--- name: keep_lanes
--- Gives lanes the time of another ring, because the call back that has them goes on.
-UPDATE queue_lanes SET lease_until = clock_timestamp() + $3::interval
-WHERE queue = $1 AND lane = ANY($2::text[]) AND state = 'RUNG'
 
 -- name: close_lanes
 -- Makes lanes idle again.
