@@ -1,4 +1,4 @@
-"""Hundreds of short histories of the real ledger, faults included, each step compared with a model in plain Python.
+"""Short histories of the real ledger by the hundred, faults included, each step compared with a model in plain Python.
 
 `KONGFLOW_LEDGER_HISTORIES` runs that many instead, longer and not the same each time.
 """
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _HISTORIES = int(os.environ.get("KONGFLOW_LEDGER_HISTORIES", "0"))
 _PROFILE = settings(
-    max_examples=_HISTORIES or 100,
+    max_examples=_HISTORIES or 60,
     stateful_step_count=50 if _HISTORIES else 25,
     derandomize=not _HISTORIES,
     database=None,
