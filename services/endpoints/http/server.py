@@ -10,7 +10,13 @@ from uuid import UUID
 import structlog
 from aiohttp import hdrs, web
 
-from services.endpoints.domain.errors import KongflowError, NotFoundError, Reason
+from services.endpoints.domain.errors import (
+    DatabaseUnavailableError,
+    KongflowError,
+    NotFoundError,
+    Reason,
+    ServerOverloadedError,
+)
 from services.endpoints.domain.identifiers import is_hook_identifier, is_slug
 
 if TYPE_CHECKING:
@@ -22,6 +28,8 @@ _NOT_FOUND: Final = "There is no such indexing hook."
 _TOO_LARGE: Final = "The body is larger than 512 KiB."
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 _OF_THE_TENANT: Final = frozenset({Reason.RATE_LIMITED, Reason.QUOTA_EXCEEDED})
+# A server without room says RATE_LIMITED, too, but nobody asked too much of it.
+_OF_THE_SERVER: Final = (DatabaseUnavailableError, ServerOverloadedError)
 
 _log = structlog.get_logger(__name__)
 
@@ -115,7 +123,8 @@ class HttpServer:
 
 def _refusal(error: KongflowError) -> web.Response:
     """Return what a hook is told that may come again later."""
-    response = _error(429 if error.reason in _OF_THE_TENANT else 503, error.message)
+    asked_too_much = error.reason in _OF_THE_TENANT and not isinstance(error, _OF_THE_SERVER)
+    response = _error(429 if asked_too_much else 503, error.message)
     if error.retry_after is not None:
         response.headers[hdrs.RETRY_AFTER] = str(math.ceil(error.retry_after.total_seconds()))
     return response
