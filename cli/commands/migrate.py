@@ -24,7 +24,10 @@ commands = typer.Typer(
 
 
 WaitOption = Annotated[
-    float, typer.Option("--wait-seconds", min=0, help="For how long to try while others hold a table that changes.")
+    int,
+    typer.Option(
+        "--wait-seconds", min=0, max=86_400, help="For how long to try while others hold a table that changes."
+    ),
 ]
 
 
@@ -90,7 +93,7 @@ def _run(work: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - whatever the 
         return asyncio.run(work)
     except OSError as error:
         raise CommandError("The database cannot be reached.", exit_code=UNREACHABLE) from error
-    except asyncpg.LockNotAvailableError as error:
+    except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
         raise CommandError(
             "Somebody's long transaction holds a table; nothing was changed. Who: "
             "SELECT pid, xact_start, query FROM pg_stat_activity ORDER BY xact_start"

@@ -119,6 +119,7 @@ async def run(
             more_batch_handlers=more_batch_handlers,
             tracer=tracer,
         )
+        memory = MemoryGuard(share=share_of_memory(settings.memory_limit_bytes), give_back=give_memory_back)
         rpc = RpcServer(
             services=RpcServices(
                 tenancy=operations.tenancy,
@@ -137,7 +138,7 @@ async def run(
             observer=metrics,
             callers=callers,
             limits=operations.limits,
-            memory=MemoryGuard(share=share_of_memory(settings.memory_limit_bytes), give_back=give_memory_back),
+            memory=memory,
             tracer=tracer,
             address=str(settings.grpc_address),
             credentials=credentials_of(settings),
@@ -145,7 +146,7 @@ async def run(
             max_request_bytes=settings.rpc_max_request_bytes,
             max_metadata_bytes=settings.rpc_max_metadata_bytes,
         )
-        readiness = Readiness(database=store, health=rpc, finding=lambda: eviction.finding)
+        readiness = Readiness(database=store, health=rpc, finding=lambda: memory.finding() or eviction.finding)
         listening = await _listen(
             stack,
             settings,

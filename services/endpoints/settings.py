@@ -91,7 +91,10 @@ class EndpointsSettings(Tuning):
     call_backs_pool_size: int = Field(
         default=3, ge=1, le=200, json_schema_extra={"key": "database.call_backs_pool_size"}
     )
-    """Connections to PostgreSQL for batches of work; few, so that a backlog cannot crowd out callers and calls."""
+    """Connections to PostgreSQL for batches of work, of which so many run at once.
+
+    Few, so that a backlog cannot crowd out callers and calls.
+    """
 
     relay_pool_size: int = Field(default=5, ge=1, le=50, json_schema_extra={"key": "database.relay_pool_size"})
     """Connections to PostgreSQL for ringing, rescue and leases."""

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
 
-from services.endpoints.domain.queue_job import Queue
+from services.endpoints.domain.errors import ConflictError
+from services.endpoints.domain.queue_job import Priority, Queue, QueueJob
 from services.endpoints.operations.gathering import RunResult
+from services.endpoints.operations.run import _with_more
 from tests.support.ledger import failing, queue_job
 
 if TYPE_CHECKING:
-    from services.endpoints.domain.queue_job import QueueJob
+    import pytest
+
     from tests.support.ledger import World
 
 
@@ -88,3 +93,94 @@ async def test_lane_that_two_call_backs_name_is_run_once_for_the_first(world: Wo
 
     assert ends == [RunResult(), RunResult(completed=2), RunResult(completed=1), RunResult()]
     assert sorted(world.batch.done) == ["a", "b", "c"]
+
+
+async def test_each_is_told_in_which_traces_its_queue_jobs_were_recorded(world: World) -> None:
+    """The trace's own context, not that of the attempt, which is over by then."""
+    runner = world.new_runner(tracer=MemoryTracer())
+    recorded, silent = (f"00-{'1' * 32}-{number:016x}-0{number % 2}" for number in (7, 8))
+    world.batch.fails = failing("f")
+    await world.enqueue(
+        replace(queue_job("a", lane="lane-a"), trace_context=recorded),
+        replace(queue_job("b", lane="lane-b"), trace_context=silent),
+        replace(queue_job("f", lane="lane-f"), trace_context=recorded),
+    )
+    await world.relay.run_once()
+
+    ends = await asyncio.gather(*(runner.run_queue_jobs(Queue.DEFAULT, [f"lane-{lane}"]) for lane in "abf"))
+
+    assert [end.traceparents for end in ends] == [(recorded,), (), (recorded,)]
+
+
+async def test_suspect_lane_that_fails_is_its_own_call_backs_business(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = world.new_runner(batches_at_once=1)
+    await world.enqueue(*(queue_job(lane, lane=lane) for lane in ("a", "b", "c")))
+    await world.relay.run_once()
+    await world.connection.execute("UPDATE queue_lanes SET suspect = true, rings = 2 WHERE lane IN ('a', 'c')")
+    alone = runner._run_suspect
+
+    async def fail_one(queue: Queue, lane: str) -> RunResult:
+        if lane == "a":
+            raise ConflictError("The database gave way.", retry_after=timedelta(seconds=1))
+        return await alone(queue, lane)
+
+    monkeypatch.setattr(runner, "_run_suspect", fail_one)
+    first, *ends = await asyncio.gather(
+        *(runner.run_queue_jobs(Queue.DEFAULT, lanes) for lanes in (["none"], ["a", "b"], ["c"])),
+        return_exceptions=True,
+    )
+
+    assert first == RunResult()
+    assert isinstance(ends[0], ConflictError)
+    assert ends[1] == RunResult(completed=1)
+    # What was committed before the failure counts, whoever is told of the failure.
+    assert sorted(world.batch.done) == ["b", "c"]
+    assert 'kongflow_queue_jobs_run_total{queue="default",result="completed"} 2.0' in world.metrics.render().decode()
+
+
+def test_full_batch_gives_up_the_lanes_that_it_has_surely_emptied() -> None:
+    pulled = [pulled_job(lane) for lane in ("long", "long", "long", "middle", "middle", "short", "left")]
+    lanes = ["left", "long", "middle", "none", "short"]
+
+    assert _with_more(lanes, pulled, pulled) == ["long", "middle"]
+    assert _with_more(lanes, pulled, pulled[:-1]) == ["left", "long", "middle"]
+    assert _with_more(["short"], [pulled_job("short")], [pulled_job("short")]) == ["short"]
+
+
+def pulled_job(lane: str) -> QueueJob:
+    return QueueJob(
+        id=uuid4(),
+        environment_id=UUID(int=1),
+        kind="batch",
+        args={},
+        queue=Queue.DEFAULT,
+        lane=lane,
+        priority=Priority.NORMAL,
+        attempt=1,
+        max_attempts=3,
+        rescues=0,
+        run_at=datetime.now(UTC),
+    )
+
+
+class MemorySpan:
+    """A span whose context nobody else has."""
+
+    traceparent = f"00-{'1' * 32}-{'f' * 16}-01"
+
+    def note(self, name: str, value: str | int) -> None:
+        """Forget it."""
+
+    def end(self, *, failure: str | None = None) -> None:
+        """Forget it."""
+
+
+class MemoryTracer:
+    """Records what is sampled."""
+
+    is_on = True
+
+    def begin(self, *_arguments: object, **_named: object) -> MemorySpan:
+        return MemorySpan()

@@ -176,11 +176,11 @@ async def test_relay_and_workers_read_little_more_than_they_take(ledger: Ledger)
             "waiting_environments": ENVIRONMENTS + 4,
             # Two entries of each long lane.
             "ring": 2 * MOST_LANES,
-            "take_lanes": 50,
             "lock_rung_lanes": 50,
             "pull": 450,
             "complete": 200,
             "fail": 10,
+            "close_lanes": 50,
             "start": 1,
             "lock_running": 1,
             "release": 1,
@@ -198,7 +198,7 @@ async def test_batch_of_long_lanes_reads_no_more_than_its_share_of_each(ledger: 
     assert len(ledger.batch.done) == 200
     expect_modest(
         ledger,
-        {"take_lanes": 50, "pull": 450, "complete": 200},
+        {"lock_rung_lanes": 50, "pull": 450, "complete": 200, "close_lanes": 50},
     )
 
 

@@ -9,8 +9,10 @@ import pytest
 from alembic import command
 from sqlalchemy import text
 
+from services.endpoints.domain.ports.store import Pool
 from services.endpoints.store.migrations import runner
 from services.endpoints.store.migrations.runner import MigrationStatus
+from services.endpoints.store.postgres import DEFAULT_POOLS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -179,6 +181,19 @@ async def test_migration_gives_up_on_a_table_that_is_never_free(
 
     assert await read_schema(database_url) == before
     assert (await runner.status(database_url)).is_current
+
+
+async def test_some_tries_are_shorter_than_a_deadlock_and_some_long_enough_for_an_autovacuum_to_give_way(
+    database_url: str,
+) -> None:
+    connection = await asyncpg.connect(database_url)
+    try:
+        setting = "SELECT setting::integer FROM pg_settings WHERE name = 'deadlock_timeout'"
+        deadlock_timeout = timedelta(milliseconds=await connection.fetchval(setting))
+    finally:
+        await connection.close()
+    callers = DEFAULT_POOLS[Pool.CALLERS].lock_timeout
+    assert min(runner.LOCK_TIMEOUTS) < deadlock_timeout < max(runner.LOCK_TIMEOUTS) < callers
 
 
 async def test_status_follows_the_database(empty_database_url: str) -> None:

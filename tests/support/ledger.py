@@ -13,6 +13,7 @@ from services.endpoints.domain.identifiers import new_uuid7
 from services.endpoints.domain.ledger_settings import LedgerSettings
 from services.endpoints.domain.queue_job import NewQueueJob, Priority, Queue, QueueJob, QueueJobState
 from services.endpoints.domain.retry import Backoff
+from services.endpoints.domain.tracing import NO_TRACER
 from services.endpoints.operations.finality import Finality
 from services.endpoints.operations.gathering import RunResult
 from services.endpoints.operations.leases import LeaseKeeper
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from services.endpoints.domain.ports.ledger import Failure, FinalQueueJob
     from services.endpoints.domain.ports.store import Transaction
+    from services.endpoints.domain.ports.tracer import Tracer
     from services.endpoints.store.postgres import PostgresStore
 
 ENVIRONMENT = UUID("01890000-0000-7000-8000-000000000001")
@@ -170,7 +172,9 @@ class World:
             self.publisher = MemoryPublisher(window=max_waiting_messages)
         return Relay(store=self.store, publisher=self.publisher, wake_ups=MemoryWakeUps(), settings=settings)
 
-    def new_runner(self, *, call_takes: timedelta | None = None, batches_at_once: int = 3) -> QueueJobRunner:
+    def new_runner(
+        self, *, call_takes: timedelta | None = None, batches_at_once: int = 3, tracer: Tracer = NO_TRACER
+    ) -> QueueJobRunner:
         takes = self.settings.call_takes if call_takes is None else call_takes
         return QueueJobRunner(
             store=self.store,
@@ -182,6 +186,7 @@ class World:
             observer=self.metrics,
             jitter=lambda: 0.0,
             batches_at_once=batches_at_once,
+            tracer=tracer,
         )
 
     def hold_calls(self) -> HeldCalls:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextvars import Context
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -34,18 +36,19 @@ class RunResult:
 
 @dataclass(slots=True, eq=False)
 class Share:
-    """What one call back has in a batch: the lanes it waits for, and what they did so far."""
+    """What one call back has in a batch: the lanes it waits for, what they did so far, and which must run alone."""
 
     queue: Queue
     lanes: set[str]
     result: RunResult = field(default_factory=RunResult)
-    ended: asyncio.Future[RunResult] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    suspects: list[str] = field(default_factory=list)
+    ended: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     def end(self, lanes: Iterable[str]) -> None:
         """Answer the call back when these were the last of its lanes."""
         self.lanes.difference_update(lanes)
         if not self.lanes and not self.ended.done():
-            self.ended.set_result(self.result)
+            self.ended.set_result(None)
 
     def fail(self, error: BaseException) -> None:
         """Fail the call back, unless it has been answered."""
@@ -74,25 +77,34 @@ class Gathering:
         self._waiting: deque[Share] = deque()
         self._batches: set[asyncio.Task[None]] = set()
 
-    async def join(self, queue: Queue, lanes: Iterable[str]) -> RunResult:
-        """Return what lanes did, once they have ended.
+    async def join(self, queue: Queue, lanes: Iterable[str]) -> Share:
+        """Return what came of lanes, once they have ended.
 
         Raises:
-            Exception: what `run` raised before they had.
+            BaseException: what `run` raised before they had.
         """
         share = Share(queue, set(lanes))
         self._waiting.append(share)
         self._begin()
-        return await share.ended
+        await share.ended
+        return share
 
     def _begin(self) -> None:
         while self._waiting and len(self._batches) < self._at_once:
-            batch = asyncio.create_task(self._carry_out(self._next()))
+            shares = self._next()
+            # In a context of its own: a batch is nobody's call.
+            batch = asyncio.create_task(self._carry_out(shares), context=Context())
             self._batches.add(batch)
-            batch.add_done_callback(self._ended)
+            batch.add_done_callback(partial(self._ended, shares), context=Context())
 
-    def _ended(self, batch: asyncio.Task[None]) -> None:
+    async def _carry_out(self, shares: Sequence[Share]) -> None:
+        await self._run(shares[0].queue, shares)
+
+    def _ended(self, shares: Sequence[Share], batch: asyncio.Task[None]) -> None:
         self._batches.discard(batch)
+        error = asyncio.CancelledError() if batch.cancelled() else batch.exception()
+        for share in shares:
+            share.fail(error or RuntimeError("The batch ended without an answer for this call back."))
         self._begin()
 
     def _next(self) -> list[Share]:
@@ -109,12 +121,3 @@ class Gathering:
                 left.append(share)
         self._waiting = left
         return taken
-
-    async def _carry_out(self, shares: Sequence[Share]) -> None:
-        try:
-            await self._run(shares[0].queue, shares)
-        except BaseException as error:
-            for share in shares:
-                share.fail(error)
-            if not isinstance(error, Exception):
-                raise

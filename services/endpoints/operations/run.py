@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from services.endpoints.domain.ledger_settings import LedgerSettings
     from services.endpoints.domain.ports.clock import Jitter
-    from services.endpoints.domain.ports.ledger import FinalQueueJob, TakenLane
+    from services.endpoints.domain.ports.ledger import FinalQueueJob
     from services.endpoints.domain.ports.observer import LedgerObserver
     from services.endpoints.domain.ports.store import Store, Transaction
     from services.endpoints.domain.ports.tracer import Tracer
@@ -129,7 +129,7 @@ class QueueJobRunner:
             # All of them end, and what they did is counted, before one's failure is told.
             ends = await asyncio.gather(*(self._call_lane(queue, lane) for lane in lanes), return_exceptions=True)
         else:
-            ends = [await self._gathering.join(queue, lanes)]
+            ends = await self._run_lanes(queue, lanes)
         result = sum((end for end in ends if isinstance(end, RunResult)), _NOTHING)
         self._observer.count_run(queue.value, completed=result.completed, failed=result.failed)
         if failures := [end for end in ends if isinstance(end, BaseException)]:
@@ -137,6 +137,16 @@ class QueueJobRunner:
         return result
 
     # Database only: everything in one transaction.
+
+    async def _run_lanes(self, queue: Queue, lanes: Sequence[str]) -> list[RunResult | BaseException]:
+        """Run lanes with those of others, then the suspect ones each by itself until one fails."""
+        share = await self._gathering.join(queue, lanes)
+        ends: list[RunResult | BaseException] = [share.result]
+        for lane in sorted(share.suspects):
+            ends += await asyncio.gather(self._run_suspect(queue, lane), return_exceptions=True)
+            if isinstance(ends[-1], BaseException):
+                break
+        return ends
 
     def _most_lanes(self, queue: Queue) -> int:
         """Return how many lanes go together: few enough that a batch with one queue job of each is no full one."""
@@ -149,7 +159,7 @@ class QueueJobRunner:
                 owners.setdefault(lane, share)
             # A lane that two call backs name is the first one's.
             share.end([lane for lane in share.lanes if owners[lane] is not share])
-        way, lanes, suspects = Way.TOGETHER, sorted(owners), set[str]()
+        way, lanes = Way.TOGETHER, sorted(owners)
         end = time.monotonic() + self._settings.call_takes.total_seconds()
         while lanes:
             batch = await self._run_once(queue, lanes, way, end=end)
@@ -157,13 +167,11 @@ class QueueJobRunner:
                 way = batch
                 continue
             self._credit(batch, owners)
-            suspects.update(batch.suspects)
+            for lane in batch.suspects:
+                owners[lane].suspects.append(lane)
             lanes = list(batch.unfinished)
             for share in shares:
-                share.end(share.lanes.difference(lanes, suspects))
-        for lane in sorted(suspects):
-            owners[lane].result += await self._run_suspect(queue, lane)
-            owners[lane].end([lane])
+                share.end(share.lanes.difference(lanes))
 
     def _credit(self, batch: _Batch, owners: Mapping[str, Share]) -> None:
         """Note for whom a batch did what."""
@@ -188,37 +196,33 @@ class QueueJobRunner:
             _log.info("batch_is_halved", queue=queue.value, error=type(error).__name__)
             return Way.ISOLATING
 
-    async def _run_batch(self, tx: Transaction, queue: Queue, lanes: Sequence[str], way: Way, *, end: float) -> _Batch:
+    async def _run_batch(
+        self, tx: Transaction, queue: Queue, lanes: Sequence[str], way: Way, *, end: float
+    ) -> _Batch | Way:
         begun = time.monotonic()
-        taken = await tx.ledger.take_lanes(queue, lanes)
-        names = {lane.name for lane in taken}
-        repeated, suspects = await self._judge(tx, queue, [lane for lane in lanes if lane not in names])
-        if not taken:
-            return _Batch(suspects, unfinished=repeated)
-        size = self._pace.size(queue)
-        queue_jobs = await tx.ledger.pull(queue, [lane.name for lane in taken], limit=size)
-        isolating = way is Way.ISOLATING
-        completed, failures = await self._attempt_all(tx, queue_jobs, isolating=isolating)
-        await self._close(tx, completed, failures, isolating=isolating)
-        now = time.monotonic()
-        self._pace.learn(queue, queue_jobs=len(queue_jobs), took=timedelta(seconds=now - begun))
-        with_more = _with_more(taken, queue_jobs) if len(queue_jobs) == size and now < end else []
-        if with_more:
-            await tx.ledger.reopen_lanes(queue, with_more, answer_within=self._settings.ring_answered_within)
-        failed_ids = {failure.queue_job_id for failure in failures}
-        return _Batch(
-            suspects,
-            completed,
-            [queue_job for queue_job in queue_jobs if queue_job.id in failed_ids] if failures else [],
-            [*repeated, *(lane.name for lane in with_more)],
-        )
-
-    async def _judge(self, tx: Transaction, queue: Queue, lanes: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
-        """Return which lanes are suspect from now on, for the next batch, and which of them run alone."""
-        rung = await tx.ledger.lock_rung_lanes(queue, lanes) if lanes else []
+        rung = await tx.ledger.lock_rung_lanes(queue, lanes)
         if repeated := [lane.name for lane in rung if lane.is_repeated]:
             await tx.ledger.mark_suspect(queue, repeated)
-        return repeated, [lane.name for lane in rung if lane.runs_alone]
+            return way
+        suspects = [lane.name for lane in rung if lane.runs_alone]
+        names = [lane.name for lane in rung if not lane.runs_alone]
+        if not names:
+            return _Batch(suspects)
+        size = self._pace.size(queue)
+        queue_jobs = await tx.ledger.pull(queue, names, limit=size)
+        isolating = way is Way.ISOLATING
+        done, failures = await self._attempt_all(tx, queue_jobs, isolating=isolating)
+        await self._close(tx, done, failures, isolating=isolating)
+        now = time.monotonic()
+        self._pace.learn(queue, queue_jobs=len(queue_jobs), took=timedelta(seconds=now - begun))
+        completed, failed = _told_apart(queue_jobs, done, failures)
+        unfinished: list[str] = []
+        if len(queue_jobs) == size and now < end:
+            unfinished = _with_more(names, queue_jobs, [*completed, *failed])
+            await tx.ledger.keep_lanes(queue, unfinished, answer_within=self._settings.ring_answered_within)
+        if finished := set(names).difference(unfinished):
+            await tx.ledger.close_lanes(queue, sorted(finished))
+        return _Batch(suspects, completed, failed, unfinished)
 
     async def _attempt_all(
         self, tx: Transaction, queue_jobs: Sequence[QueueJob], *, isolating: bool
@@ -527,11 +531,27 @@ class QueueJobRunner:
         return self._policy.after(queue_job, error, jitter=self._jitter())
 
 
-def _with_more(lanes: Sequence[TakenLane], queue_jobs: Sequence[QueueJob]) -> list[TakenLane]:
+def _told_apart(
+    queue_jobs: Sequence[QueueJob], done: Sequence[QueueJob], failures: Sequence[Failure]
+) -> tuple[Sequence[QueueJob], Sequence[QueueJob]]:
+    """Return which queue jobs were completed and which failed, as they were pulled; the rest was left."""
+    if len(done) == len(queue_jobs):
+        return queue_jobs, ()
+    done_ids = {queue_job.id for queue_job in done}
+    failed_ids = {failure.queue_job_id for failure in failures}
+    return (
+        [queue_job for queue_job in queue_jobs if queue_job.id in done_ids],
+        [queue_job for queue_job in queue_jobs if queue_job.id in failed_ids],
+    )
+
+
+def _with_more(lanes: Sequence[str], pulled: Sequence[QueueJob], ended: Sequence[QueueJob]) -> list[str]:
     """Return the lanes that a full batch may not have emptied.
 
     It has each lane's first, then each lane's second and so on, until it is full: only the last round is incomplete.
+    A lane of which something was left is not empty either.
     """
-    taken = Counter(queue_job.lane for queue_job in queue_jobs)
+    taken = Counter(queue_job.lane for queue_job in pulled)
+    done = taken if len(ended) == len(pulled) else Counter(queue_job.lane for queue_job in ended)
     rounds = max(taken.values())
-    return [lane for lane in lanes if taken[lane.name] >= rounds - 1]
+    return [lane for lane in lanes if taken[lane] >= rounds - 1 or done[lane] < taken[lane]]

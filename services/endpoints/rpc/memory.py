@@ -61,12 +61,19 @@ class MemoryGuard:
         Raises:
             ServerOverloadedError: memory is short.
         """
+        if self._looked_at_is_full():
+            raise ServerOverloadedError("memory")
+
+    def finding(self) -> str | None:
+        """Return in one sentence that calls are refused, None while they are not."""
+        return "This server has too little memory left for calls." if self._looked_at_is_full() else None
+
+    def _looked_at_is_full(self) -> bool:
         now = self._monotonic()
         if now >= self._look_at:
             self._look_at = now + LOOK_EVERY.total_seconds()
             self._look(now)
-        if self._is_full:
-            raise ServerOverloadedError("memory")
+        return self._is_full
 
     def _look(self, now: float) -> None:
         share = self._share()

@@ -16,7 +16,6 @@ from services.endpoints.domain.ports.ledger import (
     OverdueLane,
     RungInTurn,
     RungLane,
-    TakenLane,
     WaitingQueueJob,
     Window,
 )
@@ -149,23 +148,6 @@ class PostgresLedger:
         self._changed()
         await self._execute("free_lanes", *_names(lanes))
 
-    async def take_lanes(self, queue: Queue, lanes: Sequence[str]) -> list[TakenLane]:
-        """Take lanes that are RUNG for the first time; a relay looks again, because work may have come in meanwhile."""
-        self._changed()
-        rows = await self._fetch("take_lanes", queue.value, lanes)
-        return [TakenLane(*row) for row in rows]
-
-    async def reopen_lanes(self, queue: Queue, lanes: Sequence[TakenLane], *, answer_within: timedelta) -> None:
-        """Open taken lanes again."""
-        await self._execute(
-            "reopen_lanes",
-            queue.value,
-            [lane.name for lane in lanes],
-            [lane.environment_id for lane in lanes],
-            [lane.suspect for lane in lanes],
-            answer_within,
-        )
-
     async def lock_rung_lanes(self, queue: Queue, lanes: Sequence[str]) -> list[RungLane]:
         """Lock the RUNG ones of `lanes`."""
         rows = await self._fetch("lock_rung_lanes", queue.value, lanes)
@@ -195,6 +177,10 @@ class PostgresLedger:
             rows = await self._fetch("pull", queue.value, list(of_lane), limit, limit)
         rows.sort(key=_ORDER)
         return [_queue_job(row, queue) for row in rows]
+
+    async def keep_lanes(self, queue: Queue, lanes: Sequence[str], *, answer_within: timedelta) -> None:
+        """Keep locked RUNG lanes open."""
+        await self._execute("keep_lanes", queue.value, lanes, answer_within)
 
     async def close_lanes(self, queue: Queue, lanes: Sequence[str]) -> None:
         """Make lanes idle; a relay looks again, because work may have come in meanwhile."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from services.endpoints.operations.gathering import Share
 
 DONE = RunResult(completed=1)
+
+caller: ContextVar[str] = ContextVar("caller", default="nobody")
 
 
 class Batches:
@@ -37,11 +40,15 @@ class Batches:
             share.end(list(share.lanes))
 
     def join(self, *lanes: str, queue: Queue = Queue.DEFAULT) -> asyncio.Task[RunResult]:
-        return asyncio.create_task(self.gathering.join(queue, lanes))
+        return asyncio.create_task(result_of(self.gathering, *lanes, queue=queue))
 
     async def settled(self) -> None:
         for _ in range(5):
             await asyncio.sleep(0)
+
+
+async def result_of(gathering: Gathering, *lanes: str, queue: Queue = Queue.DEFAULT) -> RunResult:
+    return (await gathering.join(queue, lanes)).result
 
 
 async def test_call_back_that_nobody_is_before_begins_at_once() -> None:
@@ -114,7 +121,7 @@ async def test_call_back_is_answered_when_the_last_of_its_lanes_ends() -> None:
         given[0].end(["b"])
 
     gathering = Gathering(run=run, most_lanes=lambda _: 4, at_once=1)
-    call = asyncio.create_task(gathering.join(Queue.DEFAULT, ["a", "b"]))
+    call = asyncio.create_task(result_of(gathering, "a", "b"))
     await asyncio.sleep(0.01)
     assert not call.done()
     other_ended.set()
@@ -137,3 +144,30 @@ async def test_failure_reaches_all_that_have_not_been_answered_and_the_next_batc
     batches.failure = None
     batches.go_on.release()
     assert await batches.join("d") == DONE
+
+
+async def test_call_back_that_a_batch_forgets_is_told_so() -> None:
+    async def run(_queue: Queue, _shares: Sequence[Share]) -> None:
+        return
+
+    gathering = Gathering(run=run, most_lanes=lambda _: 4, at_once=1)
+    with pytest.raises(RuntimeError, match="without an answer"):
+        await gathering.join(Queue.DEFAULT, ["a"])
+
+
+async def test_batches_carry_the_context_of_no_call() -> None:
+    seen: list[str] = []
+
+    async def run(_queue: Queue, shares: Sequence[Share]) -> None:
+        seen.append(caller.get())
+        for share in shares:
+            share.end(list(share.lanes))
+
+    gathering = Gathering(run=run, most_lanes=lambda _: 1, at_once=1)
+
+    async def call(name: str) -> None:
+        caller.set(name)
+        await gathering.join(Queue.DEFAULT, [name])
+
+    await asyncio.gather(*(call(name) for name in "abc"))
+    assert seen == ["nobody"] * 3

@@ -66,6 +66,14 @@ def test_calls_are_refused_while_there_is_none_and_pass_again_when_there_is() ->
     assert [log["event"] for log in logs] == ["memory_is_short", "memory_suffices"]
 
 
+def test_probes_are_told_and_look_for_themselves_when_no_call_comes() -> None:
+    machine = Machine(FULL)
+    assert machine.guard.finding() == "This server has too little memory left for calls."
+    machine.share = 0
+    machine.wait()
+    assert machine.guard.finding() is None
+
+
 def test_what_is_no_longer_needed_is_given_back_before_anybody_is_refused() -> None:
     machine = Machine(FULL - 0.1, garbage=0.15)
     machine.guard.admit()

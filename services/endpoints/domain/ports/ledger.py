@@ -22,14 +22,6 @@ if TYPE_CHECKING:
     from services.endpoints.domain.turns import Place, Round, WaitingEnvironment
 
 
-class TakenLane(NamedTuple):
-    """A lane that this transaction has taken, which is idle when it commits unless it is opened again."""
-
-    name: str
-    environment_id: UUID
-    suspect: bool
-
-
 class RungLane(NamedTuple):
     """A lane of the `RUNG` state that this transaction has locked; `rings` are counted from when it became suspect."""
 
@@ -162,14 +154,6 @@ class Ledger(Protocol):
         """Delete the rows of RUNNING lanes that this transaction has locked."""
         ...
 
-    async def take_lanes(self, queue: Queue, lanes: Sequence[str]) -> list[TakenLane]:
-        """Delete those of `lanes` that are RUNG for the first time, in name order, waiting for their holders."""
-        ...
-
-    async def reopen_lanes(self, queue: Queue, lanes: Sequence[TakenLane], *, answer_within: timedelta) -> None:
-        """Make lanes that this transaction has taken RUNG again, for the next batch of the same call back."""
-        ...
-
     async def lock_rung_lanes(self, queue: Queue, lanes: Sequence[str]) -> list[RungLane]:
         """Lock those of `lanes` that are RUNG, in name order, waiting for their holders."""
         ...
@@ -188,6 +172,10 @@ class Ledger(Protocol):
 
     async def pull(self, queue: Queue, lanes: Sequence[str], *, limit: int) -> list[QueueJob]:
         """Lock up to `limit` due queue jobs of locked lanes, shared out fairly, by (priority, run_at, seq)."""
+        ...
+
+    async def keep_lanes(self, queue: Queue, lanes: Sequence[str], *, answer_within: timedelta) -> None:
+        """Keep locked RUNG lanes open for the next batch of the same call back."""
         ...
 
     async def close_lanes(self, queue: Queue, lanes: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ import random
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
 # Any constant will do, as long as nobody else in the database locks the same one: "kongflow" in ASCII.
 _ADVISORY_LOCK = int.from_bytes(b"kongflow")
 
-# Whoever wants a table that a step waits for stands behind that step. Shorter than PostgreSQL's deadlock_timeout of a
-# second, so that of two who wait for each other it is never the server's transaction that is ended.
-_LOCK_TIMEOUT: Final = timedelta(milliseconds=500)
+# Whoever wants a table that a step waits for stands behind that step, so that it waits for less than a caller does.
+# Mostly for less than PostgreSQL's deadlock_timeout of a second, too, so that of two who wait for each other it is
+# hardly ever a server's transaction that ends; but an autovacuum gives way only to who has waited longer than that.
+LOCK_TIMEOUTS: Final = (timedelta(milliseconds=500), timedelta(milliseconds=500), timedelta(milliseconds=1500))
 # Between two tries, up to this, drawn anew each time.
 _PAUSE: Final = timedelta(seconds=1)
 # For how long a migration tries unless told otherwise; the longest transaction of a server is over by then.
@@ -53,7 +55,7 @@ class MigrationStatus:
 async def upgrade(database_url: str, revision: str = "head", *, patience: timedelta = _PATIENCE) -> None:
     """Bring the database up to `revision`, all steps in one transaction. Does nothing when it is there already.
 
-    Servers may serve meanwhile: a step that does not get a table within half a second gives way to them, and all is
+    Servers may serve meanwhile: a step that does not get a table soon gives way to them, and all is
     tried again, for at most `patience`. Concurrent callers wait for each other.
 
     Raises:
@@ -81,7 +83,6 @@ async def status(database_url: str) -> MigrationStatus:
 async def _migrate(database_url: str, run: Callable[[Config], None], patience: timedelta) -> None:
     async with _connection(database_url) as connection:
         await connection.exec_driver_sql(f"SELECT pg_advisory_lock({_ADVISORY_LOCK})")
-        await connection.exec_driver_sql(f"SET lock_timeout = {_LOCK_TIMEOUT // timedelta(milliseconds=1)}")
         await connection.commit()
         try:
             await _run_patiently(connection, run, patience)
@@ -94,7 +95,9 @@ async def _migrate(database_url: str, run: Callable[[Config], None], patience: t
 async def _run_patiently(connection: AsyncConnection, run: Callable[[Config], None], patience: timedelta) -> None:
     clock = asyncio.get_running_loop()
     deadline = clock.time() + patience.total_seconds()
-    while True:
+    for lock_timeout in cycle(LOCK_TIMEOUTS):
+        await connection.exec_driver_sql(f"SET lock_timeout = {lock_timeout // timedelta(milliseconds=1)}")
+        await connection.commit()
         try:
             await connection.run_sync(_run, run)
         except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):

@@ -212,20 +212,8 @@ DELETE FROM queue_lanes
 USING unnest($1::text[], $2::text[]) AS overdue (queue, lane)
 WHERE queue_lanes.queue = overdue.queue AND queue_lanes.lane = overdue.lane AND queue_lanes.state = 'RUNNING'
 
--- name: take_lanes
--- Deletes the lanes of a call back that are RUNG for the first time: until the commit that is their lock, then they are idle.
-DELETE FROM queue_lanes
-WHERE queue = $1 AND lane = ANY($2::text[]) AND state = 'RUNG' AND rings = 1
-RETURNING lane, environment_id, suspect
-
--- name: reopen_lanes
--- Opens lanes again that this transaction has taken, because the call back that has them goes on.
-INSERT INTO queue_lanes (queue, lane, environment_id, suspect, state, lease_until)
-SELECT $1, taken.lane, taken.environment_id, taken.suspect, 'RUNG', clock_timestamp() + $5::interval
-FROM unnest($2::text[], $3::uuid[], $4::boolean[]) AS taken (lane, environment_id, suspect)
-
 -- name: lock_rung_lanes
--- Locks lanes that are RUNG, in name order.
+-- Locks the lanes of a call back that are RUNG, in name order.
 SELECT lane, rings, suspect
 FROM queue_lanes
 WHERE queue = $1 AND lane = ANY($2::text[]) AND state = 'RUNG'
@@ -270,8 +258,13 @@ WHERE state = 'AVAILABLE' AND id = ANY(ARRAY(
 ORDER BY id
 FOR UPDATE
 
+-- name: keep_lanes
+-- Gives lanes the time of another ring, because the call back that has them goes on.
+UPDATE queue_lanes SET lease_until = clock_timestamp() + $3::interval
+WHERE queue = $1 AND lane = ANY($2::text[]) AND state = 'RUNG'
+
 -- name: close_lanes
--- Makes lanes idle again.
+-- Makes lanes idle again; last, because a relay that rings a lane waits for one who has deleted it, not for its lock.
 DELETE FROM queue_lanes WHERE queue = $1 AND lane = ANY($2::text[]) AND state = 'RUNG'
 
 -- name: start
