@@ -16,12 +16,19 @@ from services.embedded.postgres import EmbeddedPostgres
 from services.embedded.redis import EmbeddedRedis
 from tests.support.command import running_up, started_up, still_running
 from tests.support.eventually import eventually
+from tests.support.servers import reachable_directory
 
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.support.command import RunningUp
+
 pytestmark = pytest.mark.acceptance
+
+# What looks at one stack runs in one process.
+in_one_process = pytest.mark.xdist_group("up")
 
 SECRET_FILES = (
     "admin-token",
@@ -35,22 +42,29 @@ SECRET_FILES = (
 )
 
 
-def test_everything_answers_and_nothing_is_left_behind_after_ctrl_c(directory: Path) -> None:
-    with running_up(directory) as up:
-        assert up.run_json("endpoints", "list")["endpoints"] == []
-        assert {token["kind"] for token in up.run_json("tokens", "list")["tokens"]} == {
-            "TOKEN_KIND_SERVICE",
-            "TOKEN_KIND_WORKER",
-        }
-        with urllib.request.urlopen(f"{up.ready['http_url']}/readyz", timeout=5) as answer:  # noqa: S310 - our own
-            assert answer.status == 200
-        for name in SECRET_FILES:
-            assert stat.S_IMODE((directory / name).stat().st_mode) == 0o600, name
-        family = up.family
+@pytest.fixture(scope="module")
+def up() -> Iterator[RunningUp]:
+    """A stack that several tests look at, which is ended as by Ctrl-C and has to leave nothing behind."""
+    with reachable_directory() as directory, running_up(directory) as running:
+        yield running
+        family = running.family
         # The command, both services, Redis, and PostgreSQL with its own children.
         assert len(family) > 5
-        assert up.end(signal.SIGINT) == 0
-    assert still_running(family) == []
+        assert running.end(signal.SIGINT) == 0
+        assert still_running(family) == []
+
+
+@in_one_process
+def test_everything_answers(up: RunningUp) -> None:
+    assert up.run_json("endpoints", "list")["endpoints"] == []
+    assert {token["kind"] for token in up.run_json("tokens", "list")["tokens"]} == {
+        "TOKEN_KIND_SERVICE",
+        "TOKEN_KIND_WORKER",
+    }
+    with urllib.request.urlopen(f"{up.ready['http_url']}/readyz", timeout=5) as answer:  # noqa: S310 - our own
+        assert answer.status == 200
+    for name in SECRET_FILES:
+        assert stat.S_IMODE((up.directory / name).stat().st_mode) == 0o600, name
 
 
 def test_second_start_finds_the_data_and_the_credentials_of_the_first(directory: Path) -> None:
@@ -65,8 +79,9 @@ def test_second_start_finds_the_data_and_the_credentials_of_the_first(directory:
         assert names == ["development", "development", "remembered"]
 
 
-def test_refusal_reaches_the_caller_as_a_sentence_with_its_reason(directory: Path) -> None:
-    with running_up(directory) as up, socket.socket() as nobody:
+@in_one_process
+def test_refusal_reaches_the_caller_as_a_sentence_with_its_reason(up: RunningUp) -> None:
+    with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         refused = up.run("endpoints", "create", "nobody", f"http://127.0.0.1:{nobody.getsockname()[1]}/api")
         assert refused.returncode == 1
@@ -85,11 +100,12 @@ def test_taken_port_is_one_clear_sentence(directory: Path) -> None:
     assert json.loads(said)["error"]["message"].startswith(f"The endpoints service (gRPC) cannot listen on {address}")
 
 
-def test_second_up_in_the_same_directory_is_refused(directory: Path) -> None:
-    with running_up(directory), started_up(directory) as second:
+@in_one_process
+def test_second_up_in_the_same_directory_is_refused(up: RunningUp) -> None:
+    with started_up(up.directory) as second:
         _, said = second.communicate(timeout=60)
     assert second.returncode == 1
-    assert f"Another KongFlow is using {directory}" in json.loads(said)["error"]["message"]
+    assert f"Another KongFlow is using {up.directory}" in json.loads(said)["error"]["message"]
 
 
 def test_wrong_variables_are_all_named_before_anything_starts(directory: Path) -> None:
