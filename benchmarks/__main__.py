@@ -33,7 +33,7 @@ from benchmarks.sides.busy_pair import BusyPair
 from benchmarks.sides.place import running_place
 from benchmarks.sides.rivals import is_installed
 from benchmarks.stack import bench_directory, running_bench
-from benchmarks.telemetry import Telemetry
+from benchmarks.telemetry import Telemetry, TelemetryExtent
 from benchmarks.tenant import Tenant
 from benchmarks.throughput import Throughput
 from services.embedded.process import EmbeddedServerError
@@ -69,6 +69,7 @@ class Extent:
     watched: timedelta
     finished: int
     workers: Sequence[int]
+    telemetry: TelemetryExtent
     isolation: IsolationExtent
     events: EventsExtent
 
@@ -88,6 +89,7 @@ FULL: Final = Extent(
     watched=timedelta(seconds=10),
     finished=1_000_000,
     workers=(2, 4),
+    telemetry=TelemetryExtent(rounds=9, jobs=20_000, events=2_000),
     isolation=IsolationExtent(
         black_holes=20,
         hung=200,
@@ -113,6 +115,7 @@ QUICK: Final = Extent(
     watched=timedelta(milliseconds=300),
     finished=2000,
     workers=(2,),
+    telemetry=TelemetryExtent(rounds=1, jobs=100, events=32),
     isolation=IsolationExtent(
         black_holes=2,
         hung=5,
@@ -202,8 +205,7 @@ async def _measure_side_by_side(
             for table in await variants.measure(rounds=extent.rounds, progress=progress):
                 keep(table)
             if "telemetry" in sections:
-                telemetry = Telemetry(place, jobs=extent.noops, events=extent.events.together)
-                keep(await telemetry.measure(rounds=extent.rounds, progress=progress))
+                keep(await Telemetry(place, extent.telemetry).measure(progress=progress))
 
 
 async def _measure_by_itself(

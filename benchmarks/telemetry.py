@@ -6,6 +6,7 @@ import asyncio
 import statistics
 import time
 from collections import defaultdict
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
@@ -30,29 +31,37 @@ if TYPE_CHECKING:
 _SILENT, _OBSERVED, _RATIO = "silent /s", "observed /s", "ratio"
 _LEAST: Final = 0.9
 _CALLERS: Final = 32
-# A tenth is looked for on a machine whose speed changes by more than that from one second to the next: so many times the
-# rounds of other sections, and so many times their queue jobs, that what is read every few seconds does not fill a round.
-_MORE_ROUNDS: Final = 3
-_MORE_JOBS: Final = 2
 _DONE_WITHIN: Final = timedelta(minutes=3)
 _LOOK_AGAIN_AFTER: Final = timedelta(milliseconds=20)
 _UNDELIVERED: Final = "SELECT EXISTS (SELECT FROM events WHERE state = 'PENDING')"
 
 
+@dataclass(frozen=True, slots=True)
+class TelemetryExtent:
+    """How many rounds, and in each how many queue jobs per case and how many events.
+
+    A tenth is looked for on machines whose speed changes by more than that from one second to the next, so that many
+    rounds are taken; each is long enough that what is read every few seconds does not fill it.
+    """
+
+    rounds: int
+    jobs: int
+    events: int
+
+
 class Telemetry:
     """Gives both pairs the same queue jobs and the same events."""
 
-    def __init__(self, place: Place, *, jobs: int, events: int) -> None:
-        """Enqueue some times so many no-op `jobs` in each case of a round, and send so many `events` in all of them."""
-        jobs *= _MORE_JOBS
-        events = max(events // _MORE_ROUNDS, _CALLERS)
-        self._silent = SilentPair(place, most_jobs=jobs)
-        self._observed = ObservedPair(place, most_jobs=jobs)
-        self._throughput = Throughput(most_jobs=jobs)
-        self._sending = _Sending({pair.name: pair for pair in (self._silent, self._observed)}, events=events)
+    def __init__(self, place: Place, extent: TelemetryExtent) -> None:
+        """Prepare both."""
+        self._extent = extent
+        self._silent = SilentPair(place, most_jobs=extent.jobs)
+        self._observed = ObservedPair(place, most_jobs=extent.jobs)
+        self._throughput = Throughput(most_jobs=extent.jobs)
+        self._sending = _Sending({pair.name: pair for pair in (self._silent, self._observed)}, events=extent.events)
 
-    async def measure(self, *, rounds: int, progress: Callable[[str], None]) -> Table:
-        """Give both their turns, more of them than `rounds`, and return how they compare.
+    async def measure(self, *, progress: Callable[[str], None]) -> Table:
+        """Give both their turns and return how they compare.
 
         Raises:
             RuntimeError: what was to be observed was not: the ratio would say nothing.
@@ -63,7 +72,7 @@ class Telemetry:
         await take_turns(
             [self._silent, self._observed],
             [self._throughput, self._sending],
-            rounds=_MORE_ROUNDS * rounds,
+            rounds=self._extent.rounds,
             progress=progress,
         )
         if not self._observed.scrapes or not self._observed.spans_received_bytes:
