@@ -70,10 +70,9 @@ async def test_an_hour_of_failure_costs_few_calls_and_one_probe_heals(clinic: Cl
     before = clinic.calls
     await clinic.pass_time_until_probe()
     assert await clinic.state() == "HEALTHY"
-    # The index that waited may follow at once.
-    probe, *others = [entry.action for entry in clinic.endpoint.journal[before:]]
-    assert probe == "PING"
-    assert set(others) <= {"INDEX_ENDPOINT"}
+    # The index that waited takes the place of the probe, or follows it at once.
+    heard = [entry.action for entry in clinic.endpoint.journal[before:]]
+    assert sorted(heard) in (["INDEX_ENDPOINT"], ["INDEX_ENDPOINT", "PING"], ["PING"])
     assert (await clinic.health())["next_probe_at"] is None
 
 
