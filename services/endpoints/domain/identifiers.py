@@ -58,9 +58,10 @@ def new_uuid7(
     """
     value = (now_ms() & ((1 << 48) - 1)) << 80
     value |= 0x7 << 76
-    value |= random_bits(12) << 64
+    random = random_bits(74)
+    value |= random >> 62 << 64
     value |= 0b10 << 62
-    value |= random_bits(62)
+    value |= random & ((1 << 62) - 1)
     return uuid.UUID(int=value)
 
 

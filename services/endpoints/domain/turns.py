@@ -10,7 +10,7 @@ from services.endpoints.domain.catalog import CALLING_QUEUES
 from services.endpoints.domain.identifiers import NIL_UUID
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from uuid import UUID
 
     from services.endpoints.domain.ledger_settings import LedgerSettings
@@ -81,6 +81,16 @@ def places_to_go_on(turns: Round, rung: Sequence[RungInTurn]) -> dict[UUID, Plac
         for turn in turns.turns
         if 0 < turn.most <= count[turn.environment_id]
     }
+
+
+def has_more_to_ring(turns: Round, rung: Sequence[RungInTurn], left_behind: Collection[UUID], *, most: int) -> bool:
+    """Tell whether another round may ring something: somebody of whom lanes were left holds fewer than `most`."""
+    if len(rung) >= turns.limit:
+        return bool(left_behind)
+    count = Counter(lane.environment_id for lane in rung)
+    return any(
+        turn.environment_id in left_behind and turn.held + count[turn.environment_id] < most for turn in turns.turns
+    )
 
 
 def lanes_per_message(queue: Queue, settings: LedgerSettings) -> int:

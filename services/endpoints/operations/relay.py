@@ -18,7 +18,14 @@ from services.endpoints.domain.identifiers import NIL_UUID
 from services.endpoints.domain.ports.publisher import QueueUnavailableError
 from services.endpoints.domain.ports.store import Pool
 from services.endpoints.domain.queue_job import Queue
-from services.endpoints.domain.turns import MANY_OPEN, lanes_per_message, places_to_go_on, plan_round
+from services.endpoints.domain.turns import (
+    MANY_OPEN,
+    has_more_to_ring,
+    lanes_per_message,
+    most_lanes_held,
+    places_to_go_on,
+    plan_round,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -156,7 +163,8 @@ class Relay:
         left_behind = places_to_go_on(turns, rung)
         self._after[queue] = {id_: place for id_, place in after.items() if id_ not in had_turns} | left_behind
         self._remember(queue, turns, rung, left_behind, now=now)
-        return max(0, room - len(messages)) if left_behind or self._is_inside(queue) else 0
+        has_more = has_more_to_ring(turns, rung, left_behind, most=most_lanes_held(queue, self._settings))
+        return max(0, room - len(messages)) if has_more or self._is_inside(queue) else 0
 
     def _remember(
         self, queue: Queue, turns: Round, rung: Sequence[RungInTurn], left_behind: Collection[UUID], *, now: float

@@ -23,7 +23,7 @@ from services.endpoints.domain.errors import (
     ServerOverloadedError,
 )
 from services.endpoints.domain.pace import Pace
-from services.endpoints.domain.ports.ledger import Failure
+from services.endpoints.domain.ports.ledger import NO_LANES, Failure, Lanes
 from services.endpoints.domain.ports.store import Pool
 from services.endpoints.domain.queue_job import Queue, QueueJob
 from services.endpoints.domain.tracing import NO_TRACER, set_traceparent
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
     from services.endpoints.domain.ledger_settings import LedgerSettings
     from services.endpoints.domain.ports.clock import Jitter
-    from services.endpoints.domain.ports.ledger import FinalQueueJob
     from services.endpoints.domain.ports.observer import LedgerObserver
     from services.endpoints.domain.ports.store import Store, Transaction
     from services.endpoints.domain.ports.tracer import Tracer
@@ -212,16 +211,15 @@ class QueueJobRunner:
         queue_jobs = await tx.ledger.pull(queue, names, limit=size)
         isolating = way is Way.ISOLATING
         done, failures = await self._attempt_all(tx, queue_jobs, isolating=isolating)
-        await self._close(tx, done, failures, isolating=isolating)
-        now = time.monotonic()
-        self._pace.learn(queue, queue_jobs=len(queue_jobs), took=timedelta(seconds=now - begun))
         completed, failed = _told_apart(queue_jobs, done, failures)
         unfinished: list[str] = []
-        if len(queue_jobs) == size and now < end:
+        if len(queue_jobs) == size and time.monotonic() < end:
             unfinished = _with_more(names, queue_jobs, [*completed, *failed])
             await tx.ledger.keep_lanes(queue, unfinished, answer_within=self._settings.ring_answered_within)
-        if finished := set(names).difference(unfinished):
-            await tx.ledger.close_lanes(queue, sorted(finished))
+        closing = Lanes(queue, sorted(set(names).difference(unfinished)))
+        await self._close(tx, done, failures, isolating=isolating, closing=closing)
+        took = timedelta(seconds=time.monotonic() - begun)
+        self._pace.learn(queue, queue_jobs=len(queue_jobs), took=took)
         return _Batch(suspects, completed, failed, unfinished)
 
     async def _attempt_all(
@@ -270,12 +268,19 @@ class QueueJobRunner:
             completed += done_of(batch, left)
 
     async def _close(
-        self, tx: Transaction, completed: Sequence[QueueJob], failures: Sequence[Failure], *, isolating: bool = False
+        self,
+        tx: Transaction,
+        completed: Sequence[QueueJob],
+        failures: Sequence[Failure],
+        *,
+        isolating: bool = False,
+        closing: Lanes = NO_LANES,
     ) -> None:
-        final: list[FinalQueueJob] = []
+        final = [completed_queue_job(queue_job) for queue_job in completed]
         if completed:
-            await tx.ledger.complete(completed)
-            final += [completed_queue_job(queue_job) for queue_job in completed]
+            await tx.ledger.complete(completed, closing=closing)
+        elif closing.names:
+            await tx.ledger.close_lanes(closing.queue, closing.names)
         if failures:
             final += await tx.ledger.fail(failures)
         tx.after_commit(lambda: self._count_attempts(completed, failures))

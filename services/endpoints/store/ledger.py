@@ -11,8 +11,10 @@ from pydantic_core import from_json
 
 from services.endpoints.domain.attempt_reason import AttemptReason
 from services.endpoints.domain.ports.ledger import (
+    NO_LANES,
     Failure,
     FinalQueueJob,
+    Lanes,
     OverdueLane,
     RungInTurn,
     RungLane,
@@ -219,13 +221,16 @@ class PostgresLedger:
         """Take back that an attempt began."""
         return bool(await self._fetch("end_alone", queue_job_id))
 
-    async def complete(self, queue_jobs: Sequence[QueueJob]) -> None:
-        """End queue jobs that did what they were for.
+    async def complete(self, queue_jobs: Sequence[QueueJob], *, closing: Lanes = NO_LANES) -> None:
+        """End queue jobs that did what they were for, and make lanes idle as `close_lanes` does.
 
         Raises:
             LostQueueJobError: one of them was no longer AVAILABLE or RUNNING.
         """
-        completed = _count(await self._execute("complete", [queue_job.id for queue_job in queue_jobs]))
+        if closing.names:
+            self._changed()
+        ids = [queue_job.id for queue_job in queue_jobs]
+        completed = _count(await self._execute("complete", ids, closing.queue.value, closing.names))
         if completed != len(queue_jobs):
             raise LostQueueJobError(f"{len(queue_jobs) - completed} of {len(queue_jobs)} queue jobs were not held.")
 

@@ -16,6 +16,7 @@ from services.endpoints.domain.turns import (
     Round,
     Turn,
     WaitingEnvironment,
+    has_more_to_ring,
     most_lanes_held,
     places_to_go_on,
     plan_round,
@@ -97,6 +98,19 @@ def test_environment_that_had_all_of_its_turn_goes_on_after_its_last_lane() -> N
 def test_round_that_was_full_left_everybody_behind() -> None:
     round_ = Round([Turn(UUID(int=1), 0, 9, START), Turn(UUID(int=2), 0, 9, START)], limit=2)
     assert places_to_go_on(round_, rung((1, "a"), (2, "b"))) == {UUID(int=1): Place(2, "a"), UUID(int=2): Place(2, "b")}
+
+
+def test_another_round_follows_only_where_somebody_may_hold_more() -> None:
+    at_its_most = Round([Turn(UUID(int=1), 3, 2, START), Turn(UUID(int=2), 0, 2, START)], limit=9)
+    lanes = rung((1, "a"), (1, "b"), (2, "a"))
+    assert not has_more_to_ring(at_its_most, lanes, {UUID(int=1)}, most=5)
+    assert has_more_to_ring(at_its_most, lanes, {UUID(int=1)}, most=6)
+    assert not has_more_to_ring(at_its_most, lanes, set(), most=6)
+
+
+def test_another_round_follows_one_that_was_full() -> None:
+    full = Round([Turn(UUID(int=1), 3, 2, START)], limit=2)
+    assert has_more_to_ring(full, rung((1, "a"), (1, "b")), {UUID(int=1)}, most=5)
 
 
 def test_turn_goes_on_where_the_last_one_ended() -> None:

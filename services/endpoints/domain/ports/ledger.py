@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+from services.endpoints.domain.queue_job import (
+    Queue,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,11 +19,20 @@ if TYPE_CHECKING:
     from services.endpoints.domain.queue_job import (
         NewQueueJob,
         Priority,
-        Queue,
         QueueJob,
         QueueJobState,
     )
     from services.endpoints.domain.turns import Place, Round, WaitingEnvironment
+
+
+class Lanes(NamedTuple):
+    """Lanes of one queue, by their names."""
+
+    queue: Queue
+    names: Sequence[str]
+
+
+NO_LANES: Final = Lanes(Queue.DEFAULT, ())
 
 
 class RungLane(NamedTuple):
@@ -210,8 +223,8 @@ class Ledger(Protocol):
         """Take back that an attempt of a suspect lane began; False means that the queue job waits no more, or anew."""
         ...
 
-    async def complete(self, queue_jobs: Sequence[QueueJob]) -> None:
-        """Make AVAILABLE or RUNNING queue jobs COMPLETED; raises when one of them is neither."""
+    async def complete(self, queue_jobs: Sequence[QueueJob], *, closing: Lanes = NO_LANES) -> None:
+        """Make AVAILABLE or RUNNING queue jobs COMPLETED and close lanes; raises when a queue job is neither."""
         ...
 
     async def fail(self, failures: Sequence[Failure]) -> list[FinalQueueJob]:

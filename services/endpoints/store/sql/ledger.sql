@@ -327,7 +327,10 @@ RETURNING rescues
 UPDATE queue_jobs SET rescues = rescues - 1 WHERE id = $1 AND state = 'AVAILABLE' AND rescues > 0 RETURNING id
 
 -- name: complete
--- Ends queue jobs that did what they were for.
+-- Ends queue jobs that did what they were for, and makes the lanes $3 of the queue $2 idle.
+WITH closed AS (
+    DELETE FROM queue_lanes WHERE queue = $2 AND lane = ANY($3::text[]) AND state = 'RUNG'
+)
 UPDATE queue_jobs SET
     state = 'COMPLETED',
     attempt = CASE WHEN state = 'RUNNING' THEN attempt ELSE attempt + 1 END,
