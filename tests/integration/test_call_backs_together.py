@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
 async def test_those_who_wait_share_a_transaction_and_each_is_told_of_its_own(world: World) -> None:
     runner = world.new_runner(batches_at_once=1)
-    go_on = asyncio.Event()
+    is_held, go_on = asyncio.Event(), asyncio.Event()
 
     async def hold(queue_job: QueueJob) -> None:
         if queue_job.args["name"] == "first":
+            is_held.set()
             await go_on.wait()
 
     world.batch.before = hold
@@ -37,7 +38,7 @@ async def test_those_who_wait_share_a_transaction_and_each_is_told_of_its_own(wo
         asyncio.create_task(runner.run_queue_jobs(Queue.DEFAULT, lanes))
         for lanes in (["lane-0"], ["lane-a"], ["lane-b"], ["lane-c", "lane-d"])
     ]
-    await asyncio.sleep(0)
+    await is_held.wait()
     go_on.set()
 
     assert await asyncio.gather(*call_backs) == [

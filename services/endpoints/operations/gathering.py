@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections import deque
 from contextvars import Context
 from dataclasses import dataclass, field
@@ -36,10 +38,14 @@ class RunResult:
 
 @dataclass(slots=True, eq=False)
 class Share:
-    """What one call back has in a batch: the lanes it waits for, what they did so far, and which must run alone."""
+    """What one call back has in its batches: the lanes it waits for, what they did so far, and which must run alone.
+
+    `began` is when its first batch did, in seconds of the monotonic clock.
+    """
 
     queue: Queue
     lanes: set[str]
+    began: float = math.inf
     result: RunResult = field(default_factory=RunResult)
     suspects: list[str] = field(default_factory=list)
     ended: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
@@ -59,8 +65,9 @@ class Share:
 class Gathering:
     """Runs some batches at once, each of all that waits for one queue when it begins.
 
-    `run` carries out the shares of one queue, ends each, and gives each lane to one of them. A batch has no more lanes
-    than `most_lanes` says, unless one call back alone has more.
+    `run` carries out the shares of one queue, and ends the lanes of each that have nothing left to do. Who has others
+    waits again, behind those who came meanwhile: a long lane keeps nobody waiting for more than a batch. A batch has no
+    more lanes than `most_lanes` says, unless one call back alone has more.
     """
 
     def __init__(
@@ -92,6 +99,8 @@ class Gathering:
     def _begin(self) -> None:
         while self._waiting and len(self._batches) < self._at_once:
             shares = self._next()
+            for share in shares:
+                share.began = min(share.began, time.monotonic())
             # In a context of its own: a batch is nobody's call.
             batch = asyncio.create_task(self._carry_out(shares), context=Context())
             self._batches.add(batch)
@@ -104,7 +113,10 @@ class Gathering:
         self._batches.discard(batch)
         error = asyncio.CancelledError() if batch.cancelled() else batch.exception()
         for share in shares:
-            share.fail(error or RuntimeError("The batch ended without an answer for this call back."))
+            if error is not None:
+                share.fail(error)
+            elif share.lanes:
+                self._waiting.append(share)
         self._begin()
 
     def _next(self) -> list[Share]:

@@ -152,25 +152,21 @@ class QueueJobRunner:
         return self._pace.size(queue) * 3 // 4
 
     async def _run_shares(self, queue: Queue, shares: Sequence[Share]) -> None:
+        """Carry out one transaction of what is due in these lanes."""
         owners: dict[str, Share] = {}
         for share in shares:
             for lane in share.lanes:
                 owners.setdefault(lane, share)
             # A lane that two call backs name is the first one's.
             share.end([lane for lane in share.lanes if owners[lane] is not share])
-        way, lanes = Way.TOGETHER, sorted(owners)
-        end = time.monotonic() + self._settings.call_takes.total_seconds()
-        while lanes:
-            batch = await self._run_once(queue, lanes, way, end=end)
-            if isinstance(batch, Way):
-                way = batch
-                continue
-            self._credit(batch, owners)
-            for lane in batch.suspects:
-                owners[lane].suspects.append(lane)
-            lanes = list(batch.unfinished)
-            for share in shares:
-                share.end(share.lanes.difference(lanes))
+        batch: _Batch | Way = Way.TOGETHER
+        while isinstance(batch, Way):
+            batch = await self._run_once(queue, owners, batch)
+        self._credit(batch, owners)
+        for lane in batch.suspects:
+            owners[lane].suspects.append(lane)
+        for share in shares:
+            share.end(share.lanes.difference(batch.unfinished))
 
     def _credit(self, batch: _Batch, owners: Mapping[str, Share]) -> None:
         """Note for whom a batch did what."""
@@ -182,11 +178,9 @@ class QueueJobRunner:
             for queue_job in (*batch.completed, *batch.failed):
                 owners[queue_job.lane].result += RunResult(traceparents=recorded(self._tracer, [queue_job]))
 
-    async def _run_once(self, queue: Queue, lanes: Sequence[str], way: Way, *, end: float) -> _Batch | Way:
+    async def _run_once(self, queue: Queue, owners: Mapping[str, Share], way: Way) -> _Batch | Way:
         try:
-            return await self._store.transact(
-                lambda tx: self._run_batch(tx, queue, lanes, way, end=end), Pool.CALL_BACKS
-            )
+            return await self._store.transact(lambda tx: self._run_batch(tx, queue, owners, way), Pool.CALL_BACKS)
         except (ConflictError, DatabaseUnavailableError):
             raise
         except Exception as error:
@@ -195,11 +189,9 @@ class QueueJobRunner:
             _log.info("batch_is_halved", queue=queue.value, error=type(error).__name__)
             return Way.ISOLATING
 
-    async def _run_batch(
-        self, tx: Transaction, queue: Queue, lanes: Sequence[str], way: Way, *, end: float
-    ) -> _Batch | Way:
+    async def _run_batch(self, tx: Transaction, queue: Queue, owners: Mapping[str, Share], way: Way) -> _Batch | Way:
         begun = time.monotonic()
-        rung = await tx.ledger.lock_rung_lanes(queue, lanes)
+        rung = await tx.ledger.lock_rung_lanes(queue, sorted(owners))
         if repeated := [lane.name for lane in rung if lane.is_repeated]:
             await tx.ledger.mark_suspect(queue, repeated)
             return way
@@ -213,8 +205,11 @@ class QueueJobRunner:
         done, failures = await self._attempt_all(tx, queue_jobs, isolating=isolating)
         completed, failed = _told_apart(queue_jobs, done, failures)
         unfinished: list[str] = []
-        if len(queue_jobs) == size and time.monotonic() < end:
-            unfinished = _with_more(names, queue_jobs, [*completed, *failed])
+        if len(queue_jobs) == size:
+            now, most = time.monotonic(), self._settings.call_takes.total_seconds()
+            with_more = _with_more(names, queue_jobs, [*completed, *failed])
+            unfinished = [name for name in with_more if now < owners[name].began + most]
+        if unfinished:
             await tx.ledger.keep_lanes(queue, unfinished, answer_within=self._settings.ring_answered_within)
         closing = Lanes(queue, sorted(set(names).difference(unfinished)))
         await self._close(tx, done, failures, isolating=isolating, closing=closing)

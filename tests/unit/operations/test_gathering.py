@@ -26,12 +26,14 @@ class Batches:
         self.begun: list[list[set[str]]] = []
         self.queues: list[Queue] = []
         self.go_on = asyncio.Semaphore(0)
+        self.another = asyncio.Event()
         self.failure: BaseException | None = None
         self.gathering = Gathering(run=self.run, most_lanes=lambda _: most_lanes, at_once=at_once)
 
     async def run(self, queue: Queue, shares: Sequence[Share]) -> None:
         self.begun.append([set(share.lanes) for share in shares])
         self.queues.append(queue)
+        self.another.set()
         await self.go_on.acquire()
         if self.failure is not None:
             raise self.failure
@@ -42,9 +44,12 @@ class Batches:
     def join(self, *lanes: str, queue: Queue = Queue.DEFAULT) -> asyncio.Task[RunResult]:
         return asyncio.create_task(result_of(self.gathering, *lanes, queue=queue))
 
-    async def settled(self) -> None:
-        for _ in range(5):
-            await asyncio.sleep(0)
+    async def have_begun(self, count: int) -> None:
+        """Return when so many batches have; who was to join before has joined by then."""
+        async with asyncio.timeout(5):
+            while len(self.begun) < count:
+                self.another.clear()
+                await self.another.wait()
 
 
 async def result_of(gathering: Gathering, *lanes: str, queue: Queue = Queue.DEFAULT) -> RunResult:
@@ -54,7 +59,7 @@ async def result_of(gathering: Gathering, *lanes: str, queue: Queue = Queue.DEFA
 async def test_call_back_that_nobody_is_before_begins_at_once() -> None:
     batches = Batches()
     first = batches.join("a", "b")
-    await batches.settled()
+    await batches.have_begun(1)
     assert batches.begun == [[{"a", "b"}]]
     batches.go_on.release()
     assert await first == RunResult(completed=2)
@@ -63,10 +68,10 @@ async def test_call_back_that_nobody_is_before_begins_at_once() -> None:
 async def test_as_many_batches_as_may_run_at_once() -> None:
     batches = Batches(at_once=2)
     calls = [batches.join(lane) for lane in "abc"]
-    await batches.settled()
+    await batches.have_begun(2)
     assert batches.begun == [[{"a"}], [{"b"}]]
     batches.go_on.release()
-    await batches.settled()
+    await batches.have_begun(3)
     assert batches.begun[2:] == [[{"c"}]]
     for _ in range(2):
         batches.go_on.release()
@@ -76,7 +81,7 @@ async def test_as_many_batches_as_may_run_at_once() -> None:
 async def test_those_who_waited_go_together_up_to_so_many_lanes() -> None:
     batches = Batches(most_lanes=4)
     calls = [batches.join(*lanes) for lanes in ("a", "bc", "def", "g", "h")]
-    await batches.settled()
+    await batches.have_begun(1)
     for _ in range(3):
         batches.go_on.release()
     assert await asyncio.gather(*calls) == [RunResult(completed=n) for n in (1, 2, 3, 1, 1)]
@@ -101,7 +106,7 @@ async def test_queues_do_not_mix_and_who_waited_longest_is_next() -> None:
         batches.join("c"),
         batches.join("d", queue=Queue.EVENTS),
     ]
-    await batches.settled()
+    await batches.have_begun(1)
     for _ in range(3):
         batches.go_on.release()
     await asyncio.gather(*calls)
@@ -110,22 +115,18 @@ async def test_queues_do_not_mix_and_who_waited_longest_is_next() -> None:
 
 
 async def test_call_back_is_answered_when_the_last_of_its_lanes_ends() -> None:
-    shares: list[Share] = []
-    other_ended = asyncio.Event()
+    answered_between: list[bool] = []
 
-    async def run(_queue: Queue, given: Sequence[Share]) -> None:
-        shares.extend(given)
-        given[0].result += DONE
-        given[0].end(["a"])
-        await other_ended.wait()
-        given[0].end(["b"])
+    async def run(_queue: Queue, shares: Sequence[Share]) -> None:
+        shares[0].result += DONE
+        shares[0].end(["a"])
+        answered_between.append(shares[0].ended.done())
+        shares[0].end(["b"])
+        answered_between.append(shares[0].ended.done())
 
     gathering = Gathering(run=run, most_lanes=lambda _: 4, at_once=1)
-    call = asyncio.create_task(result_of(gathering, "a", "b"))
-    await asyncio.sleep(0.01)
-    assert not call.done()
-    other_ended.set()
-    assert await call == DONE
+    assert await result_of(gathering, "a", "b") == DONE
+    assert answered_between == [False, True]
 
 
 @pytest.mark.parametrize("failure", [ValueError("no"), asyncio.CancelledError()], ids=["defect", "cancelled"])
@@ -135,7 +136,7 @@ async def test_failure_reaches_all_that_have_not_been_answered_and_the_next_batc
     batches = Batches()
     batches.failure = failure
     calls = [batches.join(lane) for lane in "abc"]
-    await batches.settled()
+    await batches.have_begun(1)
     for _ in range(2):
         batches.go_on.release()
     ends = await asyncio.gather(*calls, return_exceptions=True)
@@ -146,13 +147,20 @@ async def test_failure_reaches_all_that_have_not_been_answered_and_the_next_batc
     assert await batches.join("d") == DONE
 
 
-async def test_call_back_that_a_batch_forgets_is_told_so() -> None:
-    async def run(_queue: Queue, _shares: Sequence[Share]) -> None:
-        return
+async def test_who_has_lanes_left_waits_again_behind_those_who_came_meanwhile() -> None:
+    batches: list[list[set[str]]] = []
 
-    gathering = Gathering(run=run, most_lanes=lambda _: 4, at_once=1)
-    with pytest.raises(RuntimeError, match="without an answer"):
-        await gathering.join(Queue.DEFAULT, ["a"])
+    async def run(_queue: Queue, shares: Sequence[Share]) -> None:
+        batches.append([set(share.lanes) for share in shares])
+        for share in shares:
+            share.result += DONE
+            share.end([min(share.lanes)])
+
+    gathering = Gathering(run=run, most_lanes=lambda _: 2, at_once=1)
+    ends = await asyncio.gather(*(result_of(gathering, *lanes) for lanes in ("abc", "d", "e")))
+
+    assert batches == [[{"a", "b", "c"}], [{"d"}, {"e"}], [{"b", "c"}], [{"c"}]]
+    assert ends == [RunResult(completed=3), DONE, DONE]
 
 
 async def test_batches_carry_the_context_of_no_call() -> None:
