@@ -268,7 +268,10 @@ async def test_call_that_took_its_time_leaves_the_rest_to_the_next_ring(world: W
     assert (await world.work_off()).completed == 100
 
 
-async def test_call_that_goes_on_keeps_its_lanes_from_being_rung_again(world: World) -> None:
+@pytest.mark.parametrize(("left", "is_kept"), [(1, True), (4, False)])
+async def test_call_that_goes_on_keeps_its_lanes_from_being_rung_again_soon(
+    world: World, left: int, *, is_kept: bool
+) -> None:
     leases: list[datetime] = []
 
     async def before(_queue_job: QueueJob) -> None:
@@ -277,11 +280,12 @@ async def test_call_that_goes_on_keeps_its_lanes_from_being_rung_again(world: Wo
     world.batch.before = before
     await world.enqueue(*(queue_job(f"a{number}", lane="busy") for number in range(201)))
     await world.relay.run_once()
+    await world.connection.execute("UPDATE queue_lanes SET lease_until = now() + $1", timedelta(seconds=left))
 
     runner = world.new_runner(call_takes=timedelta(minutes=1))
     assert (await runner.run_queue_jobs(Queue.DEFAULT, ["busy"])).completed == 201
     assert len(set(leases[:200])) == 1
-    assert leases[-1] > leases[0]
+    assert (leases[-1] > leases[0]) is is_kept
 
 
 async def test_delayed_work_is_run_when_due_and_not_before(world: World) -> None:

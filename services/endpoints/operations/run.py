@@ -191,7 +191,8 @@ class QueueJobRunner:
 
     async def _run_batch(self, tx: Transaction, queue: Queue, owners: Mapping[str, Share], way: Way) -> _Batch | Way:
         begun = time.monotonic()
-        rung = await tx.ledger.lock_rung_lanes(queue, sorted(owners))
+        answer_within = self._settings.ring_answered_within
+        rung = await tx.ledger.lock_rung_lanes(queue, sorted(owners), ends_within=answer_within / 2)
         if repeated := [lane.name for lane in rung if lane.is_repeated]:
             await tx.ledger.mark_suspect(queue, repeated)
             return way
@@ -209,8 +210,8 @@ class QueueJobRunner:
             now, most = time.monotonic(), self._settings.call_takes.total_seconds()
             with_more = _with_more(names, queue_jobs, [*completed, *failed])
             unfinished = [name for name in with_more if now < owners[name].began + most]
-        if unfinished:
-            await tx.ledger.keep_lanes(queue, unfinished, answer_within=self._settings.ring_answered_within)
+        if ending := {lane.name for lane in rung if lane.ends_soon}.intersection(unfinished):
+            await tx.ledger.keep_lanes(queue, sorted(ending), answer_within=answer_within)
         closing = Lanes(queue, sorted(set(names).difference(unfinished)))
         await self._close(tx, done, failures, isolating=isolating, closing=closing)
         took = timedelta(seconds=time.monotonic() - begun)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from datetime import timedelta
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
@@ -35,7 +36,7 @@ from services.endpoints.store.queries import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from datetime import datetime, timedelta
+    from datetime import datetime
     from typing import Any
     from uuid import UUID
 
@@ -150,10 +151,12 @@ class PostgresLedger:
         self._changed()
         await self._execute("free_lanes", *_names(lanes))
 
-    async def lock_rung_lanes(self, queue: Queue, lanes: Sequence[str]) -> list[RungLane]:
+    async def lock_rung_lanes(
+        self, queue: Queue, lanes: Sequence[str], *, ends_within: timedelta = timedelta()
+    ) -> list[RungLane]:
         """Lock the RUNG ones of `lanes`."""
-        rows = await self._fetch("lock_rung_lanes", queue.value, lanes)
-        return [RungLane(row["lane"], row["rings"], row["suspect"]) for row in rows]
+        rows = await self._fetch("lock_rung_lanes", queue.value, lanes, ends_within)
+        return [RungLane(*row) for row in rows]
 
     async def mark_suspect(self, queue: Queue, lanes: Sequence[str]) -> None:
         """Note that a call began on lanes that had been rung before."""
@@ -347,19 +350,21 @@ def _names(lanes: Sequence[OverdueLane]) -> tuple[list[str], list[str]]:
 
 
 def _queue_job(row: asyncpg.Record, queue: Queue) -> QueueJob:
+    # Unpacked at once, because a look-up of every name costs as much as the rest.
+    id_, environment_id, kind, args, lane, priority, attempt, max_attempts, rescues, run_at, _, trace_context = row
     return QueueJob(
-        id=row["id"],
-        environment_id=row["environment_id"],
-        kind=row["kind"],
-        args=from_json(row["args"]),
-        queue=queue,
-        lane=row["lane"],
-        priority=_PRIORITIES[row["priority"]],
-        attempt=row["attempt"] + 1,
-        max_attempts=row["max_attempts"],
-        rescues=row["rescues"],
-        run_at=row["run_at"],
-        trace_context=row["trace_context"],
+        id_,
+        environment_id,
+        kind,
+        from_json(args),
+        queue,
+        lane,
+        _PRIORITIES[priority],
+        attempt + 1,
+        max_attempts,
+        rescues,
+        run_at,
+        trace_context,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from services.endpoints.domain.queue_job import (
@@ -11,7 +12,7 @@ from services.endpoints.domain.queue_job import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime, timedelta
+    from datetime import datetime
     from typing import Any
     from uuid import UUID
 
@@ -36,11 +37,15 @@ NO_LANES: Final = Lanes(Queue.DEFAULT, ())
 
 
 class RungLane(NamedTuple):
-    """A lane of the `RUNG` state that this transaction has locked; `rings` are counted from when it became suspect."""
+    """A lane of the `RUNG` state that this transaction has locked; `rings` are counted from when it became suspect.
+
+    `ends_soon` tells that it is overdue within the time that was asked about.
+    """
 
     name: str
     rings: int
     suspect: bool
+    ends_soon: bool
 
     @property
     def is_repeated(self) -> bool:
@@ -167,8 +172,13 @@ class Ledger(Protocol):
         """Delete the rows of RUNNING lanes that this transaction has locked."""
         ...
 
-    async def lock_rung_lanes(self, queue: Queue, lanes: Sequence[str]) -> list[RungLane]:
-        """Lock those of `lanes` that are RUNG, in name order, waiting for their holders."""
+    async def lock_rung_lanes(
+        self, queue: Queue, lanes: Sequence[str], *, ends_within: timedelta = timedelta()
+    ) -> list[RungLane]:
+        """Lock those of `lanes` that are RUNG, in name order, waiting for their holders.
+
+        Whose lease ends within `ends_within`, by default has ended, is said to end soon.
+        """
         ...
 
     async def mark_suspect(self, queue: Queue, lanes: Sequence[str]) -> None:

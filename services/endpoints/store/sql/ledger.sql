@@ -213,8 +213,8 @@ USING unnest($1::text[], $2::text[]) AS overdue (queue, lane)
 WHERE queue_lanes.queue = overdue.queue AND queue_lanes.lane = overdue.lane AND queue_lanes.state = 'RUNNING'
 
 -- name: lock_rung_lanes
--- Locks the lanes of a call back that are RUNG, in name order.
-SELECT lane, rings, suspect
+-- Locks the lanes of a call back that are RUNG, in name order, and says which may be rung again within $3.
+SELECT lane, rings, suspect, lease_until < clock_timestamp() + $3::interval AS ends_soon
 FROM queue_lanes
 WHERE queue = $1 AND lane = ANY($2::text[]) AND state = 'RUNG'
 ORDER BY lane
