@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
+import pytest
+
 from services.endpoints.domain.errors import ConflictError
 from services.endpoints.domain.queue_job import Priority, Queue, QueueJob
 from services.endpoints.operations.gathering import RunResult
@@ -15,8 +17,6 @@ from services.endpoints.operations.run import _with_more
 from tests.support.ledger import failing, queue_job
 
 if TYPE_CHECKING:
-    import pytest
-
     from tests.support.ledger import World
 
 
@@ -139,6 +139,27 @@ async def test_suspect_lane_that_fails_is_its_own_call_backs_business(
     # What was committed before the failure counts, whoever is told of the failure.
     assert sorted(world.batch.done) == ["b", "c"]
     assert 'kongflow_queue_jobs_run_total{queue="default",result="completed"} 2.0' in world.metrics.render().decode()
+
+
+async def test_what_was_committed_before_the_database_gave_way_is_counted(world: World) -> None:
+    size = world.settings.max_queue_jobs_per_call
+
+    async def give_way(queue_job: QueueJob) -> None:
+        if queue_job.args["name"] == "last":
+            raise ConflictError("The database gave way.", retry_after=timedelta(seconds=1))
+
+    world.batch.before = give_way
+    await world.enqueue(
+        *(queue_job(str(number), lane="long") for number in range(size)), queue_job("last", lane="long")
+    )
+    await world.relay.run_once()
+
+    with pytest.raises(ConflictError):
+        await world.new_runner(call_takes=timedelta(minutes=1)).run_queue_jobs(Queue.DEFAULT, ["long"])
+
+    counted = f'kongflow_queue_jobs_run_total{{queue="default",result="completed"}} {size}.0'
+    assert counted in world.metrics.render().decode()
+    assert (await world.states())["last"] == "AVAILABLE"
 
 
 def test_full_batch_gives_up_the_lanes_that_it_has_surely_emptied() -> None:

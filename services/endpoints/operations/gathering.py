@@ -40,7 +40,7 @@ class RunResult:
 class Share:
     """What one call back has in its batches: the lanes it waits for, what they did so far, and which must run alone.
 
-    `began` is when its first batch did, in seconds of the monotonic clock.
+    `began` is when its first batch did, in seconds of the monotonic clock; `error` is what ended it early.
     """
 
     queue: Queue
@@ -48,6 +48,7 @@ class Share:
     began: float = math.inf
     result: RunResult = field(default_factory=RunResult)
     suspects: list[str] = field(default_factory=list)
+    error: BaseException | None = None
     ended: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     def end(self, lanes: Iterable[str]) -> None:
@@ -57,9 +58,10 @@ class Share:
             self.ended.set_result(None)
 
     def fail(self, error: BaseException) -> None:
-        """Fail the call back, unless it has been answered."""
+        """End the call back with an error, unless it has been answered."""
         if not self.ended.done():
-            self.ended.set_exception(error)
+            self.error = error
+            self.ended.set_result(None)
 
 
 class Gathering:
@@ -85,11 +87,7 @@ class Gathering:
         self._batches: set[asyncio.Task[None]] = set()
 
     async def join(self, queue: Queue, lanes: Iterable[str]) -> Share:
-        """Return what came of lanes, once they have ended.
-
-        Raises:
-            BaseException: what `run` raised before they had.
-        """
+        """Return what came of lanes, once they have ended or `run` has raised."""
         share = Share(queue, set(lanes))
         self._waiting.append(share)
         self._begin()

@@ -140,6 +140,8 @@ class QueueJobRunner:
     async def _run_lanes(self, queue: Queue, lanes: Sequence[str]) -> list[RunResult | BaseException]:
         """Run lanes with those of others, then the suspect ones each by itself until one fails."""
         share = await self._gathering.join(queue, lanes)
+        if share.error is not None:
+            return [share.result, share.error]
         ends: list[RunResult | BaseException] = [share.result]
         for lane in sorted(share.suspects):
             ends += await asyncio.gather(self._run_suspect(queue, lane), return_exceptions=True)

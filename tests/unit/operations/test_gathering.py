@@ -53,7 +53,10 @@ class Batches:
 
 
 async def result_of(gathering: Gathering, *lanes: str, queue: Queue = Queue.DEFAULT) -> RunResult:
-    return (await gathering.join(queue, lanes)).result
+    share = await gathering.join(queue, lanes)
+    if share.error is not None:
+        raise share.error
+    return share.result
 
 
 async def test_call_back_that_nobody_is_before_begins_at_once() -> None:
