@@ -19,6 +19,7 @@ from services.endpoints.domain.tenancy import PrincipalKind, Scope
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from services.endpoints.domain.ports.store import Transaction
     from services.endpoints.domain.tenancy import Environment, Principal
 
 
@@ -73,6 +74,16 @@ def environment_or_own(principal: Principal, environment_id: UUID | None) -> UUI
     if principal.environment_id is None:
         raise InvalidRequestError([FieldViolation("environment_id", "must be given; only an API key has its own")])
     return principal.environment_id
+
+
+async def acting_environment(tx: Transaction, principal: Principal, environment_id: UUID | None) -> Environment:
+    """Return the environment that a request names, or the principal's own, when the principal may act in it.
+
+    Raises:
+        InvalidRequestError, NotFoundError, PermissionDeniedError: as `environment_or_own` and `require_environment`.
+    """
+    wanted = environment_or_own(principal, environment_id)
+    return require_environment(principal, await tx.tenancy.known_environment(wanted), name=wanted)
 
 
 def may_see_hook_identifier(principal: Principal) -> bool:

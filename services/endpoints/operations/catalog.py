@@ -10,12 +10,12 @@ from services.endpoints.domain.catalog_entries import JobFilter
 from services.endpoints.domain.errors import NotFoundError
 from services.endpoints.domain.identifiers import NIL_UUID
 from services.endpoints.domain.page import page_of
-from services.endpoints.operations.authorization import environment_or_own, require_environment
+from services.endpoints.operations.authorization import acting_environment
 
 if TYPE_CHECKING:
     from services.endpoints.domain.catalog_entries import DynamicTrigger, Job, Schedule, Source
     from services.endpoints.domain.page import Page, PageRequest
-    from services.endpoints.domain.ports.store import Store, Transaction
+    from services.endpoints.domain.ports.store import Store
     from services.endpoints.domain.tenancy import Principal
 
 
@@ -43,7 +43,7 @@ class CatalogOperations:
     async def list_jobs(self, principal: Principal, wanted: JobWish, page: PageRequest) -> Page[Job]:
         """Return a page of jobs by slug, each with its latest version."""
         async with self._store.reading() as tx:
-            environment_id = await _environment(tx, principal, wanted.environment_id)
+            environment_id = (await acting_environment(tx, principal, wanted.environment_id)).id
             rows = await tx.catalog.list_jobs(
                 JobFilter(environment_id, endpoint_id=wanted.endpoint_id, slug=wanted.slug, title=wanted.title),
                 limit=page.limit,
@@ -58,7 +58,7 @@ class CatalogOperations:
             NotFoundError: the environment has no such job.
         """
         async with self._store.reading() as tx:
-            job = await tx.catalog.get_job(await _environment(tx, principal, environment_id), slug)
+            job = await tx.catalog.get_job((await acting_environment(tx, principal, environment_id)).id, slug)
         if job is None:
             raise NotFoundError("job", slug)
         return job
@@ -69,7 +69,7 @@ class CatalogOperations:
         """Return a page of sources by key."""
         async with self._store.reading() as tx:
             rows = await tx.catalog.list_sources(
-                await _environment(tx, principal, environment_id),
+                (await acting_environment(tx, principal, environment_id)).id,
                 endpoint_id=endpoint_id,
                 limit=page.limit,
                 after_key=page.after or "",
@@ -82,7 +82,7 @@ class CatalogOperations:
         """Return a page of dynamic triggers and dynamic schedules, oldest first."""
         async with self._store.reading() as tx:
             rows = await tx.catalog.list_dynamic_triggers(
-                await _environment(tx, principal, environment_id),
+                (await acting_environment(tx, principal, environment_id)).id,
                 endpoint_id=endpoint_id,
                 limit=page.limit,
                 after_id=_after_id(page),
@@ -95,17 +95,12 @@ class CatalogOperations:
         """Return a page of schedules, oldest first."""
         async with self._store.reading() as tx:
             rows = await tx.catalog.list_schedules(
-                await _environment(tx, principal, environment_id),
+                (await acting_environment(tx, principal, environment_id)).id,
                 is_active=None,
                 limit=page.limit,
                 after_id=_after_id(page),
             )
         return page_of(rows, page, lambda schedule: str(schedule.id))
-
-
-async def _environment(tx: Transaction, principal: Principal, environment_id: UUID | None) -> UUID:
-    wanted = environment_or_own(principal, environment_id)
-    return require_environment(principal, await tx.tenancy.known_environment(wanted), name=wanted).id
 
 
 def _after_id(page: PageRequest) -> UUID:

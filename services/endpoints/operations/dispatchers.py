@@ -19,7 +19,10 @@ from services.endpoints.domain.identifiers import NIL_UUID
 from services.endpoints.domain.page import page_of
 from services.endpoints.domain.ports.dispatchers import DispatcherFilter
 from services.endpoints.domain.request_hash import request_hash
-from services.endpoints.operations.authorization import environment_or_own, require_environment, require_owner
+from services.endpoints.operations.authorization import (
+    acting_environment,
+    require_owner,
+)
 
 if TYPE_CHECKING:
     from services.endpoints.domain.dispatcher import Dispatcher
@@ -67,10 +70,10 @@ class DispatcherOperations:
             NotFoundError: there is no such environment for this principal, or what the dispatcher is to start is not
                 in it.
         """
-        wanted, new = environment_or_own(principal, request.environment_id), request.dispatcher
+        new = request.dispatcher
 
         async def work(tx: Transaction) -> Dispatcher:
-            environment = require_environment(principal, await tx.tenancy.known_environment(wanted), name=wanted)
+            environment = await acting_environment(tx, principal, request.environment_id)
             if request.request_id is not None:
                 known = await tx.requests.claim(principal.name, _METHOD, request.request_id, request_hash(request))
                 if known is not None:
@@ -104,9 +107,8 @@ class DispatcherOperations:
         Raises:
             NotFoundError: there is no such environment for this principal.
         """
-        wanted = environment_or_own(principal, wish.environment_id)
         async with self._store.reading() as tx:
-            environment = require_environment(principal, await tx.tenancy.known_environment(wanted), name=wanted)
+            environment = await acting_environment(tx, principal, wish.environment_id)
             rows = await tx.dispatchers.list_dispatchers(
                 DispatcherFilter(environment.id, event_name=wish.event_name, source=wish.source, origin=wish.origin),
                 limit=page.limit,

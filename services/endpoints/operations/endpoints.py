@@ -22,7 +22,12 @@ from services.endpoints.domain.identifiers import new_hook_identifier
 from services.endpoints.domain.page import page_of
 from services.endpoints.domain.request_hash import request_hash
 from services.endpoints.domain.tenancy import EnvironmentType
-from services.endpoints.operations.authorization import environment_or_own, require_environment, require_owner
+from services.endpoints.operations.authorization import (
+    acting_environment,
+    environment_or_own,
+    require_environment,
+    require_owner,
+)
 from services.endpoints.operations.call_addresses import call_address
 from services.endpoints.operations.index_requests import IndexWish
 from services.endpoints.operations.pings import failed_ping
@@ -41,7 +46,7 @@ if TYPE_CHECKING:
     from services.endpoints.domain.ports.observer import EndpointObserver
     from services.endpoints.domain.ports.secrets import SecretBox
     from services.endpoints.domain.ports.store import Store, Transaction
-    from services.endpoints.domain.tenancy import Principal
+    from services.endpoints.domain.tenancy import Environment, Principal
     from services.endpoints.operations.endpoint_health import EndpointHealth
     from services.endpoints.operations.finality import Finality
     from services.endpoints.operations.index_requests import IndexRequests
@@ -174,7 +179,7 @@ class EndpointOperations:
                 return repeated
             known = await tx.endpoints.get_by_slug(environment.id, request.slug)
             if known is None:
-                endpoint = await self._insert(tx, credential, slug=request.slug, url=request.url)
+                endpoint = await self._insert(tx, environment, slug=request.slug, url=request.url)
                 requested = await self._index_requests.request_first(
                     tx, endpoint, environment.type, IndexSource.INTERNAL
                 )
@@ -198,11 +203,12 @@ class EndpointOperations:
             InvalidRequestError: the address is not allowed or the request id was used for another request.
             NotFoundError: there is no such environment for this principal.
         """
-        credential = await self._credential(principal, request.environment_id)
+        async with self._store.reading() as tx:
+            environment = await acting_environment(tx, principal, request.environment_id)
         await self._addresses.check(request.url)
 
         async def work(tx: Transaction) -> UpsertedEndpoint:
-            await self._index_requests.serialize(tx, credential.environment.id, request.slug)
+            await self._index_requests.serialize(tx, environment.id, request.slug)
             if request.request_id is not None:
                 endpoint_id = await tx.requests.claim(
                     principal.name, "UpsertEndpoint", request.request_id, request_hash(request)
@@ -210,10 +216,10 @@ class EndpointOperations:
                 if endpoint_id is not None:
                     created = await tx.requests.flag(principal.name, "UpsertEndpoint", request.request_id)
                     return UpsertedEndpoint(_found(await tx.endpoints.get(endpoint_id), endpoint_id), created=created)
-            known = await tx.endpoints.get_by_slug(credential.environment.id, request.slug)
+            known = await tx.endpoints.get_by_slug(environment.id, request.slug)
             if known is None:
                 endpoint = await self._insert(
-                    tx, credential, slug=request.slug, url=request.url, hook=request.indexing_hook_identifier
+                    tx, environment, slug=request.slug, url=request.url, hook=request.indexing_hook_identifier
                 )
             else:
                 endpoint = await _set_url(tx, known.id, request.url)
@@ -245,9 +251,9 @@ class EndpointOperations:
         Raises:
             NotFoundError: there is no such environment or endpoint for this principal.
         """
-        credential = await self._credential(principal, environment_id)
         async with self._store.reading() as tx:
-            endpoint = await tx.endpoints.get_by_slug(credential.environment.id, slug)
+            environment = await acting_environment(tx, principal, environment_id)
+            endpoint = await tx.endpoints.get_by_slug(environment.id, slug)
         if endpoint is None:
             raise NotFoundError("endpoint", slug)
         return endpoint
@@ -265,10 +271,10 @@ class EndpointOperations:
         Raises:
             NotFoundError: there is no such environment for this principal.
         """
-        credential = await self._credential(principal, environment_id)
         async with self._store.reading() as tx:
+            environment = await acting_environment(tx, principal, environment_id)
             rows = await tx.endpoints.list_endpoints(
-                credential.environment.id, limit=page.limit, after_slug=page.after or "", state=state
+                environment.id, limit=page.limit, after_slug=page.after or "", state=state
             )
         return page_of(rows, page, lambda endpoint: endpoint.slug)
 
@@ -393,9 +399,8 @@ class EndpointOperations:
             raise failed_ping(result)
 
     async def _insert(
-        self, tx: Transaction, credential: SealedCredential, *, slug: str, url: str, hook: str | None = None
+        self, tx: Transaction, environment: Environment, *, slug: str, url: str, hook: str | None = None
     ) -> Endpoint:
-        environment = credential.environment
         if (observer := self._observer) is not None:
             tx.after_commit(
                 lambda: observer.count_created(
@@ -407,10 +412,8 @@ class EndpointOperations:
             slug=slug,
             url=url,
             hook_identifier=hook or self._new_hook_identifier(),
-            environment=credential.environment,
-            next_index_in=(
-                self._next_index_in() if credential.environment.type is EnvironmentType.PRODUCTION else None
-            ),
+            environment=environment,
+            next_index_in=self._next_index_in() if environment.type is EnvironmentType.PRODUCTION else None,
         )
 
     async def _moved(self, tx: Transaction, endpoint_id: UUID, url: str) -> Endpoint:

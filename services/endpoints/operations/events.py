@@ -24,7 +24,12 @@ from services.endpoints.domain.page import page_of
 from services.endpoints.domain.ports.events import EventToWrite
 from services.endpoints.domain.ports.store import Pool
 from services.endpoints.domain.queue_job import QueueJobState
-from services.endpoints.operations.authorization import environment_or_own, require_environment, require_owner
+from services.endpoints.operations.authorization import (
+    acting_environment,
+    environment_or_own,
+    require_environment,
+    require_owner,
+)
 from services.endpoints.operations.replays import EVENTS_ARE_KEPT, replay_events
 from services.endpoints.operations.shared_reads import SharedReads
 
@@ -277,8 +282,7 @@ async def owned_event(tx: Transaction, principal: Principal, lookup: EventLookup
     if lookup.id is not None:
         event = await tx.events.get(lookup.id)
     else:
-        wanted = environment_or_own(principal, lookup.environment_id)
-        require_environment(principal, await tx.tenancy.known_environment(wanted), name=wanted)
+        wanted = (await acting_environment(tx, principal, lookup.environment_id)).id
         event = next(iter(await tx.events.find(wanted, [lookup.event_id])), None)
     environment = await tx.tenancy.known_environment(event.environment_id) if event is not None else None
     if event is None or environment is None:

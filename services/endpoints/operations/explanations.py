@@ -21,7 +21,7 @@ from services.endpoints.domain.identifiers import NIL_UUID
 from services.endpoints.domain.json_text import JsonTextError, parse_json
 from services.endpoints.domain.page import Page, page_of
 from services.endpoints.domain.ports.dispatchers import DispatcherFilter
-from services.endpoints.operations.authorization import environment_or_own, require_environment
+from services.endpoints.operations.authorization import acting_environment
 from services.endpoints.operations.events import owned_event
 
 if TYPE_CHECKING:
@@ -83,9 +83,8 @@ class EventExplanations:
         Raises:
             NotFoundError: there is no such environment for this principal.
         """
-        wanted = environment_or_own(principal, environment_id)
         async with self._store.reading() as tx:
-            require_environment(principal, await tx.tenancy.known_environment(wanted), name=wanted)
+            wanted = (await acting_environment(tx, principal, environment_id)).id
             found = await tx.events.find(wanted, [draft.event_id]) if draft.event_id is not None else []
             listening = await _listening(tx, wanted, draft.name, page)
         judged = _judged(draft, _subject(draft))

@@ -10,7 +10,7 @@ from services.endpoints.domain.errors import NotFoundError
 from services.endpoints.domain.page import page_of
 from services.endpoints.domain.ports.dispatch import RunFilter
 from services.endpoints.domain.tenancy import PrincipalKind
-from services.endpoints.operations.authorization import environment_or_own, require_environment
+from services.endpoints.operations.authorization import acting_environment, require_environment
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -66,9 +66,8 @@ class RunOperations:
             NotFoundError: there is no such environment for this principal.
             PermissionDeniedError: it is another one of an API key's organization.
         """
-        named = environment_or_own(principal, wanted.environment_id)
         async with self._store.reading() as tx:
-            environment = require_environment(principal, await tx.tenancy.known_environment(named), name=named)
+            environment = await acting_environment(tx, principal, wanted.environment_id)
             rows = await tx.dispatch.list_runs(
                 RunFilter(
                     environment.id,
