@@ -69,6 +69,11 @@ async def test_server_waits_for_postgresql_at_its_start_and_says_so(scene: Scene
     await server.launch()
     await eventually(lambda: "database_awaited" in server.log_text(), within=PATIENCE)
 
+    async def listens() -> bool:
+        return await server.http_status("/readyz") is not None
+
+    # It looks for PostgreSQL while it begins to listen.
+    await eventually(listens, within=PATIENCE)
     assert await server.not_ready_text()
     assert await health_of(scene) == health_pb2.HealthCheckResponse.NOT_SERVING
     assert (await scene.refused()).code() is grpc.StatusCode.UNAVAILABLE
