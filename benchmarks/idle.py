@@ -37,7 +37,9 @@ class Idle:
 
     def tables(self) -> Sequence[Table]:
         """Return the share of a core that each side's workers took."""
-        rows = [Row(name, {SHARE: share}, _MOST if name.startswith(PAIR) else {}) for name, share in self._shares.items()]
+        rows = [
+            Row(name, {SHARE: share}, _MOST if name.startswith(PAIR) else {}) for name, share in self._shares.items()
+        ]
         notes = (
             "Processor time of the pair's server and worker, or of the side's worker; PostgreSQL and Redis aside.",
         )
