@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 _MANY: Final = 10_000
 # Of what takes more than ten seconds for many, fewer are enough to know its rate.
 _FEW: Final = 1000
-_PAIR_DEFAULT: Final = "10"
 _PGQUEUER_BATCH: Final = 250
 _PGQUEUER_DEFAULT: Final = 10
 _NOT_INSTALLED: Final = "it is not installed, as `make bench` would do"
@@ -37,13 +36,7 @@ async def prepared_sides(
     """
     sides: list[Side] = [
         Pair(place, most_jobs=_MANY),
-        Pair(
-            place,
-            name="pair, defaults",
-            redis_number=6,
-            most_jobs=_MANY,
-            more_variables={"KONGFLOW_QUEUE_MAX_WORKERS": _PAIR_DEFAULT},
-        ),
+        Pair(place, name="pair, defaults", redis_number=6, most_jobs=_MANY, is_tuned=False),
         ArqAlone(place, name="arq, poll 10 ms", poll_delay=0.01, redis_number=1, most_jobs=_MANY),
         ArqAlone(place, name="arq, default poll", poll_delay=0.5, redis_number=2, most_jobs=_FEW),
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import grpc
@@ -26,8 +27,10 @@ if TYPE_CHECKING:
     from services.embedded.process import ServerProcess
 
 _NAME: Final = "pair"
-# How many calls a worker has under way, so that the server always finds enough to put together.
-_CALLS_AT_ONCE: Final = 32
+# More calls under way, of which more is put together in a transaction.
+_TUNED: Final[Mapping[str, str]] = MappingProxyType(
+    {"KONGFLOW_QUEUE_MAX_WORKERS": "32", "KONGFLOW_LEDGER_MAX_QUEUE_JOBS_PER_CALL": "800"}
+)
 _SERVES_WITHIN: Final = timedelta(seconds=60)
 _LOOK_AGAIN_AFTER: Final = timedelta(milliseconds=20)
 
@@ -35,7 +38,7 @@ _LOOK_AGAIN_AFTER: Final = timedelta(milliseconds=20)
 class Pair(DatabaseSide):
     """KongFlow as it runs for anyone, with one kind more; `workers` processes, the queue `default` served by each.
 
-    One setting is tuned, as it is for other queues: a worker has 32 calls under way. `more_variables` can take it back.
+    Two settings are tuned for throughput, as those of other queues are, unless `is_tuned` is taken back.
     """
 
     # A queue job that calls nobody is never RUNNING. Condition and order are those of the index `queue_jobs_ring`.
@@ -56,6 +59,7 @@ class Pair(DatabaseSide):
         workers: int = 1,
         most_jobs: int = 10_000,
         database: str | None = None,
+        is_tuned: bool = True,
         more_variables: Mapping[str, str] | None = None,
     ) -> None:
         key = database_name(name)
@@ -71,7 +75,7 @@ class Pair(DatabaseSide):
         self._place = place
         self._workers = workers
         self._redis_number = redis_number
-        self._more_variables = more_variables or {}
+        self._more_variables = {**(_TUNED if is_tuned else {}), **(more_variables or {})}
         self._variables = place.variables(key, database=self.database, redis_number=redis_number)
         self.caller = Caller(
             python("benchmarks.sides.pair_caller"),
@@ -95,7 +99,6 @@ class Pair(DatabaseSide):
             **self._variables,
             "KONGFLOW_LOG_LEVEL": "warning",
             "KONGFLOW_REDIS_URL": self._place.redis_url(self._redis_number),
-            "KONGFLOW_QUEUE_MAX_WORKERS": str(_CALLS_AT_ONCE),
             **self._more_variables,
         }
         server = self._place.run(
