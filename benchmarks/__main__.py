@@ -83,7 +83,7 @@ FULL: Final = Extent(
     pickups=300,
     floor=300,
     noops=10_000,
-    rounds=3,
+    rounds=5,
     paced=200,
     in_flight=1000,
     watched=timedelta(seconds=10),
