@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
 import os
 import shutil
@@ -38,6 +39,25 @@ class DemoApp:
     command: tuple[str, ...]
     variables: Mapping[str, str]
     events: tuple[DemoEvent, ...]
+
+
+def _install(npm: str, folder: Path) -> None:
+    """Install what the lock file names, once."""
+    installed = folder / "installed"
+    if installed.exists():
+        return
+    outcome = subprocess.run(
+        [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if outcome.returncode:
+        said = (outcome.stderr.strip() or outcome.stdout.strip()).splitlines()
+        reasons = [line for line in said if "A complete log of this run" not in line]
+        raise CommandError(f"npm could not install the SDK app: {reasons[-1] if reasons else 'it did not say why'}")
+    installed.touch()
 
 
 def sample_app() -> DemoApp:
@@ -76,19 +96,10 @@ def sdk_app() -> DemoApp:
     folder.mkdir(parents=True, exist_ok=True)
     for name in _SDK_FILES:
         shutil.copyfile(_SDK_APP / name, folder / name)
-    installed = folder / "installed"
-    if not installed.exists():
-        outcome = subprocess.run(
-            [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if outcome.returncode:
-            said = (outcome.stderr.strip() or outcome.stdout.strip()).splitlines()
-            raise CommandError(f"npm could not install the SDK app: {said[-1] if said else 'it did not say why'}")
-        installed.touch()
+    with (folder / "lock").open("w") as lock:
+        # Another demo may install at the same moment.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _install(npm, folder)
     return DemoApp(
         slug="observatory",
         command=(node, str(folder / "index.js")),
