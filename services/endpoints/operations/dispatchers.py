@@ -19,10 +19,7 @@ from services.endpoints.domain.identifiers import NIL_UUID
 from services.endpoints.domain.page import page_of
 from services.endpoints.domain.ports.dispatchers import DispatcherFilter
 from services.endpoints.domain.request_hash import request_hash
-from services.endpoints.operations.authorization import (
-    acting_environment,
-    require_owner,
-)
+from services.endpoints.operations.authorization import acting_environment, require_owner
 
 if TYPE_CHECKING:
     from services.endpoints.domain.dispatcher import Dispatcher

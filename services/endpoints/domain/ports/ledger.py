@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from services.endpoints.domain.queue_job import (
-    Queue,
-)
+from services.endpoints.domain.queue_job import Queue
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
