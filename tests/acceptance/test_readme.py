@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import secrets
@@ -17,10 +16,10 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from services.embedded.ports import free_port
-from tests.support.absence import skip
 from tests.support.command import ROOT, environment
 from tests.support.eventually import eventually
 from tests.support.grpcurl import installed_grpcurl
+from tests.support.made_environment import require_made_environment
 from tests.support.readme import Block, blocks_of
 
 if TYPE_CHECKING:
@@ -31,6 +30,8 @@ README: Final = ROOT / "README.md"
 PAGES: Final = (README, ROOT / "docs" / "events.md", ROOT / "docs" / "operations.md")
 BLOCKS: Final = [block for page in PAGES for block in blocks_of(page)]
 TESTS: Final = "make test\n"
+# These are run by test_demo.py, which looks at what they print.
+DEMOS: Final = ("make demo\n", "make demo-sdk\n")
 # What make builds in a checkout is taken from this one, so that nothing is installed twice.
 SEEN: Final = (
     *("Makefile", "pyproject.toml", "requirements", "tools", ".venv", "gen", "examples", "cli", "services", "build"),
@@ -115,17 +116,13 @@ def shell(directory: Path) -> Iterator[Shell]:
         yield Shell(directory, stack)
 
 
-def blocks_with(*words: str) -> list[Block]:
-    return [block for block in BLOCKS if block.words >= set(words)]
-
-
 @pytest.mark.acceptance
 @pytest.mark.timeout(900)
 async def test_every_command_works_in_its_order(shell: Shell) -> None:
     require_made_environment()
     shell.put_on_path(installed_grpcurl())
     for block in BLOCKS:
-        if block.commands == TESTS or block.words & {"docker", "node"}:
+        if block.commands in (TESTS, *DEMOS) or "docker" in block.words:
             continue
         if "background" not in block.words:
             said = shell.run(block)
@@ -133,16 +130,6 @@ async def test_every_command_works_in_its_order(shell: Shell) -> None:
             continue
         shell.start(block)
         await eventually(partial(shell.has_said, READY[block.commands.split()[-1]]), within=WITHIN)
-
-
-@pytest.mark.acceptance
-@pytest.mark.timeout(900)
-def test_commands_for_node_work(shell: Shell) -> None:
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        skip("these commands need Node.js and npm")
-    require_made_environment()
-    for block in blocks_with("node"):
-        shell.run(block)
 
 
 @pytest.mark.acceptance
@@ -160,7 +147,7 @@ def test_commands_for_docker_work(shell: Shell, directory: Path, monkeypatch: py
     (directory / ".env").write_text(filled)
     monkeypatch.setenv("COMPOSE_PROJECT_NAME", f"kongflow-readme-{secrets.token_hex(4)}")
     try:
-        for block in blocks_with("docker"):
+        for block in [block for block in BLOCKS if "docker" in block.words]:
             # Inside the containers the ports are what they are.
             subprocess.run(["/bin/sh", "-e", "-c", block.commands], cwd=directory, check=True)
     finally:
@@ -172,7 +159,8 @@ def test_every_block_is_run_by_one_of_these_tests() -> None:
     assert len(BLOCKS) > 8
     for block in BLOCKS:
         assert block.words <= known, block
-    assert [block.commands for block in BLOCKS].count(TESTS) == 1
+    commands = [block.commands for block in BLOCKS]
+    assert [commands.count(command) for command in (TESTS, *DEMOS)] == [1, 1, 1]
 
 
 def _with_a_secret(match: re.Match[str]) -> str:
@@ -181,20 +169,3 @@ def _with_a_secret(match: re.Match[str]) -> str:
 
 def has_docker() -> bool:
     return shutil.which("docker") is not None
-
-
-def require_made_environment() -> None:
-    """Skip where .venv was not made by make from what is here: the README's commands would install into it anew.
-
-    What they install would name the folder of the test, which everybody else who uses .venv would then import from.
-    """
-    if not any((ROOT / ".venv" / stamp_of(purpose)).exists() for purpose in ("run", "dev")):
-        skip("the README's commands need the .venv that make makes")
-
-
-def stamp_of(purpose: str) -> str:
-    """Return the name of the file that says what .venv was made from, as the Makefile makes it."""
-    names = (f"requirements/{purpose}.txt", "pyproject.toml", "tools/environment.sh", "requirements/build.txt")
-    content = b"".join((ROOT / name).read_bytes() for name in names)
-    digest = hashlib.sha1(b"blob %d\0%b" % (len(content), content), usedforsecurity=False).hexdigest()
-    return f".made-{purpose}-{digest}"
