@@ -138,7 +138,7 @@ class _Lane:
 
 
 async def _recovery(stack: FaultStack) -> timedelta:
-    """Wait until everything that is due now has had its turn, and return how long that took (I4)."""
+    """Wait until all that is due now has had its turn; return how long that took after the round's last fault (I4)."""
     due: list[Any] = [
         row["id"]
         for row in await stack.postgres.fetch(
