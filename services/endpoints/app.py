@@ -156,6 +156,7 @@ async def run(
             operations=operations,
             metrics=metrics,
             rpc=rpc,
+            admit=memory.admit,
         )
         if on_listening is not None:
             on_listening(listening)
@@ -189,6 +190,7 @@ async def _listen(
     operations: Operations,
     metrics: Metrics,
     rpc: RpcServer,
+    admit: Callable[[], None],
 ) -> Listening:
     next_reading = time.monotonic()
 
@@ -205,8 +207,8 @@ async def _listen(
                 metrics.show_database(await observe_database(store))
         return metrics.render()
 
-    hooks = hooks_and_health(deployed=operations.indexing.deployed, not_ready=readiness.why_not)
-    hooks.add_subapp(ROOT, _console(settings, operations))
+    hooks = hooks_and_health(deployed=operations.indexing.deployed, not_ready=readiness.why_not, admit=admit)
+    hooks.add_subapp(ROOT, _console(settings, operations, admit=admit))
     http = HttpServer(
         hooks,
         host=settings.http_address.host,
@@ -226,7 +228,7 @@ async def _listen(
     return Listening(grpc_port, http_port, metrics_port)
 
 
-def _console(settings: EndpointsSettings, operations: Operations) -> web.Application:
+def _console(settings: EndpointsSettings, operations: Operations, *, admit: Callable[[], None]) -> web.Application:
     keys = parse_keys(settings.secret_keys.get_secret_value())
     return console(
         services=ConsoleServices(
@@ -246,6 +248,7 @@ def _console(settings: EndpointsSettings, operations: Operations) -> web.Applica
             box=AesGcmSecretBox(keys=[derive_key(key, purpose="console sessions") for key in keys]),
         ),
         history=QueueHistory(monotonic=time.monotonic),
+        admit=admit,
     )
 
 

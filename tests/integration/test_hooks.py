@@ -10,6 +10,7 @@ import pytest
 from yarl import URL
 
 from services.endpoints.http.server import HttpServer, hooks_and_health
+from services.endpoints.rpc.memory import PLENTY
 from tests.support.stage import nothing_stored
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ async def ready() -> str | None:
 @pytest.fixture
 async def http(stage: Stage) -> AsyncIterator[aiohttp.ClientSession]:
     """A client of the hooks of the stage's service."""
-    application = hooks_and_health(deployed=stage.service.operations.indexing.deployed, not_ready=ready)
+    application = hooks_and_health(
+        deployed=stage.service.operations.indexing.deployed, not_ready=ready, admit=PLENTY.admit
+    )
     server = HttpServer(application, host="127.0.0.1", port=0)
     port = await server.start()
     async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:

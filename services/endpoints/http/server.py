@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Protocol
 from uuid import UUID
 
@@ -18,11 +19,13 @@ from services.endpoints.domain.errors import (
     ServerOverloadedError,
 )
 from services.endpoints.domain.identifiers import is_hook_identifier, is_slug
+from services.endpoints.http.bodies import BODY_WITHIN, in_time
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 _MAX_HOOK_BYTES: Final = 512 * 1024
+_END_WITHIN: Final = timedelta(seconds=2)
 _HOOK: Final = "/api/v1/endpoints/{environment_id}/{slug}/index/{hook}"
 _NOT_FOUND: Final = "There is no such indexing hook."
 _TOO_LARGE: Final = "The body is larger than 512 KiB."
@@ -44,9 +47,17 @@ class Deployed(Protocol):
         ...
 
 
-def hooks_and_health(*, deployed: Deployed, not_ready: Callable[[], Awaitable[str | None]]) -> web.Application:
+def hooks_and_health(
+    *,
+    deployed: Deployed,
+    not_ready: Callable[[], Awaitable[str | None]],
+    admit: Callable[[], None],
+    body_within: timedelta = BODY_WITHIN,
+) -> web.Application:
     """Return the application of deployment hooks and health.
 
+    `admit` raises a KongflowError while the server has no room for a hook; the body of one has to come `body_within`
+    that time.
     `/healthz` says that the process lives; `/readyz` answers 503 with the reason that `not_ready` gives.
     """
 
@@ -63,14 +74,17 @@ def hooks_and_health(*, deployed: Deployed, not_ready: Callable[[], Awaitable[st
             return _error(404, _NOT_FOUND)
 
         async def read_body() -> bytes:
-            return await request.read() if request.method == "POST" else b""
+            return await in_time(request.read(), within=body_within) if request.method == "POST" else b""
 
         try:
+            admit()
             await deployed(UUID(named), slug, identifier, read_body)
         except NotFoundError:
             return _error(404, _NOT_FOUND)
         except web.HTTPRequestEntityTooLarge:
             return _error(413, _TOO_LARGE)
+        except web.HTTPRequestTimeout as error:
+            return _error(error.status, f"{error.reason}.")
         except KongflowError as error:
             _log.warning("hook_refused", reason=error.reason.value)
             return _refusal(error)
@@ -100,7 +114,7 @@ class HttpServer:
 
     def __init__(self, application: web.Application, *, host: str, port: int) -> None:
         """Prepare; port 0 lets the system choose."""
-        self._runner = web.AppRunner(application, access_log=None)
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=_END_WITHIN.total_seconds())
         self._host = host
         self._port = port
 
@@ -117,7 +131,7 @@ class HttpServer:
         return port
 
     async def close(self) -> None:
-        """Stop listening and end what is served."""
+        """Stop listening and end what is served; what takes longer than 2 s is cut off."""
         await self._runner.cleanup()
 
 

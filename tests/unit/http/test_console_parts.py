@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from base64 import urlsafe_b64encode
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from aiohttp.test_utils import make_mocked_request
+from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
 from structlog.testing import capture_logs
 
-from services.endpoints.domain.errors import DatabaseUnavailableError
+from services.endpoints.domain.errors import DatabaseUnavailableError, ServerOverloadedError
 from services.endpoints.domain.queue_job import Queue, QueueJobState
 from services.endpoints.domain.queue_stats import Latency, QueueStats
 from services.endpoints.http.console.application import COOKIE, console
@@ -18,10 +19,15 @@ from services.endpoints.http.console.charts import pickup_chart, round_up, waiti
 from services.endpoints.http.console.history import QueueHistory
 from services.endpoints.http.console.rendering import duration
 from services.endpoints.http.console.sessions import SIGNED_IN_FOR, Sessions
+from services.endpoints.rpc.memory import PLENTY
 from services.endpoints.secrets.secret_box import AesGcmSecretBox
 from tests.support.console import FORMS
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from aiohttp import web
+
     from services.endpoints.http.console.services import ConsoleServices
 
 KEY, OLDER_KEY = b"k" * 32, b"o" * 32
@@ -147,20 +153,29 @@ class Failing:
         raise self.error
 
 
+def failing_console(
+    error: Exception,
+    clock: Clock,
+    admit: Callable[[], None] = PLENTY.admit,
+    body_within: timedelta = timedelta(seconds=10),
+) -> web.Application:
+    services = cast("ConsoleServices", cast("Any", Failing(error)))
+    history = QueueHistory(monotonic=lambda: clock.seconds)
+    return console(services=services, sessions=sessions(clock), history=history, admit=admit, body_within=body_within)
+
+
 @pytest.mark.parametrize(
     ("error", "status", "words"),
     [
         (DatabaseUnavailableError("PostgreSQL is away.", retry_after=timedelta(seconds=1)), 503, "PostgreSQL is away."),
+        (ServerOverloadedError("connections"), 503, "no connections left"),
         (RuntimeError("a secret of the inside"), 500, "the log of the service says what"),
     ],
 )
 async def test_failures_are_pages_that_tell_nothing_of_the_inside(error: Exception, status: int, words: str) -> None:
     clock = Clock()
     sealed = sessions(clock).seal(sessions(clock).begin("secret"))
-    services = cast("ConsoleServices", cast("Any", Failing(error)))
-    application = console(
-        services=services, sessions=sessions(clock), history=QueueHistory(monotonic=lambda: clock.seconds)
-    )
+    application = failing_console(error, clock)
     application.freeze()
     with capture_logs() as logs:
         request = make_mocked_request("GET", "/environments", headers={"Cookie": f"{COOKIE}={sealed}"}, app=application)
@@ -172,11 +187,32 @@ async def test_failures_are_pages_that_tell_nothing_of_the_inside(error: Excepti
     assert "Load the page again" in response.text
 
 
+async def test_page_is_not_begun_without_room_for_it() -> None:
+    application = failing_console(AssertionError("it was begun"), Clock(), admit=no_memory)
+    application.freeze()
+    response = cast("Any", await application._handle(make_mocked_request("GET", "/sign-in", app=application)))
+    assert (response.status, response.headers["Retry-After"]) == (503, "1")
+    assert "no memory left" in response.text
+
+
+def no_memory() -> None:
+    raise ServerOverloadedError("memory")
+
+
 def test_every_form_is_known_to_the_test_that_sends_forms_of_other_sites() -> None:
-    clock = Clock()
-    services = cast("ConsoleServices", cast("Any", Failing(RuntimeError())))
-    application = console(
-        services=services, sessions=sessions(clock), history=QueueHistory(monotonic=lambda: clock.seconds)
-    )
+    application = failing_console(RuntimeError(), Clock())
     posts = [route.resource for route in application.router.routes() if route.method == "POST"]
     assert sorted(resource.canonical for resource in posts if resource is not None) == sorted(FORMS)
+
+
+async def test_form_that_does_not_come_is_waited_for_no_longer_than_its_time() -> None:
+    application = failing_console(AssertionError("it was begun"), Clock(), body_within=timedelta(milliseconds=50))
+    headers = {"Content-Type": "application/x-www-form-urlencoded", "Content-Length": "10"}
+    async with TestClient(TestServer(application)) as client, asyncio.timeout(5):
+        answer = await client.post("/sign-in", data=never_complete(), headers=headers)
+        assert (answer.status, "did not come within 0.05 s." in await answer.text()) == (408, True)
+
+
+async def never_complete() -> AsyncIterator[bytes]:
+    yield b"c"
+    await asyncio.Event().wait()

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import asyncio
+import json
+from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import pytest
@@ -13,9 +17,20 @@ from services.endpoints.domain.errors import (
     Reason,
     ServerOverloadedError,
 )
-from services.endpoints.http.server import hooks_and_health
+from services.endpoints.http.server import HttpServer, hooks_and_health
+from services.endpoints.rpc.memory import PLENTY
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 SECOND = timedelta(seconds=1)
+
+
+HOOK = f"/api/v1/endpoints/{UUID(int=1)}/shop/index/{'a' * 10}"
+
+
+async def why_not() -> str | None:
+    return None
 
 
 @pytest.mark.parametrize(
@@ -33,11 +48,65 @@ async def test_who_asked_too_much_is_told_apart_from_a_server_without_room(error
     async def deployed(*_arguments: object, **_named: object) -> None:
         raise error
 
-    async def why_not() -> str | None:
-        return None
-
-    application = hooks_and_health(deployed=deployed, not_ready=why_not)
+    application = hooks_and_health(deployed=deployed, not_ready=why_not, admit=PLENTY.admit)
     async with TestClient(TestServer(application)) as client:
-        answer = await client.post(f"/api/v1/endpoints/{UUID(int=1)}/shop/index/{'a' * 10}")
+        answer = await client.post(HOOK)
         assert (answer.status, answer.headers["Retry-After"]) == (status, "1")
         assert await answer.json() == {"error": error.message}
+
+
+async def test_hook_is_not_begun_without_room_for_it_and_health_is_told_all_the_same() -> None:
+    async def deployed(*_arguments: object, **_named: object) -> None:
+        pytest.fail("it was begun")
+
+    def admit() -> None:
+        raise ServerOverloadedError("memory")
+
+    application = hooks_and_health(deployed=deployed, not_ready=why_not, admit=admit)
+    async with TestClient(TestServer(application)) as client:
+        answer = await client.post(HOOK)
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+        assert "no memory left" in (await answer.json())["error"]
+        assert (await client.get("/healthz")).status == 200
+
+
+async def read_the_body(
+    environment_id: UUID,
+    slug: str,
+    hook_identifier: str,
+    read_body: Callable[[], Awaitable[bytes]],
+) -> None:
+    assert (environment_id, slug) == (UUID(int=1), "shop")
+    await read_body()
+
+
+@asynccontextmanager
+async def stalled_hook(port: int) -> AsyncIterator[asyncio.StreamReader]:
+    """Send one byte of ten, and give what is answered."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"POST {HOOK} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{{".encode())
+    await writer.drain()
+    yield reader
+    writer.close()
+
+
+async def test_body_that_does_not_come_is_waited_for_no_longer_than_its_time() -> None:
+    application = hooks_and_health(
+        deployed=read_the_body, not_ready=why_not, admit=PLENTY.admit, body_within=timedelta(milliseconds=50)
+    )
+    server = HttpServer(application, host="127.0.0.1", port=0)
+    async with stalled_hook(await server.start()) as answer, asyncio.timeout(5):
+        head = await answer.readuntil(b"\r\n\r\n")
+        body = await answer.readuntil(b"}")
+    await server.close()
+    assert head.startswith(b"HTTP/1.1 408 ")
+    assert json.loads(body) == {"error": "The body did not come within 0.05 s."}
+
+
+async def test_server_that_stops_does_not_wait_for_a_body_that_does_not_come() -> None:
+    begun = asyncio.Event()
+    application = hooks_and_health(deployed=read_the_body, not_ready=why_not, admit=begun.set)
+    server = HttpServer(application, host="127.0.0.1", port=0)
+    async with stalled_hook(await server.start()), asyncio.timeout(8):
+        await begun.wait()
+        await server.close()

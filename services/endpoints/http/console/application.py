@@ -19,9 +19,11 @@ from services.endpoints.domain.errors import (
     KongflowError,
     PermissionDeniedError,
     Reason,
+    ServerOverloadedError,
     UnauthenticatedError,
 )
 from services.endpoints.domain.tenancy import Scope
+from services.endpoints.http.bodies import BODY_WITHIN, in_time
 from services.endpoints.http.console.catalog_pages import CatalogPages
 from services.endpoints.http.console.endpoint_pages import EndpointPages
 from services.endpoints.http.console.event_pages import EventPages
@@ -31,6 +33,7 @@ from services.endpoints.http.console.visits import Shown, Visit, has_scope
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from datetime import timedelta
 
     from aiohttp.typedefs import Handler
 
@@ -84,6 +87,7 @@ _ADVICE: Final = {
         "It was deleted, or your credential does not see it. Begin with the environments, which lead to all it sees."
     ),
     HTTPStatus.METHOD_NOT_ALLOWED: "Go back and use the button of the page.",
+    HTTPStatus.REQUEST_TIMEOUT: "Go back and send the form again.",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Send less: no form of the console needs as much.",
     HTTPStatus.CONFLICT: "Somebody or something was faster: load the page again and see what it says now.",
     HTTPStatus.TOO_MANY_REQUESTS: "Close pages of the console that renew themselves, wait a little and load it again.",
@@ -102,15 +106,37 @@ _BAD_CREDENTIAL: Final = "This is no valid API key or token."
 _log = structlog.get_logger(__name__)
 
 
-def console(*, services: ConsoleServices, sessions: Sessions, history: QueueHistory) -> web.Application:
-    """Return the application of the console, to be put at `/console`."""
-    return _Console(services=services, sessions=sessions, history=history).application()
+def console(
+    *,
+    services: ConsoleServices,
+    sessions: Sessions,
+    history: QueueHistory,
+    admit: Callable[[], None],
+    body_within: timedelta = BODY_WITHIN,
+) -> web.Application:
+    """Return the application of the console, to be put at `/console`.
+
+    `admit` raises a KongflowError while the server has no room for a page; a form has to come `body_within` that time.
+    """
+    return _Console(
+        services=services, sessions=sessions, history=history, admit=admit, body_within=body_within
+    ).application()
 
 
 class _Console:
     """Answers the console's addresses."""
 
-    def __init__(self, *, services: ConsoleServices, sessions: Sessions, history: QueueHistory) -> None:
+    def __init__(
+        self,
+        *,
+        services: ConsoleServices,
+        sessions: Sessions,
+        history: QueueHistory,
+        admit: Callable[[], None],
+        body_within: timedelta,
+    ) -> None:
+        self._admit = admit
+        self._body_within = body_within
         self._services = services
         self._sessions = sessions
         self._renderer = Renderer()
@@ -166,11 +192,12 @@ class _Console:
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer every failure with a page, and tell the browser to trust nothing but this server."""
         try:
+            self._admit()
             response = await handler(request)
         except UnauthenticatedError:
             response = self._sent_to_sign_in(request)
         except KongflowError as error:
-            status = _STATUSES.get(error.reason, HTTPStatus.INTERNAL_SERVER_ERROR)
+            status = _status_of(error)
             advice = _STALE_FORM_ADVICE if error.message == _STALE_FORM else None
             response = self._failure(request, status, error.message, advice)
             if error.retry_after is not None:
@@ -270,12 +297,13 @@ class _Console:
 
         Raises:
             InvalidRequestError: what was sent is no form.
+            web.HTTPRequestTimeout: it was not sent in time.
             PermissionDeniedError: another site may have sent the form, or the session ended meanwhile.
         """
         if request.content_type != _FORM:
             raise InvalidRequestError([_NO_FORM])
         try:
-            form = await request.post()
+            form = await in_time(request.post(), within=self._body_within)
         except (ValueError, LookupError) as error:
             raise InvalidRequestError([_NO_FORM]) from error
         session = self._session(request)
@@ -332,6 +360,13 @@ class _Console:
         shared = {"csrf": session.csrf if session else "", "signed_in": signed_in, "path": request.path}
         text = self._renderer.render(template, {**shared, **values})
         return web.Response(text=text, content_type="text/html", status=status)
+
+
+def _status_of(error: KongflowError) -> HTTPStatus:
+    if isinstance(error, ServerOverloadedError):
+        # It says RATE_LIMITED, too, but nobody asked too much of the server.
+        return HTTPStatus.SERVICE_UNAVAILABLE
+    return _STATUSES.get(error.reason, HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
 def _redirect(address: str) -> web.Response:
