@@ -45,22 +45,33 @@ class Target:
 def resolve_target(*, server: str, token: str, environment: str = "", as_admin: bool = False) -> Target:
     """Complete what was given with what `kongflow up` keeps; `as_admin` takes its admin token.
 
-    The kept environment is not assumed for another server, nor for an API key, which has one of its own.
+    A kept token goes to the kept server only. The kept environment is not assumed for another server, nor for an API
+    key, which has one of its own.
 
     Raises:
         CommandError: there is no credential.
     """
     kept = KeptState.of_this_shell()
-    credential = token or kept.secret("admin-token" if as_admin else "service-token")
-    if not credential:
-        raise CommandError(
-            f"There is no token: set KONGFLOW_TOKEN, or start `kongflow up`, which keeps one in {kept.directory}.",
-            exit_code=USAGE,
-        )
+    credential = token or _kept_token(kept, server, as_admin=as_admin)
     has_environment_of_its_own = credential.startswith(_API_KEY_PREFIX)
     if not environment and not server and not has_environment_of_its_own:
         environment = kept.fact("environment_id")
-    return Target(server=server or kept.fact("server") or DEFAULT_SERVER, token=credential, environment_id=environment)
+    return Target(server=server or _kept_server(kept), token=credential, environment_id=environment)
+
+
+def _kept_server(kept: KeptState) -> str:
+    return kept.fact("server") or DEFAULT_SERVER
+
+
+def _kept_token(kept: KeptState, server: str, *, as_admin: bool) -> str:
+    if server and server != _kept_server(kept):
+        raise CommandError(f"There is no token for {server}: set KONGFLOW_TOKEN.", exit_code=USAGE)
+    if credential := kept.secret("admin-token" if as_admin else "service-token"):
+        return credential
+    raise CommandError(
+        f"There is no token: set KONGFLOW_TOKEN, or start `kongflow up`, which keeps one in {kept.directory}.",
+        exit_code=USAGE,
+    )
 
 
 class Connection:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import tempfile
 import time
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cli.commands.endpoints import item_table, list_items
@@ -21,10 +19,12 @@ from cli.output import console, enum_name, print_json, table
 from cli.queue_tables import queue_job_table, stats_table
 from cli.stack import run_until_stopped, showing_steps
 from cli.watching import follow_index, index_progress
+from services.embedded.directory import make_scratch_directory
 from services.embedded.up import Stack, StackSettings, running_stack
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
+    from pathlib import Path
 
     from cli.connection import Connection
     from cli.demo_apps import DemoApp
@@ -76,18 +76,12 @@ async def _demo(app: DemoApp, *, as_json: bool) -> Findings:
 
 @asynccontextmanager
 async def _scratch_directory() -> AsyncIterator[Path]:
-    """Make a directory that PostgreSQL's own user can enter, and remove it with all it holds."""
-    directory = await asyncio.to_thread(_new_directory)
+    """Make a directory that holds PostgreSQL's data, too, and remove it with all it holds."""
+    directory = await asyncio.to_thread(make_scratch_directory, "kongflow-demo-")
     try:
         yield directory
     finally:
         await asyncio.to_thread(shutil.rmtree, directory)
-
-
-def _new_directory() -> Path:
-    directory = Path(tempfile.mkdtemp(prefix="kongflow-demo-"))
-    directory.chmod(0o755)
-    return directory
 
 
 def _walk(stack: Stack, app: DemoApp, url: str, as_json: bool) -> Findings:

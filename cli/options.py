@@ -20,7 +20,10 @@ TokenOption = Annotated[
     typer.Option(
         "--token",
         envvar="KONGFLOW_TOKEN",
-        help="A token or an environment's API key; else the one that `kongflow up` keeps. Safer as KONGFLOW_TOKEN.",
+        help=(
+            "A token or an environment's API key; else, for the server of `kongflow up`, the one it keeps. "
+            "Safer as KONGFLOW_TOKEN."
+        ),
         show_default=False,
         show_envvar=True,
     ),

@@ -132,6 +132,20 @@ def home_reachable_by(identity: Identity | None, directory: Path) -> Path:
     return home
 
 
+def make_scratch_directory(prefix: str) -> Path:
+    """Make a new directory that an embedded server can enter, whoever it runs as, and return it; its user removes it.
+
+    It is among the temporary files, or in our own folder where only we may enter those.
+    """
+    identity = unprivileged_identity()
+    parent = Path(tempfile.gettempdir())
+    if identity is not None and not can_reach(parent, identity):
+        parent = system_home()
+    directory = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    directory.chmod(0o755)
+    return directory
+
+
 def publish_copy(sources: dict[str, Path], target: Path) -> None:
     """Copy files and folders (name in the copy → where it is) to `target`, which appears complete or not at all.
 

@@ -13,6 +13,7 @@ import asyncpg
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from services.configuration.file import FILE_VARIABLE
 from services.embedded.development import Development, DevelopmentSetup, remember_addresses
 from services.embedded.directory import DirectoryLock
 from services.embedded.ports import LOOPBACK, free_port, require_free_port
@@ -68,7 +69,8 @@ class StackSettings:
 
     variables: Mapping[str, str] = field(default_factory=dict)
     """More `KONGFLOW_*` variables for both services. With KONGFLOW_DATABASE_URL or KONGFLOW_REDIS_URL that server is
-    used and not started here. Those about TLS are left out."""
+    used and not started here. Those about TLS are left out. The file of KONGFLOW_CONFIG is looked for in this process's
+    folder, for the services work in another."""
 
     on_step: Callable[[str], None] = lambda _: None
     """Told, in a few words, what begins now."""
@@ -97,7 +99,7 @@ class Stack:
         logs = settings.directory.absolute() / "logs"
         common = {
             "KONGFLOW_LOG_LEVEL": "info",
-            **{name: value for name, value in settings.variables.items() if name.startswith("KONGFLOW_")},
+            **_from_any_folder(settings.variables),
             "KONGFLOW_REDIS_URL": redis_url,
             **_NO_TLS,
         }
@@ -260,6 +262,14 @@ async def running_stack(settings: StackSettings) -> AsyncIterator[Stack]:
         settings.on_step("Starting the worker")
         running.start_worker()
         yield running
+
+
+def _from_any_folder(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the `KONGFLOW_*` variables as a process in another folder needs them, the path of a file made absolute."""
+    ours = {name: value for name, value in variables.items() if name.startswith("KONGFLOW_")}
+    if path := ours.get(FILE_VARIABLE):
+        ours[FILE_VARIABLE] = str(Path(path).absolute())
+    return ours
 
 
 async def _databases(stack: AsyncExitStack, settings: StackSettings, directory: Path) -> tuple[str, str]:

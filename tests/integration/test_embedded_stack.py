@@ -136,6 +136,16 @@ async def test_variables_about_tls_are_for_other_servers_and_do_not_reach_the_st
         await eventually(lambda: "server_answers" in stack.worker.log.read_text())
 
 
+async def test_file_of_settings_is_found_from_the_folder_of_the_shell(
+    directory: Path, servers: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kongflow.yaml").write_text("log_level: error\n")
+    monkeypatch.chdir(tmp_path)
+    shell = {"KONGFLOW_CONFIG": "kongflow.yaml"}
+    async with running_stack(StackSettings(directory=directory, variables={**servers, **shell})) as stack:
+        assert await listed(stack, stack.service_token) == 0
+
+
 async def test_given_secrets_are_used_and_the_admin_token_is_kept_for_the_command_line(
     directory: Path, servers: dict[str, str]
 ) -> None:

@@ -47,6 +47,20 @@ def test_kept_environment_is_not_assumed_elsewhere_nor_for_an_api_key(server: st
     assert resolve_target(server=server, token=token).environment_id == ""
 
 
+@pytest.mark.usefixtures("kept")
+@pytest.mark.parametrize("as_admin", [False, True])
+def test_kept_token_is_not_sent_to_another_server(as_admin: bool) -> None:
+    with pytest.raises(CommandError, match="There is no token for staging:50051: set KONGFLOW_TOKEN") as raised:
+        resolve_target(server="staging:50051", token="", as_admin=as_admin)
+    assert raised.value.exit_code == 2
+
+
+@pytest.mark.usefixtures("kept")
+def test_kept_server_may_be_named() -> None:
+    target = resolve_target(server="kept:1", token="")
+    assert (target.server, target.token) == ("kept:1", "kept-service")
+
+
 def test_nothing_kept_means_the_usual_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KONGFLOW_DIRECTORY", str(tmp_path / "absent"))
     assert resolve_target(server="", token="mine").server == DEFAULT_SERVER
