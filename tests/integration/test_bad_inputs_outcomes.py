@@ -176,7 +176,7 @@ async def test_row_27_an_output_only_path_is_ignored(ground: Ground) -> None:
     stored = await ground.stage.store_endpoint(slug="row-27")
     request = endpoints.UpdateEndpointRequest(
         endpoint=Endpoint(id=stored.id, indexing_hook_identifier="0123456789"),
-        update_mask=FieldMask(paths=["state", "create_time", "indexing_hook_identifier"]),
+        update_mask=FieldMask(paths=["id", "state", "create_time", "indexing_hook_identifier"]),
     )
     assert (await ground.stage.writer.endpoints.UpdateEndpoint(request)).endpoint == stored
 

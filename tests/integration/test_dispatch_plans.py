@@ -135,6 +135,25 @@ async def test_making_and_ending_runs_reads_none_of_the_others(scene: Scene) -> 
     assert ("welcome", 10_001, "1.0.0") in await scene.runs()
 
 
+async def test_a_bite_of_an_endpoints_runs_reads_no_more_than_it_deletes(scene: Scene) -> None:
+    event = await scene.send("busy")
+    await scene.connection.execute(_RUNS, event, RUNS)
+    other = await scene.tenant.endpoint("other")
+    await scene.connection.execute(
+        "UPDATE job_runs SET endpoint_id = $1 WHERE id IN (SELECT id FROM job_runs LIMIT 100)", other
+    )
+    await scene.connection.execute("VACUUM ANALYZE job_runs")
+    await _settings_of(Pool.CALLERS, scene.connection)
+
+    plans = {
+        rows: await _plan(scene.connection, "delete_runs_of_endpoint", f"'{endpoint}'", limit)
+        for endpoint, limit, rows in ((scene.endpoint_id, "1000", 1000), (other, "1000", 100))
+    }
+
+    # Once to find them, once to delete them.
+    assert {rows: _rows_read(plan, "job_runs") for rows, plan in plans.items()} == {1000: 2000, 100: 200}, plans
+
+
 async def test_lists_of_runs_read_a_page_by_the_index_that_has_it(scene: Scene) -> None:
     await scene.register("seldom", event="seldom.happens")
     busy, quiet = await scene.send("busy"), await scene.send("seldom.happens")

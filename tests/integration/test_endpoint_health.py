@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pytest
 from kongflow.v1 import (
+    endpoint_index_pb2,
     endpoint_pb2,
     endpoint_service_pb2,
     event_pb2,
@@ -191,6 +192,62 @@ async def test_a_ping_that_succeeds_ends_the_time_that_an_endpoint_asked_for(cli
     await clinic.operator.work_off()
     assert LEFT_ALONE not in await waiting(clinic)
     assert [entry.action for entry in clinic.endpoint.journal] == ["INDEX_ENDPOINT", "PING", "INDEX_ENDPOINT"]
+
+
+async def give_new_url(clinic: Clinic, verb: str) -> None:
+    """Have the endpoint answer as it should at another url, and store that one."""
+    clinic.endpoint.behaviour = None
+    clinic.endpoint.journal.clear()
+    url, environment_id = f"{clinic.endpoint.url}?v=2", clinic.operator.stage.ours.production.id
+    endpoints = clinic.operator.caller.endpoints
+    if verb == "update":
+        moved = endpoint_pb2.Endpoint(id=clinic.id, url=url)
+        await endpoints.UpdateEndpoint(endpoint_service_pb2.UpdateEndpointRequest(endpoint=moved))
+    elif verb == "create":
+        await endpoints.CreateEndpoint(
+            endpoint_service_pb2.CreateEndpointRequest(environment_id=environment_id, slug="fake-endpoint", url=url)
+        )
+    else:
+        await endpoints.UpsertEndpoint(
+            endpoint_service_pb2.UpsertEndpointRequest(environment_id=environment_id, slug="fake-endpoint", url=url)
+        )
+
+
+@pytest.mark.parametrize("verb", ["create", "update"])
+async def test_a_new_url_is_indexed_at_once_whatever_the_old_one_asked_for(clinic: Clinic, verb: str) -> None:
+    await clinic.pass_time(20 * MINUTE)
+    clinic.endpoint.behaviour = status(503, headers={"Retry-After": "3600"})
+    await clinic.ask(source=endpoint_index_pb2.ENDPOINT_INDEX_SOURCE_INTERNAL)
+    await clinic.operator.work_off()
+    assert await waiting(clinic) == ["FAILED_INDEX"]
+    await give_new_url(clinic, verb)
+    await clinic.operator.work_off()
+    assert [entry.action for entry in clinic.endpoint.journal] == ["PING", "INDEX_ENDPOINT"]
+    assert await waiting(clinic) == []
+
+
+async def test_registering_the_same_url_again_leaves_a_failed_index_its_time(clinic: Clinic) -> None:
+    await clinic.pass_time(20 * MINUTE)
+    clinic.endpoint.behaviour = status(503, headers={"Retry-After": "3600"})
+    await clinic.ask(source=endpoint_index_pb2.ENDPOINT_INDEX_SOURCE_INTERNAL)
+    await clinic.operator.work_off()
+    clinic.endpoint.behaviour = None
+    await clinic.operator.create(clinic.endpoint, production=True)
+    await clinic.operator.work_off()
+    assert await waiting(clinic) == ["FAILED_INDEX"]
+
+
+@pytest.mark.parametrize("verb", ["create", "update", "upsert"])
+async def test_a_new_url_is_not_left_alone_because_the_old_one_asked_for_it(clinic: Clinic, verb: str) -> None:
+    clinic.endpoint.behaviour = status(429, headers={"Retry-After": "3600"})
+    await clinic.ask(source=1)
+    await clinic.ask(source=2)
+    await clinic.operator.work_off()
+    assert LEFT_ALONE in await waiting(clinic)
+    await give_new_url(clinic, verb)
+    await clinic.operator.work_off()
+    assert LEFT_ALONE not in await waiting(clinic)
+    assert len(clinic.endpoint.calls("INDEX_ENDPOINT")) == 1
 
 
 async def test_a_refused_key_says_where_to_look(clinic: Clinic) -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from kongflow.v1 import endpoint_service_pb2
+from kongflow.v1 import endpoint_service_pb2, event_service_pb2
 
 from services.endpoints.domain.identifiers import new_uuid7
 from services.endpoints.domain.ledger_settings import Retention
 from services.endpoints.operations.prune import Prune, Upkeep
 from tests.support.catalog import Tenant
+from tests.support.clinic import clinic_of
 from tests.support.eventually import eventually
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.ledger import queue_job
+from tests.support.offers import answer, job
+from tests.support.operator import Operator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -159,6 +162,38 @@ async def test_deleted_endpoint_has_lost_its_history_before_its_last_transaction
     )
 
     await stage.writer.endpoints.DeleteEndpoint(endpoint_service_pb2.DeleteEndpointRequest(endpoint_id=endpoint.id))
+
+    assert await connection.fetchval("SELECT count(*) FROM endpoints") == 0
+
+
+async def test_deleted_endpoint_has_lost_its_runs_before_its_last_transaction(
+    stage: Stage, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    async with clinic_of(Operator(stage, connection)) as clinic:
+        clinic.endpoint.index = answer(jobs=[job("welcome")])
+        await clinic.ask(force=True)
+        await clinic.operator.work_off()
+        event = event_service_pb2.NewEvent(name="user.created")
+        await stage.writer.events.SendEvent(
+            event_service_pb2.SendEventRequest(environment_id=stage.ours.production.id, event=event)
+        )
+        await clinic.operator.work_off()
+    assert await connection.fetchval("SELECT count(*) FROM job_runs") == 1
+    await connection.execute(
+        """
+        CREATE FUNCTION refuse_with_runs() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF EXISTS (SELECT FROM job_runs WHERE endpoint_id = OLD.id) THEN
+                RAISE 'It still has runs.';
+            END IF;
+            RETURN OLD;
+        END $$;
+        CREATE TRIGGER refuse_with_runs BEFORE DELETE ON endpoints
+            FOR EACH ROW EXECUTE FUNCTION refuse_with_runs();
+        """
+    )
+
+    await stage.writer.endpoints.DeleteEndpoint(endpoint_service_pb2.DeleteEndpointRequest(endpoint_id=clinic.id))
 
     assert await connection.fetchval("SELECT count(*) FROM endpoints") == 0
 

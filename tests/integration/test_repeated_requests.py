@@ -6,12 +6,34 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
-from kongflow.v1.endpoint_service_pb2 import IndexEndpointRequest, UpsertEndpointRequest
+from kongflow.v1.endpoint_pb2 import Endpoint
+from kongflow.v1.endpoint_service_pb2 import (
+    IndexEndpointRequest,
+    UpdateEndpointRequest,
+    UpdateEndpointResponse,
+    UpsertEndpointRequest,
+)
 
+from tests.support.fake_endpoint import FakeEndpoint, status
+from tests.support.rpc import refused
 from tests.support.stage import URL
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from tests.support.stage import Stage
+
+
+@pytest.fixture
+async def fake(stage: Stage) -> AsyncIterator[FakeEndpoint]:
+    async with FakeEndpoint(api_key=stage.ours.development_key) as endpoint:
+        yield endpoint
+
+
+async def update(stage: Stage, endpoint: Endpoint, url: str, request_id: str) -> UpdateEndpointResponse:
+    request = UpdateEndpointRequest(endpoint=Endpoint(id=endpoint.id, url=url), request_id=request_id)
+    response: UpdateEndpointResponse = await stage.writer.endpoints.UpdateEndpoint(request)
+    return response
 
 
 @pytest.mark.parametrize("is_known", [False, True])
@@ -34,3 +56,59 @@ async def test_repeated_request_for_an_index_says_deduplicated_as_it_did_first(s
         again = await stage.writer.endpoints.IndexEndpoint(request)
         assert first.deduplicated is again.deduplicated is deduplicated
         assert (again.index.id, again.queue_job_id) == (first.index.id, first.queue_job_id)
+
+
+async def test_repeated_update_names_the_index_that_the_first_asked_for(stage: Stage, fake: FakeEndpoint) -> None:
+    endpoint, request_id = await stage.store_endpoint(slug=fake.slug), str(uuid4())
+
+    first = await update(stage, endpoint, fake.url, request_id)
+
+    assert first.index_id
+    assert await update(stage, endpoint, fake.url, request_id) == first
+    assert len(fake.journal) == 1
+
+
+async def test_late_repeat_of_an_update_calls_nobody_and_moves_nothing(stage: Stage, fake: FakeEndpoint) -> None:
+    endpoint, first_id, other = await stage.store_endpoint(slug=fake.slug), str(uuid4()), f"{fake.url}?v=2"
+    first = await update(stage, endpoint, fake.url, first_id)
+    await update(stage, endpoint, other, str(uuid4()))
+    fake.behaviour = status(503)
+
+    late = await update(stage, endpoint, fake.url, first_id)
+
+    assert (late.index_id, late.endpoint.url) == (first.index_id, other)
+    assert len(fake.journal) == 2
+
+
+async def test_repeat_of_an_update_that_changed_nothing_changes_nothing(stage: Stage, fake: FakeEndpoint) -> None:
+    endpoint, request_id = await stage.store_endpoint(slug=fake.slug), str(uuid4())
+    unchanged = await update(stage, endpoint, URL, request_id)
+    await update(stage, endpoint, fake.url, str(uuid4()))
+
+    late = await update(stage, endpoint, URL, request_id)
+
+    assert (unchanged.index_id, late.index_id, late.endpoint.url) == ("", "", fake.url)
+
+
+@pytest.mark.parametrize("is_moved_first", [False, True])
+async def test_request_id_of_another_update_is_refused_even_for_the_same_url(
+    stage: Stage, fake: FakeEndpoint, is_moved_first: bool
+) -> None:
+    endpoint, request_id = await stage.store_endpoint(slug=fake.slug), str(uuid4())
+    first, second = (fake.url, URL) if is_moved_first else (URL, fake.url)
+    await update(stage, endpoint, first, request_id)
+    if is_moved_first:
+        await stage.store_endpoint(slug=fake.slug)
+
+    refusal = await refused(update(stage, endpoint, second, request_id))
+
+    assert (refusal.reason, refusal.fields) == ("REQUEST_ID_REUSED", ["request_id"])
+
+
+async def test_repeated_create_says_created_as_it_did_first(stage: Stage, fake: FakeEndpoint) -> None:
+    for created in (True, False):
+        fields = {"slug": fake.slug, "url": fake.url, "request_id": str(uuid4())}
+        first = await stage.create(**fields)
+        again = await stage.create(**fields)
+        assert first.created is again.created is created
+        assert again == first

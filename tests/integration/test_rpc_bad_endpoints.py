@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -12,12 +13,13 @@ from kongflow.v1 import endpoint_service_pb2 as endpoints
 from kongflow.v1 import queue_service_pb2 as queue
 from kongflow.v1.endpoint_pb2 import Endpoint, EndpointKey
 
+from services.endpoints.delivery.guard import SystemNameLookup
 from tests.support.fake_endpoint import Behaviour, FakeEndpoint, hang, html, json_body, redirect, refuse_key, status
 from tests.support.rpc import refused
 from tests.support.stage import URL, Row, Stage, differing, nothing_stored
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     import asyncpg
 
@@ -210,6 +212,31 @@ async def test_an_endpoint_that_refuses_or_hangs_fails_its_ping_and_nothing_is_i
             assert (refusal.code, refusal.reason) == (IMPOSSIBLE, "FAILED_PING")
             assert refusal.message == f"Could not connect to endpoint {url}"
             assert "http_status" not in refusal.metadata
+
+
+@pytest.mark.parametrize("lookup_seconds", [pytest.param(1, id="slow"), pytest.param(60, id="dead")])
+@pytest.mark.parametrize("verb", ["create", "update"])
+async def test_a_ping_fails_in_time_for_its_reason_whatever_the_name_server_does(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, verb: str, lookup_seconds: float
+) -> None:
+    async def addresses_of(_self: SystemNameLookup, _host: str, _port: int) -> Sequence[str]:
+        answered = asyncio.Event()
+        asyncio.get_running_loop().call_later(lookup_seconds, answered.set)
+        await answered.wait()
+        return ["127.0.0.1"]
+
+    monkeypatch.setattr(SystemNameLookup, "addresses_of", addresses_of)
+    stored = await stage.store_endpoint()
+    async with FakeEndpoint(behaviour=hang) as endpoint:
+        url = f"http://app.example.com:{endpoint.port}/"
+        if verb == "create":
+            registered = endpoints.CreateEndpointRequest(environment_id=stored.environment_id, slug="app", url=url)
+            refusal = await refused(stage.writer.endpoints.CreateEndpoint(registered, timeout=2.5))
+        else:
+            moved = endpoints.UpdateEndpointRequest(endpoint=Endpoint(id=stored.id, url=url))
+            refusal = await refused(stage.writer.endpoints.UpdateEndpoint(moved, timeout=2.5))
+    assert (refusal.code, refusal.reason) == (IMPOSSIBLE, "FAILED_PING")
+    assert refusal.message == f"Could not connect to endpoint {url}"
 
 
 async def test_a_failed_ping_of_a_stored_endpoint_is_a_result(stage: Stage) -> None:

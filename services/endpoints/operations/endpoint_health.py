@@ -87,6 +87,13 @@ class EndpointHealth:
         """Store that the endpoint answered as it must, when it was indexed or is about to be."""
         await self._note(tx, endpoint, _ANSWERED, is_indexed=True)
 
+    async def note_move(self, tx: Transaction, endpoint: Endpoint) -> None:
+        """Make due what waited because of the old url of an endpoint that just got another one.
+
+        The quiet that the old one asked for ended with it; what fails still is probed at the new one at once.
+        """
+        await tx.ledger.hasten(endpoint_lane(endpoint.id), reason=LEFT_ALONE)
+
     async def resume(self, tx: Transaction, endpoint: Endpoint) -> None:
         """Make an endpoint HEALTHY because an operator says so; what waited for its probe is due."""
         held = await tx.endpoints.lock_health(endpoint.id)

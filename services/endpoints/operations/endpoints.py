@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -50,7 +52,7 @@ if TYPE_CHECKING:
     from services.endpoints.operations.endpoint_health import EndpointHealth
     from services.endpoints.operations.finality import Finality
     from services.endpoints.operations.index_requests import IndexRequests
-    from services.endpoints.operations.pings import Pinger
+    from services.endpoints.operations.pings import PingBudget, Pinger
 
 _Result = TypeVar("_Result")
 
@@ -162,6 +164,7 @@ class EndpointOperations:
             KongflowError: FAILED_PING, the endpoint did not answer as it must; FAILED_UPSERT, the database failed after
                 the ping.
         """
+        budget = self._pinger.budget(deadline)
         credential = await self._credential(principal, request.environment_id)
         _require_owners(credential, request)
         if request.request_id is not None:
@@ -169,7 +172,7 @@ class EndpointOperations:
                 repeated = await self._created_before(tx, principal, request)
             if repeated is not None:
                 return repeated
-        await self._require_answer(credential, slug=request.slug, url=request.url, deadline=deadline)
+        await self._require_answer(credential, slug=request.slug, url=request.url, budget=budget)
 
         async def work(tx: Transaction) -> CreatedEndpoint:
             environment = credential.environment
@@ -185,12 +188,17 @@ class EndpointOperations:
                 )
             else:
                 requested = await self._index_requests.request(
-                    tx, known, environment.type, IndexWish(IndexSource.INTERNAL)
+                    tx, known, environment.type, _wish_after_ping(known, request.url)
                 )
-                endpoint = await self._moved(tx, known.id, request.url)
+                endpoint = await self._store_pinged(tx, known, request.url)
             if request.request_id is not None:
                 await tx.requests.record(
-                    principal.name, "CreateEndpoint", request.request_id, request_hash(request), requested.index.id
+                    principal.name,
+                    "CreateEndpoint",
+                    request.request_id,
+                    request_hash(request),
+                    requested.index.id,
+                    flag=known is None,
                 )
             return CreatedEndpoint(endpoint, created=known is None, index_id=requested.index.id)
 
@@ -222,7 +230,7 @@ class EndpointOperations:
                     tx, environment, slug=request.slug, url=request.url, hook=request.indexing_hook_identifier
                 )
             else:
-                endpoint = await _set_url(tx, known.id, request.url)
+                endpoint = await self._set_url(tx, known, request.url)
             if request.request_id is not None:
                 await tx.requests.record(
                     principal.name,
@@ -288,39 +296,42 @@ class EndpointOperations:
             NotFoundError: there is no such endpoint for this principal.
             KongflowError: FAILED_PING or FAILED_UPSERT, as in `create`.
         """
+        budget = self._pinger.budget(deadline)
         endpoint = await self.get(principal, request.endpoint_id)
-        if request.url is None or request.url == endpoint.url:
+        url = endpoint.url if request.url is None else request.url
+        is_unchanged = url == endpoint.url
+        if request.request_id is not None:
+            async with self._store.transaction() as tx:
+                repeated = await self._updated_before(tx, principal, request)
+                if repeated is None and is_unchanged:
+                    await self._record_update(tx, principal, request, UpdatedEndpoint(endpoint))
+            if repeated is not None:
+                return repeated
+        if is_unchanged:
             return UpdatedEndpoint(endpoint)
-        url = request.url
         credential = await self._credential(principal, endpoint.environment_id)
-        await self._require_answer(credential, slug=endpoint.slug, url=url, deadline=deadline)
+        await self._require_answer(credential, slug=endpoint.slug, url=url, budget=budget)
 
         async def work(tx: Transaction) -> UpdatedEndpoint:
             await self._index_requests.serialize(tx, endpoint.environment_id, endpoint.slug)
-            if request.request_id is not None:
-                index_id = await tx.requests.claim(
-                    principal.name, "UpdateEndpoint", request.request_id, request_hash(request)
-                )
-                if index_id is not None:
-                    return UpdatedEndpoint(_found(await tx.endpoints.get(endpoint.id), endpoint.id), index_id)
+            repeated = await self._updated_before(tx, principal, request)
+            if repeated is not None:
+                return repeated
             current = _found(await tx.endpoints.get(endpoint.id), endpoint.id)
             requested = await self._index_requests.request(
-                tx, current, credential.environment.type, IndexWish(IndexSource.INTERNAL)
+                tx, current, credential.environment.type, _wish_after_ping(current, url)
             )
-            updated = await self._moved(tx, endpoint.id, url)
-            if request.request_id is not None:
-                await tx.requests.record(
-                    principal.name, "UpdateEndpoint", request.request_id, request_hash(request), requested.index.id
-                )
-            return UpdatedEndpoint(updated, requested.index.id)
+            updated = UpdatedEndpoint(await self._store_pinged(tx, current, url), requested.index.id)
+            await self._record_update(tx, principal, request, updated)
+            return updated
 
         return await self._after_ping(work)
 
     async def delete(self, principal: Principal, endpoint_id: UUID, *, allow_missing: bool) -> None:
         """Delete an endpoint: its waiting work is cancelled, its running work ends without effect.
 
-        Its history goes first, a bounded number of rows in each transaction: what has gone stays gone when the rest
-        fails, and the next attempt goes on from there.
+        Its history and its runs go first, a bounded number of rows in each transaction: what has gone stays gone when
+        the rest fails, and the next attempt goes on from there.
 
         Raises:
             NotFoundError: there is none for this principal and that is not allowed.
@@ -335,6 +346,9 @@ class EndpointOperations:
         async def delete_history(tx: Transaction) -> bool:
             return await tx.indexes.delete_final(endpoint_id, limit=_ROWS_AT_ONCE)
 
+        async def delete_runs(tx: Transaction) -> bool:
+            return await tx.dispatch.delete_runs(endpoint_id, limit=_ROWS_AT_ONCE)
+
         async def work(tx: Transaction) -> None:
             await self._index_requests.serialize(tx, endpoint.environment_id, endpoint.slug)
             cancelled = await tx.ledger.cancel_lane(endpoint_lane(endpoint_id), message="The endpoint was deleted.")
@@ -343,8 +357,9 @@ class EndpointOperations:
             await tx.catalog.disable_endpoint(endpoint_id)
             await tx.endpoints.delete(endpoint_id)
 
-        while await self._store.transact(delete_history):
-            pass
+        for delete_some in (delete_history, delete_runs):
+            while await self._store.transact(delete_some):
+                pass
         await self._store.transact(work)
 
     async def ping(self, principal: Principal, endpoint_id: UUID, *, deadline: timedelta | None = None) -> PingResult:
@@ -353,11 +368,10 @@ class EndpointOperations:
         Raises:
             NotFoundError: there is no such endpoint for this principal.
         """
+        budget = self._pinger.budget(deadline)
         endpoint = await self.get(principal, endpoint_id)
         credential = await self._credential(principal, endpoint.environment_id)
-        result = await self._pinger.ping(
-            self._address(credential, slug=endpoint.slug, url=endpoint.url), deadline=deadline
-        )
+        result = await self._pinger.ping(self._address(credential, slug=endpoint.slug, url=endpoint.url), budget=budget)
         if not (result.ok and endpoint.is_well):
             try:
                 await self._store.transact(lambda tx: self._health.note_ping(tx, endpoint, result))
@@ -390,11 +404,12 @@ class EndpointOperations:
     def _address(self, credential: SealedCredential, *, slug: str, url: str) -> EndpointAddress:
         return call_address(self._secret_box, credential, slug=slug, url=url, call_id=self._new_id())
 
-    async def _require_answer(
-        self, credential: SealedCredential, *, slug: str, url: str, deadline: timedelta | None
-    ) -> None:
-        await self._addresses.check(url)
-        result = await self._pinger.ping(self._address(credential, slug=slug, url=url), deadline=deadline)
+    async def _require_answer(self, credential: SealedCredential, *, slug: str, url: str, budget: PingBudget) -> None:
+        # A name server that is still silent then is for the ping to report, which looks at every address itself.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(budget.left.total_seconds()):
+                await self._addresses.check(url)
+        result = await self._pinger.ping(self._address(credential, slug=slug, url=url), budget=budget)
         if not result.ok:
             raise failed_ping(result)
 
@@ -416,18 +431,24 @@ class EndpointOperations:
             next_index_in=self._next_index_in() if environment.type is EnvironmentType.PRODUCTION else None,
         )
 
-    async def _moved(self, tx: Transaction, endpoint_id: UUID, url: str) -> Endpoint:
+    async def _store_pinged(self, tx: Transaction, known: Endpoint, url: str) -> Endpoint:
         """Give an endpoint the url that it was just pinged at."""
-        endpoint = await _set_url(tx, endpoint_id, url)
+        endpoint = await self._set_url(tx, known, url)
         if endpoint.is_well:
             return endpoint
         await self._health.note_answer(tx, endpoint)
-        return _found(await tx.endpoints.get(endpoint_id), endpoint_id)
+        return _found(await tx.endpoints.get(known.id), known.id)
+
+    async def _set_url(self, tx: Transaction, known: Endpoint, url: str) -> Endpoint:
+        endpoint = _found(await tx.endpoints.set_url(known.id, url), known.id)
+        if url != known.url:
+            await self._health.note_move(tx, endpoint)
+        return endpoint
 
     async def _created_before(
         self, tx: Transaction, principal: Principal, request: CreateEndpoint
     ) -> CreatedEndpoint | None:
-        """Return what the same request made before; the index remembers it, made with the endpoint or later."""
+        """Return what the same request made before."""
         if request.request_id is None:
             return None
         index_id = await tx.requests.claim(principal.name, "CreateEndpoint", request.request_id, request_hash(request))
@@ -436,8 +457,36 @@ class EndpointOperations:
         index = await tx.indexes.get(index_id)
         if index is None:
             raise NotFoundError("endpoint", request.slug)
+        created = await tx.requests.flag(principal.name, "CreateEndpoint", request.request_id)
         endpoint = _found(await tx.endpoints.get(index.endpoint_id), index.endpoint_id)
-        return CreatedEndpoint(endpoint, created=index.created_at == endpoint.created_at, index_id=index_id)
+        return CreatedEndpoint(endpoint, created=created, index_id=index_id)
+
+    async def _updated_before(
+        self, tx: Transaction, principal: Principal, request: UpdateEndpoint
+    ) -> UpdatedEndpoint | None:
+        """Return what the same request came to before, with the endpoint as it is now."""
+        if request.request_id is None:
+            return None
+        made = await tx.requests.claim(principal.name, "UpdateEndpoint", request.request_id, request_hash(request))
+        if made is None:
+            return None
+        changed_nothing = await tx.requests.flag(principal.name, "UpdateEndpoint", request.request_id)
+        endpoint = _found(await tx.endpoints.get(request.endpoint_id), request.endpoint_id)
+        return UpdatedEndpoint(endpoint, None if changed_nothing else made)
+
+    async def _record_update(
+        self, tx: Transaction, principal: Principal, request: UpdateEndpoint, updated: UpdatedEndpoint
+    ) -> None:
+        """Remember the index that a request asked for; one that changed nothing has the endpoint and the flag."""
+        if request.request_id is not None:
+            await tx.requests.record(
+                principal.name,
+                "UpdateEndpoint",
+                request.request_id,
+                request_hash(request),
+                updated.index_id or updated.endpoint.id,
+                flag=updated.index_id is None,
+            )
 
     async def _after_ping(self, work: Callable[[Transaction], Awaitable[_Result]]) -> _Result:
         try:
@@ -475,8 +524,8 @@ def _found(endpoint: Endpoint | None, endpoint_id: UUID) -> Endpoint:
     return endpoint
 
 
-async def _set_url(tx: Transaction, endpoint_id: UUID, url: str) -> Endpoint:
-    return _found(await tx.endpoints.set_url(endpoint_id, url), endpoint_id)
+def _wish_after_ping(known: Endpoint, url: str) -> IndexWish:
+    return IndexWish(IndexSource.INTERNAL, has_moved=url != known.url)
 
 
 def _require_owners(credential: SealedCredential, request: CreateEndpoint) -> None:

@@ -34,6 +34,7 @@ _NONE: Final = timedelta()
 class IndexWish:
     """What somebody asks for; `run_at` None means now, `force` means past the window.
 
+    With `has_moved` the endpoint got another url: what its old one asked for is no reason to wait.
     With `quiet` the index waits until no such wish has come for so long, but no more than a minute in all.
     """
 
@@ -43,6 +44,7 @@ class IndexWish:
     run_at: datetime | None = None
     priority: Priority = Priority.NORMAL
     force: bool = False
+    has_moved: bool = False
     quiet: timedelta = _NONE
 
 
@@ -217,10 +219,11 @@ def joined_run_at(
     """Return when a waiting index, first asked for at `asked_at`, runs after `wish` joined it.
 
     Alone, the wish would run at `earliest`. An index that waits after a failed attempt keeps its time, which the
-    endpoint may have asked for, unless the wish forces. A wish for quiet moves the index back, within a minute of
-    `asked_at`, so that a steady stream of them cannot starve it; any other wish never makes it later.
+    endpoint may have asked for, unless the wish forces or the endpoint has moved. A wish for quiet moves the index
+    back, within a minute of `asked_at`, so that a steady stream of them cannot starve it; any other wish never makes it
+    later.
     """
-    if waiting.has_begun and not wish.force:
+    if waiting.has_begun and not (wish.force or wish.has_moved):
         return waiting.run_at
     if wish.quiet and not wish.force:
         return max(waiting.run_at, min(now + wish.quiet, asked_at + _MAX_POSTPONED))

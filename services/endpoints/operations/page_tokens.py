@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 LIFETIME: Final = timedelta(hours=24)
 
 _MAC_BYTES: Final = 16
-_MAX_CHARACTERS: Final = 2048
+# The longest cursor is the key of a source: 500 characters of up to 4 bytes, of which base64 makes 2,700 characters.
+_MAX_CHARACTERS: Final = 4096
 
 
 class PageTokens:
@@ -39,7 +40,7 @@ class PageTokens:
     def sign(self, cursor: str, *, principal: Principal, filter_hash: bytes) -> str:
         """Return the token for a cursor."""
         expires_at = int((self._clock() + LIFETIME).timestamp())
-        body = json.dumps([expires_at, cursor], separators=(",", ":")).encode()
+        body = json.dumps([expires_at, cursor], ensure_ascii=False, separators=(",", ":")).encode()
         return urlsafe_b64encode(self._mac(body, principal, filter_hash) + body).rstrip(b"=").decode()
 
     def read(self, token: str, *, principal: Principal, filter_hash: bytes) -> str | None:

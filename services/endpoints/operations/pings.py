@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from time import monotonic
 from typing import TYPE_CHECKING, Final
@@ -19,6 +19,18 @@ DEFAULT_TRIES: Final = 3
 DEFAULT_PAUSE: Final = timedelta(seconds=1)
 _LEAST_TRY: Final = timedelta(milliseconds=50)
 _MARGIN: Final = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class PingBudget:
+    """The time that a ping and what comes before it may take together; `ends_at` is of the monotonic clock."""
+
+    ends_at: float
+
+    @property
+    def left(self) -> timedelta:
+        """What is left of it, never less than nothing."""
+        return timedelta(seconds=max(self.ends_at - monotonic(), 0))
 
 
 class Pinger:
@@ -45,23 +57,29 @@ class Pinger:
         self._tries = tries
         self._pause = pause
 
-    async def ping(self, address: EndpointAddress, *, deadline: timedelta | None) -> PingResult:
+    def budget(self, deadline: timedelta | None) -> PingBudget:
+        """Return what a ping may take from now on: all ends one second before `deadline`.
+
+        That is the time the caller is still willing to wait; None means the total alone.
+        """
+        allowed = self._total if deadline is None else min(self._total, max(deadline - _MARGIN, _LEAST_TRY))
+        return PingBudget(monotonic() + allowed.total_seconds())
+
+    async def ping(self, address: EndpointAddress, *, budget: PingBudget) -> PingResult:
         """Return the last try's result, its `duration` that of all tries.
 
-        Only failures that may pass are tried again, after a pause. All ends one second before `deadline`, the time the
-        caller is still willing to wait.
+        Only failures that may pass are tried again, after a pause. The first try is made, if only for a moment, even
+        when nothing is left of the budget: its failure is what the caller has to hear.
         """
         with self._callers.elsewhere():
-            return await self._ping(address, deadline=deadline)
+            return await self._ping(address, budget=budget)
 
-    async def _ping(self, address: EndpointAddress, *, deadline: timedelta | None) -> PingResult:
+    async def _ping(self, address: EndpointAddress, *, budget: PingBudget) -> PingResult:
         started = monotonic()
-        budget = min(self._total, max(deadline - _MARGIN, _LEAST_TRY)) if deadline is not None else self._total
         for attempt in range(1, self._tries + 1):
-            left = budget - _since(started)
-            result = await self._client.ping(address, timeout=max(min(left, self._each), _LEAST_TRY))
+            result = await self._client.ping(address, timeout=max(min(budget.left, self._each), _LEAST_TRY))
             pause = max(self._pause, result.retry_after or self._pause)
-            if result.ok or not result.retryable or attempt == self._tries or _since(started) + pause >= budget:
+            if result.ok or not result.retryable or attempt == self._tries or pause >= budget.left:
                 break
             await asyncio.sleep(pause.total_seconds())
         return replace(result, duration=_since(started))

@@ -43,7 +43,7 @@ _ITEM_STATES: Final = enums.members(enums.ITEM_STATE)
 _ITEM_KINDS: Final = enums.members(enums.ITEM_KIND)
 
 _UPDATABLE: Final = frozenset({"url"})
-_IMMUTABLE: Final = frozenset({"id", "slug", "environment_id"})
+_IMMUTABLE: Final = frozenset({"slug", "environment_id"})
 _FIELDS: Final = frozenset(endpoint_pb2.Endpoint.DESCRIPTOR.fields_by_name)
 
 

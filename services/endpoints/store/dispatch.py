@@ -181,6 +181,10 @@ class PostgresDispatch:
             + _count(await self._execute("delete_emptied_events", locked))
         )
 
+    async def delete_runs(self, endpoint_id: UUID, *, limit: int) -> bool:
+        """Delete runs that would go with an endpoint."""
+        return _count(await self._execute("delete_runs_of_endpoint", endpoint_id, limit)) >= limit
+
     async def _fetch(self, block: str, *arguments: object) -> list[asyncpg.Record]:
         with translated():
             return await self._connection.fetch(_SQL[block], *arguments)

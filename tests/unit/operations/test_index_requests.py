@@ -41,6 +41,14 @@ def test_only_force_cuts_the_wait_after_a_failed_attempt_short(*, force: bool, e
     assert run_at == after(expected)
 
 
+def test_wish_for_a_new_url_cuts_the_wait_after_a_failed_attempt_short_but_not_the_window() -> None:
+    waiting, wish = waiting_until(after(3600), has_begun=True), IndexWish(IndexSource.INTERNAL, has_moved=True)
+
+    run_at = joined_run_at(waiting, wish, earliest=after(900), now=NOW, asked_at=NOW)
+
+    assert run_at == after(900)
+
+
 @pytest.mark.parametrize(
     ("asked", "waiting", "expected"),
     [

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.endpoints.domain.errors import InvalidRequestError
+from services.endpoints.domain.offer import MAX_SOURCE_KEY_CHARACTERS
 from services.endpoints.domain.tenancy import Principal, PrincipalKind
 from services.endpoints.operations.page_tokens import LIFETIME, PageTokens
 
@@ -28,6 +29,13 @@ def test_a_token_gives_its_cursor_back_until_a_day_has_passed() -> None:
     assert almost.read(token, principal=TENANT, filter_hash=FILTER) == "my-slug \u00e9"
     with pytest.raises(InvalidRequestError, match="page_token"):
         tokens(NOW + LIFETIME).read(token, principal=TENANT, filter_hash=FILTER)
+
+
+@pytest.mark.parametrize("character", ["a", "\u8a9e", "\U0001f600", '"'])
+def test_a_token_of_the_longest_cursor_is_read_back(character: str) -> None:
+    cursor = character * MAX_SOURCE_KEY_CHARACTERS
+    token = tokens().sign(cursor, principal=TENANT, filter_hash=FILTER)
+    assert tokens().read(token, principal=TENANT, filter_hash=FILTER) == cursor
 
 
 def test_the_empty_token_asks_for_the_first_page() -> None:

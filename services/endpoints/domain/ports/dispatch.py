@@ -186,3 +186,10 @@ class Dispatch(Protocol):
         rows went, of all tables together.
         """
         ...
+
+    async def delete_runs(self, endpoint_id: UUID, *, limit: int) -> bool:
+        """Delete at most `limit` runs that would go with an endpoint; return False once there may be no more.
+
+        Those are its own, and those of the versions that it offers, which another endpoint may have offered before.
+        """
+        ...

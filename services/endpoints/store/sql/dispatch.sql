@@ -322,6 +322,21 @@ WHERE ctid = ANY(ARRAY(
     LIMIT $2
 ))
 
+-- name: delete_runs_of_endpoint
+-- Deletes at most $2 runs that would go with an endpoint: its own, then those of versions that came to it with theirs.
+DELETE FROM job_runs
+WHERE ctid = ANY(ARRAY(
+    SELECT own.ctid FROM job_runs AS own WHERE own.endpoint_id = $1
+    UNION ALL
+    SELECT inherited.ctid
+    FROM job_versions AS version
+    CROSS JOIN LATERAL (
+        SELECT made.ctid, made.endpoint_id FROM job_runs AS made WHERE made.version_id = version.id OFFSET 0
+    ) AS inherited
+    WHERE version.endpoint_id = $1 AND inherited.endpoint_id <> $1
+    LIMIT $2
+))
+
 -- name: delete_invocations
 -- Deletes at most $2 invocations of events, in the order of these.
 DELETE FROM event_invocations
