@@ -16,6 +16,7 @@ from services.endpoints.domain.ledger_settings import Retention
 from services.endpoints.domain.ports.store import Pool
 from services.endpoints.domain.queue_job import Priority
 from services.endpoints.operations.deliver_event import DeliverEvent
+from services.endpoints.operations.invoke_dispatcher import InvokeDispatcher
 from services.endpoints.operations.prune import Prune
 from tests.support.dispatching import Scene, new_scene
 from tests.support.eventually import eventually
@@ -280,6 +281,28 @@ async def test_what_a_handler_leaves_is_taken_up_again(scene: Scene) -> None:
     assert await scene.connection.fetchval(waiting) == 0
 
 
+async def test_tenant_with_many_listeners_leaves_its_neighbour_nothing_to_wait_for(scene: Scene) -> None:
+    await scene.register(*(f"job-{number}" for number in range(30)))
+    neighbour = await new_scene(scene.store, scene.connection)
+    await neighbour.register("welcome")
+    for _ in range(3):
+        await scene.send(priority=Priority.HIGH)
+    event = await neighbour.send()
+    deliver = DeliverEvent(new_id=new_uuid7, observer=scene.metrics, max_invocations=25)
+
+    deliveries = await scene.pulled(DELIVER_EVENT.name)
+    async with scene.store.transaction() as tx:
+        assert len(await deliver.run(tx, deliveries)) == 3
+    assert (await neighbour.event(event))["state"] == "DELIVERED"
+
+    async with scene.store.transaction() as tx:
+        await scene.deliver.run(tx, deliveries)
+    invoke = InvokeDispatcher(new_id=new_uuid7, max_runs=2)
+    async with scene.store.transaction() as tx:
+        await invoke.run(tx, await scene.pulled(INVOKE_DISPATCHER.name))
+    assert [each["state"] for each in await neighbour.invocations(event)] == ["COMPLETED"]
+
+
 async def test_unreadable_args_fail_their_own_queue_job(scene: Scene) -> None:
     await scene.register("welcome")
     good = await scene.send()
@@ -333,3 +356,27 @@ async def test_an_old_event_with_many_runs_goes_in_bites(scene: Scene) -> None:
         left.append(await scene.connection.fetchval(counts))
 
     assert left == [[3, 3, 1], [0, 0, 0]]
+
+
+async def test_runs_of_an_endpoint_go_in_bites_with_those_of_versions_that_came_to_it(scene: Scene) -> None:
+    await scene.register(*(f"job-{number}" for number in range(7)))
+    await scene.send()
+    await scene.work_off()
+    other = await scene.tenant.endpoint("other")
+    await scene.connection.execute(
+        "UPDATE job_runs SET endpoint_id = $1 WHERE id IN (SELECT id FROM job_runs ORDER BY id LIMIT 3)",
+        other,
+    )
+    await scene.connection.execute(
+        "UPDATE job_versions SET endpoint_id = $1 WHERE id = (SELECT version_id FROM job_runs ORDER BY id LIMIT 1)",
+        other,
+    )
+
+    left = []
+    goes_on = True
+    while goes_on:
+        goes_on = await scene.store.transact(lambda tx: tx.dispatch.delete_runs(scene.endpoint_id, limit=3))
+        left.append(await scene.connection.fetchval("SELECT count(*) FROM job_runs"))
+
+    # Four are its own, and two were made for the other endpoint by versions that it has now: one stays.
+    assert left == [4, 1, 1]

@@ -16,6 +16,7 @@ from services.endpoints.domain.json_text import JsonTextError, parse_json
 from services.endpoints.domain.ports.dispatch import InvocationKey, NewInvocation
 from services.endpoints.domain.queue_job import QueueJobState
 from services.endpoints.operations.dispatch_args import delivered_event, invocation_args, required
+from services.endpoints.operations.fair_shares import in_turns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -112,8 +113,13 @@ class DeliverEvent:
             await tx.dispatch.cancel_events(cancelled)
 
     async def _match(self, tx: Transaction, events: Sequence[PendingEvent]) -> dict[UUID, list[UUID]]:
-        """Return the dispatchers that want each event, for the first event and as many more as are quickly done."""
+        """Return the dispatchers that want each event, for one event and as many more as are quickly done."""
         rules = self._compile(tx, await tx.dispatch.find_candidates({event.kind for event in events}))
+        events = in_turns(
+            events,
+            owner=lambda event: event.kind.environment_id,
+            size=lambda event: len(rules[event.kind].for_event(event)),
+        )
         matches: dict[UUID, list[UUID]] = {}
         invocations = tests = 0
         for start in range(0, len(events), _CONTENTS_READ_TOGETHER):

@@ -10,9 +10,10 @@ from services.endpoints.domain.ports.dispatch import InvocationOutcome, WantedRu
 from services.endpoints.domain.queue_job import QueueJobState
 from services.endpoints.domain.run import InvocationState
 from services.endpoints.operations.dispatch_args import invoked, required
+from services.endpoints.operations.fair_shares import in_turns
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from uuid import UUID
 
     from services.endpoints.domain.invocation import Decision
@@ -43,7 +44,8 @@ class InvokeDispatcher:
         """
         keys = [required(invoked(queue_job.args)) for queue_job in queue_jobs]
         states = await tx.dispatch.lock_invocations(set(keys))
-        pending = [key for key in dict.fromkeys(keys) if states.get(key) is InvocationState.PENDING]
+        owners = {key: queue_job.environment_id for key, queue_job in zip(keys, queue_jobs, strict=True)}
+        pending = {key: owner for key, owner in owners.items() if states.get(key) is InvocationState.PENDING}
         if not pending:
             return ()
         decisions = await self._decide(tx, pending)
@@ -59,7 +61,7 @@ class InvokeDispatcher:
                 for key, decision in decisions.items()
             ]
         )
-        left = set(pending) - decisions.keys()
+        left = pending.keys() - decisions.keys()
         return [queue_job for queue_job, key in zip(queue_jobs, keys, strict=True) if key in left]
 
     async def on_final(self, tx: Transaction, queue_jobs: Sequence[FinalQueueJob]) -> None:
@@ -75,8 +77,8 @@ class InvokeDispatcher:
                 [InvocationOutcome(key, InvocationState.FAILED, reason=message) for key, message in failed.items()]
             )
 
-    async def _decide(self, tx: Transaction, pending: Sequence[InvocationKey]) -> dict[InvocationKey, Decision]:
-        """Return what becomes of the first of the invocations and of as many more as are quickly done."""
+    async def _decide(self, tx: Transaction, pending: Mapping[InvocationKey, UUID]) -> dict[InvocationKey, Decision]:
+        """Return what becomes of one of the invocations, each of an environment, and of as many as are quickly done."""
         dispatchers = await tx.dispatch.read_dispatchers({key.dispatcher_id for key in pending})
 
         @cache
@@ -85,7 +87,10 @@ class InvokeDispatcher:
 
         decisions: dict[InvocationKey, Decision] = {}
         runs = 0
-        for key in pending:
+        ordered = in_turns(
+            pending, owner=pending.__getitem__, size=lambda key: len(decision_of(key.dispatcher_id).versions)
+        )
+        for key in ordered:
             decision = decision_of(key.dispatcher_id)
             if decisions and runs + len(decision.versions) > self._max_runs:
                 break
