@@ -82,6 +82,16 @@ GROUPS: Final[Mapping[str, Sequence[Fixed]]] = {
         _fixed("one label of it", "endpoints.domain.endpoint_url:MAX_LABEL_CHARACTERS", "RFC 1035"),
         _fixed("an indexing hook identifier", "endpoints.domain.identifiers:HOOK_IDENTIFIER_LENGTH", _PROTOCOL),
         _fixed("the body of an indexing hook", "endpoints.http.server:_MAX_HOOK_BYTES", "as large as a payload"),
+        _fixed(
+            "how long the body of a hook or of a form may take",
+            "endpoints.http.bodies:BODY_WITHIN",
+            "who sends it holds one of its tenant's open calls",
+        ),
+        _fixed(
+            "how long a server that stops waits for hooks and pages that were begun",
+            "endpoints.http.server:_END_WITHIN",
+            "those that come whole end within it",
+        ),
         _fixed("violations in one answer", "endpoints.rpc.errors:MAX_VIOLATIONS", "they travel in trailing metadata"),
         _fixed("the message of a status", "endpoints.rpc.errors:MAX_MESSAGE_CHARACTERS", "the same"),
         _fixed(
@@ -205,6 +215,7 @@ GROUPS: Final[Mapping[str, Sequence[Fixed]]] = {
         ),
         _fixed("… of those that are done", "endpoints.domain.queue_stats:MAX_COMPLETED_COUNTED", "stats stay cheap"),
         _fixed("the time that rates are about", "endpoints.domain.queue_stats:RATE_WINDOW", "the same for all readers"),
+        _fixed("args of one transaction", "endpoints.store.ledger:MAX_BYTES_TOGETHER", _MEMORY),
         _fixed(
             "invocations of one transaction",
             "endpoints.operations.deliver_event:MAX_INVOCATIONS_AT_ONCE",

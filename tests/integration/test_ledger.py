@@ -245,6 +245,25 @@ async def test_priority_then_age_decides_within_a_lane(world: World) -> None:
     assert world.batch.done == ["first", "second", "third", "late"]
 
 
+async def test_batch_is_bounded_in_bytes_however_well_they_compress_and_the_rest_is_rung_again(world: World) -> None:
+    await world.enqueue(*(queue_job(f"{number}-" + "a" * 1_000_000, lane=f"lane-{number}") for number in range(12)))
+    await world.relay.run_once()
+    [lanes] = world.take(Queue.DEFAULT)
+
+    result = await world.runner.run_queue_jobs(Queue.DEFAULT, lanes)
+
+    assert (result.completed, world.batch.batches) == (5, [5])
+    assert await world.lanes() == {}
+    await world.work_off()
+    assert world.batch.batches == [5, 5, 2]
+
+
+async def test_queue_job_that_is_larger_than_a_batch_is_run_by_itself(world: World) -> None:
+    await world.enqueue(queue_job("a" * 5_000_000), queue_job("b", lane="lane-b"))
+    await world.work_off()
+    assert world.batch.batches == [1, 1]
+
+
 async def test_one_batch_is_shared_among_its_lanes_and_the_unused_share_passed_on(world: World) -> None:
     await world.enqueue(*(queue_job(f"a{number}", lane="busy") for number in range(300)), queue_job("b", lane="calm"))
     await world.relay.run_once()
@@ -703,6 +722,7 @@ async def test_superseded_work_is_completed_without_running(world: World) -> Non
 
     assert await world.states() == {"a": "COMPLETED", "b": "COMPLETED", "c": "COMPLETED"}
     assert world.batch.done == ["c"]
+    assert world.batch.final == [("c", QueueJobState.COMPLETED, None)]
 
 
 async def test_superseding_leaves_other_kinds_of_work_alone(world: World) -> None:

@@ -171,9 +171,8 @@ async def test_relay_and_workers_read_little_more_than_they_take(ledger: Ledger)
     expect_modest(
         ledger,
         {
-            "next_due_in": 1,
             "promote_due": _SETTINGS.max_promoted_at_once,
-            "waiting_environments": ENVIRONMENTS + 4,
+            "outlook": 1 + ENVIRONMENTS + 4,
             # Two entries of each long lane.
             "ring": 2 * MOST_LANES,
             "lock_rung_lanes": 50,
@@ -200,6 +199,33 @@ async def test_batch_of_long_lanes_reads_no_more_than_its_share_of_each(ledger: 
         ledger,
         {"lock_rung_lanes": 50, "pull": 450, "complete": 200 + 50},
     )
+
+
+@pytest.mark.parametrize("million", ["backlog"], indirect=True)
+async def test_paused_queue_is_not_walked_at_all(ledger: Ledger) -> None:
+    await ledger.connection.connection.execute("INSERT INTO queue_pauses (queue) VALUES ('default'), ('execution')")
+    await ledger.relay.run_once()
+    assert not any(ledger.publisher.messages.values())
+    expect_modest(ledger, {"promote_due": _SETTINGS.max_promoted_at_once})
+
+
+@pytest.mark.parametrize("million", ["backlog"], indirect=True)
+async def test_each_lane_is_compared_with_its_own_pause_only(ledger: Ledger) -> None:
+    raw = ledger.connection.connection
+    await raw.execute(
+        "INSERT INTO queue_pauses (queue, lane) SELECT DISTINCT queue, lane FROM queue_jobs WHERE state = 'AVAILABLE'"
+        " AND queue = 'default' AND lane LIKE 'endpoint-%'"
+    )
+    paused = await raw.fetchval("SELECT count(*) FROM queue_pauses")
+    await ledger.relay.run_once()
+    lanes = [lane for message in ledger.publisher.messages["default"] for lane in message]
+    assert {lane.partition("-")[0] for lane in lanes} == {"tenant"}
+    await ledger.runner.run_queue_jobs(Queue.DEFAULT, lanes[:50])
+    pauses = {plan.block: plan.rows_of("queue_pauses") for plan in ledger.connection.plans}
+    assert paused > 4_000
+    # A lane that is due in several priorities is met in each.
+    assert pauses["ring"] <= 4 * paused
+    assert pauses["pull"] == 0
 
 
 async def test_rescue_and_leases_read_little_more_than_the_open_lanes(ledger: Ledger) -> None:

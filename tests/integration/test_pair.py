@@ -11,11 +11,14 @@ from uuid import uuid4
 import aiohttp
 import grpc
 import pytest
+from arq.constants import job_key_prefix
 from kongflow.v1 import catalog_service_pb2, endpoint_index_pb2, endpoint_service_pb2, queue_job_pb2
 
+from services.endpoints.queue.connection import open_redis
+from services.worker.message import queue_key, set_aside_key
 from tests.support.eventually import eventually
 from tests.support.fake_endpoint import EMPTY_INDEX, FakeEndpoint, event_job, held_until, index_of, on, status
-from tests.support.pair import running_pair, state_name
+from tests.support.pair import running_pair, running_workers, state_name
 
 if TYPE_CHECKING:
     from tests.support.pair import Pair
@@ -303,6 +306,26 @@ async def test_deleted_endpoint_takes_its_waiting_work_with_it(pair: Pair) -> No
         await eventually(all_cancelled)
 
     assert await client.active_jobs(tenant) == {}
+
+
+async def test_lane_that_a_message_nobody_could_read_has_named_is_rung_again(database_url: str, redis_url: str) -> None:
+    async with AsyncExitStack() as stack:
+        pair = await stack.enter_async_context(
+            running_pair(database_url=database_url, redis_url=redis_url, workers=0, ring_answered_within_seconds=0.5)
+        )
+        redis: Any = await stack.enter_async_context(open_redis(redis_url))
+        tenant = await pair.new_tenant()
+        client = pair.client(tenant.api_key)
+        endpoint = await stack.enter_async_context(FakeEndpoint(index=index_of(1), api_key=tenant.api_key))
+        created = await client.create_endpoint(tenant, endpoint.url)
+        [message] = await eventually(lambda: redis.zrange(queue_key("execution"), 0, -1))
+        await redis.set(job_key_prefix + message.decode(), b"of another world")
+        await stack.enter_async_context(running_workers(pair))
+        states = await client.watch(created.index_id)
+        aside = await redis.lrange(set_aside_key("execution"), 0, -1)
+
+    assert aside == [b"of another world"]
+    assert state_name(states[-1]) == "SUCCEEDED"
 
 
 async def test_watch_of_a_stopping_server_ends_at_once_and_says_why(database_url: str, redis_url: str) -> None:

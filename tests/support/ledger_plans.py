@@ -145,6 +145,10 @@ class Plan:
     @property
     def rows_read(self) -> float:
         """Count the rows that scans of `queue_jobs` and its indexes handed on or threw away."""
+        return self.rows_of("queue_jobs")
+
+    def rows_of(self, table: str) -> float:
+        """Count the rows that scans of a table and its indexes handed on or threw away."""
         rows: float = sum(
             node["Actual Loops"]
             * (
@@ -154,7 +158,7 @@ class Plan:
             )
             for node in self.nodes
             if "Scan" in node["Node Type"]
-            and (node.get("Relation Name") or node.get("Index Name", "")).startswith("queue_jobs")
+            and (node.get("Relation Name") or node.get("Index Name", "")).startswith(table)
         )
         return rows
 

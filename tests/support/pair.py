@@ -238,16 +238,26 @@ async def running_pair(*, database_url: str, redis_url: str, workers: int = 1, *
         pair = Pair(listening=where, channel=channel, database_url=database_url, redis_url=redis_url, stop=stop)
         await serving(channel)
         if workers:
-            worker_settings = load_worker_settings(
-                redis_url=redis_url,
-                grpc_target=pair.grpc_target,
-                worker_token=await pair.new_worker_token(),
-                worker_drain_timeout_seconds=2,
-                traces_endpoint=given.get("traces_endpoint"),
+            await stack.enter_async_context(
+                running_workers(pair, workers, traces_endpoint=given.get("traces_endpoint"))
             )
-            for _ in range(workers):
-                await stack.enter_async_context(_stopped_after(run_worker, worker_settings))
         yield pair
+
+
+@asynccontextmanager
+async def running_workers(pair: Pair, count: int = 1, **given: Any) -> AsyncIterator[None]:
+    """Run workers of a pair until the block ends."""
+    settings = load_worker_settings(
+        redis_url=pair.redis_url,
+        grpc_target=pair.grpc_target,
+        worker_token=await pair.new_worker_token(),
+        worker_drain_timeout_seconds=2,
+        **given,
+    )
+    async with AsyncExitStack() as stack:
+        for _ in range(count):
+            await stack.enter_async_context(_stopped_after(run_worker, settings))
+        yield
 
 
 async def serving(channel: grpc.aio.Channel) -> None:

@@ -109,3 +109,10 @@ def test_locks_name_no_address(lock: str) -> None:
     text = (ROOT / "requirements" / f"{lock}.txt").read_text()
     assert pins(lock)
     assert not re.search(r"://|^-", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/deploy.md", ".env.example"])
+def test_server_is_waited_for_before_a_command_is_run_in_its_container(page: str) -> None:
+    start, command, *_ = re.findall(r"docker compose (?:up|exec) .+", (ROOT / page).read_text())
+    assert command.startswith("docker compose exec ")
+    assert "--wait" in start.split()

@@ -123,6 +123,10 @@ class DatabaseUnavailableError(KongflowError):
         super().__init__(message, reason=reason, retry_after=retry_after)
 
 
+class StatementTooSlowError(DatabaseUnavailableError):
+    """PostgreSQL is there and ended a statement that took longer than any may: the server is slow, or the work long."""
+
+
 class NoConnectionFreeError(DatabaseUnavailableError):
     """PostgreSQL may be there, but this server has no connection to it for another call."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from services.endpoints.domain.catalog import CALLING_QUEUES
@@ -39,6 +40,19 @@ class WaitingEnvironment:
 
     id: UUID
     held: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """Who has work due in each queue, and how soon the next SCHEDULED queue job falls due: None when there is none."""
+
+    waiting: Mapping[Queue, Sequence[WaitingEnvironment]]
+    next_due_in: timedelta | None
+
+    @property
+    def is_due(self) -> bool:
+        """Tell whether there is something to promote."""
+        return self.next_due_in is not None and self.next_due_in <= timedelta()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +108,13 @@ def has_more_to_ring(turns: Round, rung: Sequence[RungInTurn], left_behind: Coll
 
 
 def lanes_per_message(queue: Queue, settings: LedgerSettings) -> int:
-    """Return how many lanes travel together: one where a customer is called, since a call holds its message."""
-    return 1 if queue in CALLING_QUEUES else settings.max_lanes_per_message
+    """Return how many lanes travel together: one where a customer is called, since a call holds its message.
+
+    Never more than a call back has queue jobs for: those behind would come last each time.
+    """
+    if queue in CALLING_QUEUES:
+        return 1
+    return min(settings.max_lanes_per_message, settings.max_queue_jobs_per_call)
 
 
 def most_lanes_held(queue: Queue, settings: LedgerSettings) -> int:
@@ -106,7 +125,7 @@ def most_lanes_held(queue: Queue, settings: LedgerSettings) -> int:
     """
     if queue in CALLING_QUEUES:
         return settings.max_calls_per_environment
-    return settings.max_waiting_messages * lanes_per_message(queue, settings) * 3 // 4
+    return max(1, settings.max_waiting_messages * lanes_per_message(queue, settings) * 3 // 4)
 
 
 def plan_round(

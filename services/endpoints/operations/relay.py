@@ -28,26 +28,18 @@ from services.endpoints.domain.turns import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Sequence
 
     from services.endpoints.domain.ledger_settings import LedgerSettings
     from services.endpoints.domain.ports.ledger import RungInTurn
     from services.endpoints.domain.ports.publisher import Publisher, WakeUps
     from services.endpoints.domain.ports.store import Store
-    from services.endpoints.domain.turns import Place, Round, WaitingEnvironment
+    from services.endpoints.domain.turns import Outlook, Place, Round, WaitingEnvironment
 
 _log = structlog.get_logger(__name__)
 
 _ENVIRONMENTS_AT_ONCE: Final = 500
 _LOOK_AGAIN_AFTER: Final = timedelta(milliseconds=100)
-
-
-@dataclass(frozen=True, slots=True)
-class _Promoted:
-    """How soon the next queue job falls due, and whether some were made AVAILABLE."""
-
-    next_due_in: timedelta
-    has_more_waiting: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +71,22 @@ class Relay:
             KongflowError: the database refused or was away.
             QueueUnavailableError: Redis is away; what was rung is rung again later.
         """
-        promoted, room, waiting = await asyncio.gather(
-            self._promote(), self._publisher.room([queue.value for queue in Queue]), self._waiting(list(Queue))
+        outlook, room = await asyncio.gather(
+            self._outlook(list(Queue)), self._publisher.room([queue.value for queue in Queue])
         )
         rooms = {queue: room[queue.value] for queue in Queue if room[queue.value]}
         began_inside = any(self._is_inside(queue) for queue in rooms)
-        if promoted.has_more_waiting and rooms:
-            waiting = await self._waiting(list(rooms))
+        if outlook.is_due:
+            await self._promote()
+            outlook = await self._outlook(list(rooms))
         while rooms:
-            left = await asyncio.gather(*(self._ring(queue, waiting[queue], rooms[queue]) for queue in rooms))
+            left = await asyncio.gather(*(self._ring(queue, outlook.waiting[queue], rooms[queue]) for queue in rooms))
             if rooms := {queue: room for queue, room in zip(rooms, left, strict=True) if room}:
-                waiting = await self._waiting(list(rooms))
-        # Who comes before the place where this pass began has not been looked at.
-        next_pass = timedelta() if began_inside else promoted.next_due_in
+                outlook = await self._outlook(list(rooms))
+        next_pass = self._settings.safety_poll if outlook.next_due_in is None else outlook.next_due_in
+        if began_inside:
+            # Who comes before the place where this pass began has not been looked at.
+            next_pass = timedelta()
         now = time.monotonic()
         is_resting = any(look.ends > now for looks in self._looks.values() for look in looks.values())
         look_again = _LOOK_AGAIN_AFTER if is_resting else self._settings.safety_poll
@@ -112,20 +107,15 @@ class Relay:
         finally:
             wake_up.close()
 
-    async def _promote(self) -> _Promoted:
+    async def _promote(self) -> None:
         async with self._store.reading(Pool.RELAY) as tx:
-            next_due_in = await tx.ledger.next_due_in()
-            is_due = next_due_in is not None and next_due_in <= timedelta()
-            if is_due:
-                await tx.ledger.promote_due(limit=self._settings.max_promoted_at_once)
-                next_due_in = await tx.ledger.next_due_in()
-        return _Promoted(next_due_in or self._settings.safety_poll, has_more_waiting=is_due)
+            await tx.ledger.promote_due(limit=self._settings.max_promoted_at_once)
 
-    async def _waiting(self, queues: Sequence[Queue]) -> Mapping[Queue, Sequence[WaitingEnvironment]]:
+    async def _outlook(self, queues: Sequence[Queue]) -> Outlook:
         """Read who waits, each queue from where the last round ended."""
         after = {queue: self._next_environment[queue] for queue in queues}
         async with self._store.reading(Pool.RELAY) as tx:
-            return await tx.ledger.waiting_environments(after, limit=_ENVIRONMENTS_AT_ONCE)
+            return await tx.ledger.outlook(after, limit=_ENVIRONMENTS_AT_ONCE)
 
     async def _ring(self, queue: Queue, waiting: Sequence[WaitingEnvironment], room: int) -> int:
         """Ring lanes and publish them; return how many messages still fit when there may be more to ring."""

@@ -21,12 +21,14 @@ from services.endpoints.domain.errors import (
     DatabaseUnavailableError,
     KongflowError,
     ServerOverloadedError,
+    StatementTooSlowError,
 )
 from services.endpoints.domain.pace import Pace
 from services.endpoints.domain.ports.ledger import NO_LANES, Failure, Lanes
 from services.endpoints.domain.ports.store import Pool
 from services.endpoints.domain.queue_job import Queue, QueueJob
 from services.endpoints.domain.tracing import NO_TRACER, set_traceparent
+from services.endpoints.domain.turns import lanes_per_message
 from services.endpoints.operations.attempts import (
     BeginFailedError,
     Call,
@@ -97,7 +99,7 @@ class QueueJobRunner:
         self._observer = observer
         self._jitter = jitter
         self._pace = Pace(
-            min(settings.max_lanes_per_message, settings.max_queue_jobs_per_call),
+            lanes_per_message(Queue.DEFAULT, settings),
             settings.max_queue_jobs_per_call,
             settings.batch_takes,
         )
@@ -340,8 +342,22 @@ class QueueJobRunner:
             await self._close(tx, completed, failures, isolating=True)
             return RunResult(len(completed), len(failures), recorded(self._tracer, [queue_job]))
 
+        async def fail(tx: Transaction) -> RunResult:
+            require_held(await tx.ledger.lock_claim(claim))
+            if not await tx.ledger.end_alone(queue_job.id):
+                return _NOTHING
+            await self._close(tx, [], [self._failure(queue_job, too_slow)], isolating=True)
+            return RunResult(failed=1)
+
         async with self._ending_alone(queue_job, Pool.CALL_BACKS):
-            return await self._store.transact(work, Pool.CALL_BACKS)
+            try:
+                return await self._store.transact(work, Pool.CALL_BACKS)
+            except StatementTooSlowError as error:
+                # By itself there is nobody else whose work it could be: it must not hold up its lane for ever.
+                message = "A statement of the attempt took longer than the database lets any take."
+                too_slow = AttemptFailedError(message, reason=AttemptReason.TOOK_TOO_LONG)
+                _log.warning("attempt_too_slow", queue_job_id=str(queue_job.id), kind=queue_job.kind, exc_info=error)
+                return await self._store.transact(fail, Pool.CALL_BACKS)
 
     @asynccontextmanager
     async def _ending_alone(self, queue_job: QueueJob, pool: Pool) -> AsyncIterator[None]:

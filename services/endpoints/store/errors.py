@@ -12,6 +12,7 @@ from services.endpoints.domain.errors import (
     ConflictError,
     DatabaseUnavailableError,
     NoConnectionFreeError,
+    StatementTooSlowError,
     is_out_of_descriptors,
 )
 
@@ -63,6 +64,7 @@ def translated() -> Iterator[None]:
     Raises:
         ConflictError: serialization failure, deadlock or lock timeout.
         DatabaseUnavailableError: PostgreSQL is away, starting, read-only, out of resources, or cancelled the statement.
+        StatementTooSlowError: PostgreSQL ended the statement because of its own statement timeout.
         NoConnectionFreeError: this process can open no more connections.
     Source: PostgreSQL, appendix A, error codes.
     """
@@ -74,7 +76,9 @@ def translated() -> Iterator[None]:
             retry_after=_RETRY_CONFLICT_AFTER,
         ) from error
     except asyncpg.QueryCanceledError as error:
-        raise DatabaseUnavailableError(
+        # Somebody else may have cancelled it, or the server speaks another language: then it is only away.
+        is_slow = "statement timeout" in str(error)
+        raise (StatementTooSlowError if is_slow else DatabaseUnavailableError)(
             "The database did not answer in time; try again.", retry_after=_RETRY_UNAVAILABLE_AFTER
         ) from error
     except _UNAVAILABLE as error:

@@ -30,7 +30,7 @@ from services.endpoints.domain.queue_job import (
     QueueJobState,
 )
 from services.endpoints.domain.tracing import current_traceparent
-from services.endpoints.domain.turns import Place, WaitingEnvironment
+from services.endpoints.domain.turns import Outlook, Place, WaitingEnvironment
 from services.endpoints.store.errors import translated
 from services.endpoints.store.queries import load
 
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 _SQL: Final = load("ledger")
 _NEWEST_SHARE: Final = 10
+# Args become ten times as much in memory, and a server runs several batches at once.
+MAX_BYTES_TOGETHER: Final = 4 * 1024 * 1024
 # By the ten thousand a second, the making of an encoder and an enumeration's own lookup show.
 _write_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _PRIORITIES: Final = {priority.value: priority for priority in Priority}
@@ -90,20 +92,14 @@ class PostgresLedger:
         newest = max(1, limit // _NEWEST_SHARE)
         return _count(await self._execute("promote_due", max(1, limit - newest), newest))
 
-    async def next_due_in(self) -> timedelta | None:
-        """Return how long until the next one falls due."""
-        rows = await self._fetch("next_due_in")
-        return rows[0][0] if rows else None
-
-    async def waiting_environments(
-        self, after: Mapping[Queue, UUID], *, limit: int
-    ) -> dict[Queue, list[WaitingEnvironment]]:
-        """Read which environments have work due."""
-        rows = await self._fetch("waiting_environments", [queue.value for queue in after], list(after.values()), limit)
+    async def outlook(self, after: Mapping[Queue, UUID], *, limit: int) -> Outlook:
+        """Read which environments have work due, and when the next falls due."""
+        rows = await self._fetch("outlook", [queue.value for queue in after], list(after.values()), limit)
         waiting: dict[Queue, list[WaitingEnvironment]] = {queue: [] for queue in after}
         for row in rows:
-            waiting[Queue(row["queue"])].append(WaitingEnvironment(row["environment_id"], row["held"]))
-        return waiting
+            if row["queue"] is not None:
+                waiting[Queue(row["queue"])].append(WaitingEnvironment(row["environment_id"], row["held"]))
+        return Outlook(waiting, rows[0]["next_due_in"])
 
     async def ring(self, queue: Queue, turns: Round, *, answer_within: timedelta) -> list[RungInTurn]:
         """Open idle lanes."""
@@ -175,11 +171,11 @@ class PostgresLedger:
     async def pull(self, queue: Queue, lanes: Sequence[str], *, limit: int) -> list[QueueJob]:
         """Lock the next queue jobs of locked lanes."""
         share = -(-limit // len(lanes)) if lanes else 0
-        rows = await self._fetch("pull", queue.value, lanes, limit, share)
+        rows = await self._fetch("pull", queue.value, lanes, limit, share, MAX_BYTES_TOGETHER)
         of_lane = Counter(row["lane"] for row in rows)
         if len(rows) < limit and share < limit and share in of_lane.values():
             # Lanes with more to do take the shares of those with less.
-            rows = await self._fetch("pull", queue.value, list(of_lane), limit, limit)
+            rows = await self._fetch("pull", queue.value, list(of_lane), limit, limit, MAX_BYTES_TOGETHER)
         rows.sort(key=_ORDER)
         return [_queue_job(row, queue) for row in rows]
 

@@ -17,6 +17,7 @@ from services.endpoints.domain.turns import (
     Turn,
     WaitingEnvironment,
     has_more_to_ring,
+    lanes_per_message,
     most_lanes_held,
     places_to_go_on,
     plan_round,
@@ -65,6 +66,14 @@ def test_nobody_gets_more_than_an_environment_may_hold(queue: Queue) -> None:
 def test_one_customers_calls_leave_most_of_a_worker_to_others() -> None:
     assert most_lanes_held(Queue.EXECUTION, SETTINGS) == SETTINGS.max_calls_per_environment
     assert most_lanes_held(Queue.DEFAULT, SETTINGS) == WINDOW * SETTINGS.max_lanes_per_message * 3 // 4
+
+
+def test_smallest_settings_still_ring_a_lane() -> None:
+    assert most_lanes_held(Queue.DEFAULT, LedgerSettings(max_waiting_messages=1, max_lanes_per_message=1)) == 1
+
+
+def test_message_names_no_more_lanes_than_a_call_back_has_queue_jobs_for() -> None:
+    assert lanes_per_message(Queue.DEFAULT, LedgerSettings(max_queue_jobs_per_call=10)) == 10
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         QueueJob,
         QueueJobState,
     )
-    from services.endpoints.domain.turns import Place, Round, WaitingEnvironment
+    from services.endpoints.domain.turns import Outlook, Place, Round
 
 
 class Lanes(NamedTuple):
@@ -136,14 +136,8 @@ class Ledger(Protocol):
         """
         ...
 
-    async def next_due_in(self) -> timedelta | None:
-        """Return how long until the next SCHEDULED queue job falls due; None when there is none."""
-        ...
-
-    async def waiting_environments(
-        self, after: Mapping[Queue, UUID], *, limit: int
-    ) -> Mapping[Queue, Sequence[WaitingEnvironment]]:
-        """Return environments with work due, by queue: up to `limit` of each, in order, from `after` on."""
+    async def outlook(self, after: Mapping[Queue, UUID], *, limit: int) -> Outlook:
+        """Return what is due and what will be: up to `limit` environments of each queue, in order, from `after` on."""
         ...
 
     async def ring(self, queue: Queue, turns: Round, *, answer_within: timedelta) -> list[RungInTurn]:
@@ -192,7 +186,10 @@ class Ledger(Protocol):
         ...
 
     async def pull(self, queue: Queue, lanes: Sequence[str], *, limit: int) -> list[QueueJob]:
-        """Lock up to `limit` due queue jobs of locked lanes, shared out fairly, by (priority, run_at, seq)."""
+        """Lock up to `limit` due queue jobs of locked lanes, shared out fairly, by (priority, run_at, seq).
+
+        Fewer where their args are many bytes, but one at least.
+        """
         ...
 
     async def keep_lanes(self, queue: Queue, lanes: Sequence[str], *, answer_within: timedelta) -> None:

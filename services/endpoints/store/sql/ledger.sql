@@ -38,40 +38,49 @@ UPDATE queue_jobs SET state = 'AVAILABLE'
 FROM due
 WHERE queue_jobs.id = due.id AND queue_jobs.state = 'SCHEDULED'
 
--- name: next_due_in
--- Says how long until the next SCHEDULED queue job falls due.
-SELECT run_at - clock_timestamp() FROM queue_jobs WHERE state = 'SCHEDULED' AND priority > 0 ORDER BY run_at LIMIT 1
-
--- name: waiting_environments
--- Walks the environments that have work due in each queue $1, from the one after $2 on, with what they hold open.
-WITH held AS (
+-- name: outlook
+-- Walks the environments with work due in each queue $1, from $2 on, with what they hold, beside how soon more is due.
+WITH next AS (
+    SELECT run_at - clock_timestamp() AS due_in FROM queue_jobs
+    WHERE state = 'SCHEDULED' AND priority > 0
+    ORDER BY run_at
+    LIMIT 1
+), held AS (
     SELECT queue, environment_id, count(*) AS lanes FROM queue_lanes GROUP BY queue, environment_id
-)
-SELECT turn.queue, waiting.environment_id, coalesce(held.lanes, 0) AS held
-FROM unnest($1::text[], $2::uuid[]) AS turn (queue, after)
-CROSS JOIN LATERAL (
-    WITH RECURSIVE step AS (
-        (
-            SELECT environment_id FROM queue_jobs
-            WHERE state = 'AVAILABLE' AND priority > 0
-                AND (queue, environment_id) >= (turn.queue, turn.after) AND queue <= turn.queue
-            ORDER BY queue, environment_id
-            LIMIT 1
+), waiting AS (
+    SELECT turn.queue, found.environment_id, coalesce(held.lanes, 0) AS held
+    FROM (
+        SELECT queue, after FROM unnest($1::text[], $2::uuid[]) AS asked (queue, after)
+        WHERE NOT EXISTS (SELECT FROM queue_pauses AS pause WHERE pause.queue = asked.queue AND pause.lane IS NULL)
+        OFFSET 0
+    ) AS turn
+    CROSS JOIN LATERAL (
+        WITH RECURSIVE step AS (
+            (
+                SELECT environment_id FROM queue_jobs
+                WHERE state = 'AVAILABLE' AND priority > 0
+                    AND (queue, environment_id) >= (turn.queue, turn.after) AND queue <= turn.queue
+                ORDER BY queue, environment_id
+                LIMIT 1
+            )
+            UNION ALL
+            SELECT following.environment_id
+            FROM step
+            CROSS JOIN LATERAL (
+                SELECT queue_jobs.environment_id FROM queue_jobs
+                WHERE state = 'AVAILABLE' AND priority > 0
+                    AND (queue, queue_jobs.environment_id) > (turn.queue, step.environment_id) AND queue <= turn.queue
+                ORDER BY queue, queue_jobs.environment_id
+                LIMIT 1
+            ) AS following
         )
-        UNION ALL
-        SELECT following.environment_id
-        FROM step
-        CROSS JOIN LATERAL (
-            SELECT queue_jobs.environment_id FROM queue_jobs
-            WHERE state = 'AVAILABLE' AND priority > 0
-                AND (queue, queue_jobs.environment_id) > (turn.queue, step.environment_id) AND queue <= turn.queue
-            ORDER BY queue, queue_jobs.environment_id
-            LIMIT 1
-        ) AS following
-    )
-    SELECT environment_id FROM step LIMIT $3
-) AS waiting
-LEFT JOIN held ON held.queue = turn.queue AND held.environment_id = waiting.environment_id
+        SELECT environment_id FROM step LIMIT $3
+    ) AS found
+    LEFT JOIN held ON held.queue = turn.queue AND held.environment_id = found.environment_id
+)
+SELECT (SELECT due_in FROM next) AS next_due_in, waiting.queue, waiting.environment_id, waiting.held
+FROM (VALUES (true)) AS always (is_there)
+LEFT JOIN waiting ON always.is_there
 
 -- name: ring
 -- Opens idle lanes by a skip scan of each environment's lanes by priority; first who holds fewest, of equals who follows $9.
@@ -130,8 +139,9 @@ WITH idle AS (
                 )
                 AND NOT EXISTS (
                     SELECT FROM queue_pauses AS pause
-                    WHERE pause.queue = $1 AND (pause.lane IS NULL OR pause.lane = step.lane)
+                    WHERE pause.queue = $1 AND pause.lane = step.lane OFFSET 0
                 )
+                AND NOT EXISTS (SELECT FROM queue_pauses AS pause WHERE pause.queue = $1 AND pause.lane IS NULL)
             LIMIT turn.most
         ) AS found
     ) AS walk
@@ -141,7 +151,11 @@ WITH idle AS (
     SELECT DISTINCT ON (lane) lane, environment_id, priority, place FROM idle ORDER BY lane, place
 ), opened AS (
     INSERT INTO queue_lanes (queue, lane, environment_id, state, lease_until)
-    SELECT $1, lane, environment_id, 'RUNG', clock_timestamp() + $8::interval FROM chosen ORDER BY lane
+    SELECT $1, lane, environment_id, 'RUNG', clock_timestamp() + $8::interval
+    FROM chosen
+    -- A ring that is lost when PostgreSQL crashes is made again, so that nobody waits for the disk.
+    WHERE (SELECT set_config('synchronous_commit', 'off', true)) = 'off'
+    ORDER BY lane
     ON CONFLICT (queue, lane) DO NOTHING
     RETURNING lane
 )
@@ -229,31 +243,41 @@ UPDATE queue_lanes SET suspect = true, rings = 1 WHERE queue = $1 AND lane = ANY
 SELECT claim FROM queue_lanes WHERE claim = $1 AND state = 'RUNNING' FOR UPDATE
 
 -- name: pull
--- Locks, by id, the next due of locked lanes, $4 of each: first each lane's first, then each lane's second, and so on.
+-- Locks, by id, the next due of locked lanes, $4 of each and $5 bytes of args: each lane's first, then each one's second.
 SELECT
     id, environment_id, kind, args::text AS args, lane, priority, attempt, max_attempts, rescues, run_at, seq,
     trace_context
 FROM queue_jobs
 WHERE state = 'AVAILABLE' AND id = ANY(ARRAY(
-    SELECT candidate.id
-    FROM unnest($2::text[]) AS wanted (lane)
-    CROSS JOIN LATERAL (
-        SELECT due.id, row_number() OVER (ORDER BY due.priority, due.run_at, due.seq) AS place
+    SELECT chosen.id
+    FROM (
+        SELECT taken.id, sum(taken.bytes) OVER (ORDER BY taken.place, taken.lane) - taken.bytes AS bytes_before
         FROM (
-            SELECT waiting.id, waiting.priority, waiting.run_at, waiting.seq
-            FROM queue_jobs AS waiting
-            WHERE waiting.lane = wanted.lane AND waiting.queue = $1
-                AND waiting.state = 'AVAILABLE' AND waiting.seq > 0
-            ORDER BY waiting.priority, waiting.run_at, waiting.seq
-            LIMIT $4
-        ) AS due
-    ) AS candidate
-    WHERE NOT EXISTS (
-        SELECT FROM queue_pauses AS pause
-        WHERE pause.queue = $1 AND (pause.lane IS NULL OR pause.lane = wanted.lane)
-    )
-    ORDER BY candidate.place, wanted.lane
-    LIMIT $3
+            SELECT candidate.id, candidate.bytes, candidate.place, wanted.lane
+            FROM unnest($2::text[]) AS wanted (lane)
+            CROSS JOIN LATERAL (
+                SELECT due.id, due.bytes, row_number() OVER (ORDER BY due.priority, due.run_at, due.seq) AS place
+                FROM (
+                    SELECT
+                        waiting.id, waiting.priority, waiting.run_at, waiting.seq,
+                        pg_column_size(waiting.args) AS bytes
+                    FROM queue_jobs AS waiting
+                    WHERE waiting.lane = wanted.lane AND waiting.queue = $1
+                        AND waiting.state = 'AVAILABLE' AND waiting.seq > 0
+                    ORDER BY waiting.priority, waiting.run_at, waiting.seq
+                    LIMIT $4
+                ) AS due
+            ) AS candidate
+            WHERE NOT EXISTS (
+                SELECT FROM queue_pauses AS pause
+                WHERE pause.queue = $1 AND pause.lane = wanted.lane OFFSET 0
+            )
+            AND NOT EXISTS (SELECT FROM queue_pauses AS pause WHERE pause.queue = $1 AND pause.lane IS NULL)
+            ORDER BY candidate.place, wanted.lane
+            LIMIT $3
+        ) AS taken
+    ) AS chosen
+    WHERE chosen.bytes_before < $5
 ))
 ORDER BY id
 FOR UPDATE
