@@ -123,7 +123,8 @@ class EmbeddedServer(ABC):
         tries = 1 if self._wanted_port else _FREE_PORT_TRIES
         for remaining in reversed(range(tries)):
             self._port = self._wanted_port or free_port()
-            require_free_port(self._port, server=self.NAME)
+            if self._wanted_port:
+                require_free_port(self._port, server=self.NAME)
             self._process = self._launch()
             try:
                 await self._wait_until_ready(self._process)

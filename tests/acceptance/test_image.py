@@ -15,10 +15,10 @@ import aiohttp
 import pytest
 import yaml
 
-from services.embedded.ports import free_port
 from tests.support.command import ROOT
 from tests.support.eventually import eventually
 from tests.support.image import Image, built_image
+from tests.support.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -106,7 +106,7 @@ def image() -> Iterator[Image]:
 
 @pytest.fixture
 def place(image: Image, empty_database_url: str, redis_url: str) -> Place:
-    grpc, http, metrics, worker = (free_port() for _ in range(4))
+    grpc, http, metrics, worker = free_ports(4)
     manifest = yaml.safe_load((BASE / "configuration.yaml").read_text())
     configuration = image.path("/etc/kongflow/kongflow.yaml")
     configuration.parent.mkdir(parents=True, exist_ok=True)

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from services.embedded.ports import free_port
 from tests.support.command import ROOT, environment
 from tests.support.eventually import eventually
 from tests.support.grpcurl import installed_grpcurl
 from tests.support.made_environment import require_made_environment
+from tests.support.ports import free_ports
 from tests.support.readme import Block, blocks_of
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Shell:
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self._folder = folder
         self._stack = stack
-        self.grpc_port, self.http_port, self.app_port = free_port(), free_port(), free_port()
+        self.grpc_port, self.http_port, self.app_port = free_ports(3)
         self._environment = environment(
             KONGFLOW_GRPC_ADDRESS=f"127.0.0.1:{self.grpc_port}", KONGFLOW_HTTP_ADDRESS=f"127.0.0.1:{self.http_port}"
         )
