@@ -13,6 +13,7 @@ import pytest
 from tests.support.absence import skip
 from tests.support.command import ROOT, environment
 from tests.support.fake_endpoint import FakeEndpoint
+from tests.support.go_build import GO_FLAGS
 from tests.support.grpcurl import installed_grpcurl
 from tests.support.pair import running_pair
 from tests.support.readme import Block, blocks_of
@@ -46,8 +47,7 @@ class Reader:
         variables = environment(
             KONGFLOW_TOKEN=self.api_key,
             KONGFLOW_TARGET=self.target,
-            # Go then finds what it has compiled in whatever folder it was.
-            GOFLAGS="-trimpath",
+            GOFLAGS=GO_FLAGS,
         )
         # A reader has nothing of KongFlow on the path of Python.
         del variables["PYTHONPATH"]

@@ -10,6 +10,8 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
+from tests.support.go_build import GO_FLAGS
+
 _TOOLS: Final = Path(__file__).resolve().parents[2] / "tools"
 _PACKAGE: Final = "github.com/docker/compose/v2/cmd"
 _BUILD_SECONDS: Final = 850
@@ -18,7 +20,7 @@ _BUILD_SECONDS: Final = 850
 def built_compose() -> Path:
     """Return the binary; it is built once for each state of the pins, whoever comes first.
 
-    A minute and a half of two processors is kept where it outlives the checkout: in the user's cache directory.
+    Two minutes of two processors are kept where it outlives the checkout: in the user's cache directory.
     """
     pinned = b"".join((_TOOLS / name).read_bytes() for name in ("go.mod", "go.sum"))
     digest = hashlib.sha256(pinned + platform.machine().encode()).hexdigest()[:12]
@@ -31,6 +33,7 @@ def built_compose() -> Path:
         if not binary.exists():
             unfinished = folder / "unfinished"
             built = ["go", "build", "-o", str(unfinished), _PACKAGE]
-            subprocess.run(built, cwd=_TOOLS, check=True, timeout=_BUILD_SECONDS)
+            environment = {**os.environ, "GOFLAGS": GO_FLAGS}
+            subprocess.run(built, cwd=_TOOLS, env=environment, check=True, timeout=_BUILD_SECONDS)
             unfinished.rename(binary)
     return binary

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.support.absence import skip
+from tests.support.go_build import GO_FLAGS
 
 VERSION: Final = "v1.9.3"
 _ROOT: Final = Path(__file__).resolve().parents[2]
@@ -35,7 +36,7 @@ def _install(folder: Path) -> None:
         skip("grpcurl is installed with Go, which is not here")
     outcome = subprocess.run(
         [str(go), "install", _PACKAGE],
-        env={**os.environ, "GOBIN": str(folder)},
+        env={**os.environ, "GOBIN": str(folder), "GOFLAGS": GO_FLAGS},
         capture_output=True,
         text=True,
         check=False,
