@@ -24,10 +24,10 @@ up: $(RUN) ## PostgreSQL, Redis and both services on this machine, until Ctrl-C
 	@.venv/bin/kongflow up
 
 test: $(DEV) ## every test
-	@$(PYTHON) -m pytest -n 3 --dist loadgroup --durations=20
+	@$(PYTHON) -m pytest -n auto --dist loadgroup --durations=20
 
 coverage: $(DEV) ## the same, and how much of the branches they take; that alone costs half as much again
-	@$(PYTHON) -m pytest -n 3 --dist loadgroup --durations=20 --cov --cov-report=term
+	@$(PYTHON) -m pytest -n auto --dist loadgroup --durations=20 --cov --cov-report=term
 
 faults: $(DEV) ## every test that kills, cuts and freezes, in parallel lanes (a quarter of an hour)
 	@KONGFLOW_FAULTS=whole $(PYTHON) -m pytest tests/faults -n 3 --dist loadgroup --no-loadscope-reorder

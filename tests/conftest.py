@@ -11,6 +11,7 @@ import redis.asyncio
 from _pytest.nodeid import coerce_node_id
 
 from services.embedded.redis import EmbeddedRedis
+from tests.support.ports import MOST_PROCESSES
 from tests.support.servers import fresh_database, reachable_directory, running_postgres
 
 if TYPE_CHECKING:
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 # Where tests take minutes, and where they start processes and take seconds.
 _LONGEST = "test_random_faults.py"
 _LONG = ("faults", "acceptance")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Use every processor, and one process more: tests wait, too."""
+    return min((os.cpu_count() or 1) + 1, MOST_PROCESSES)
 
 
 @pytest.hookimpl(trylast=True)

@@ -256,6 +256,8 @@ async def upsert_and_index(client: Client, tenant: Tenant, url: str, *, slug: st
     return str((await client.index(upserted.endpoint.id)).index.id)
 
 
+# Their endpoints, which are in this process, keep it busy: those of others would be called too late.
+BUSY: Final = ("1-GB body", "gzip bomb")
 REFUSED_PINGS: Final = {
     "refuses the key": (fake.refuse_key, BAD_KEY, "401"),
     "401": (fake.status(401), INVALID_API_KEY_TEXT, "401"),
@@ -285,11 +287,12 @@ async def test_failed_ping_is_told_in_the_protocols_words_and_nothing_is_stored(
     impatient: Pair, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     tenant = await impatient.new_tenant()
-    refusals = await asyncio.gather(
-        *(refused_creation(impatient, tenant, name, row[0]) for name, row in REFUSED_PINGS.items())
-    )
+    refusals: dict[str, tuple[str, str, str, str | None]] = {}
+    for names in (BUSY, [name for name in REFUSED_PINGS if name not in BUSY]):
+        refused = [refused_creation(impatient, tenant, name, REFUSED_PINGS[name][0]) for name in names]
+        refusals.update(zip(names, await asyncio.gather(*refused), strict=True))
 
-    assert dict(zip(REFUSED_PINGS, refusals, strict=True)) == {
+    assert refusals == {
         name: ("FAILED_PRECONDITION", "FAILED_PING", text, http_status)
         for name, (_, text, http_status) in REFUSED_PINGS.items()
     }

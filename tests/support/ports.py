@@ -7,9 +7,11 @@ from typing import Final
 
 from services.embedded.ports import free_port
 
+MOST_PROCESSES: Final = 8
+"""How many processes a test run may have: they share out the ports."""
+
 _FIRST_PORT: Final = 20_000
 _LAST_PORT: Final = 32_000
-_WORKERS: Final = 8
 
 _given: Final[set[int]] = set()
 
@@ -20,7 +22,7 @@ def free_ports(count: int) -> list[int]:
     Each process of a test run has ports of its own, and gives none out twice: who was given one may not listen yet.
     """
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    own = range(_FIRST_PORT + worker % _WORKERS, _LAST_PORT, _WORKERS)
+    own = range(_FIRST_PORT + worker % MOST_PROCESSES, _LAST_PORT, MOST_PROCESSES)
     free: list[int] = []
     while len(free) < count:
         port = free_port(own)
