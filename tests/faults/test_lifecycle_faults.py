@@ -177,6 +177,8 @@ async def test_a_server_without_file_descriptors_says_so_and_goes_on(stack: Faul
     scene = await new_scene(stack)
     server, other = stack.servers
     await other.kill()
+    # Workers come back after what another test did to their connections, but not to a server that is full.
+    await eventually(lambda: stack.to_servers[0].connections == len(stack.workers), within=PATIENCE)
     async with without_descriptors(server.pid, stack.pairs[0].listening.grpc_port):
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await ping(scene)
