@@ -11,33 +11,35 @@ from services.embedded.process import EmbeddedServerError
 LOOPBACK: Final = "127.0.0.1"
 
 # Below the ports that systems give to outgoing connections, one of which could take a port before its user does.
-_CHOICE: Final = range(20_000, 32_000)
-_TRIES: Final = 100
+_CHOICE: Final = range(20_000, 26_000)
+_TRIES: Final = 1_000
+
+_given: Final[set[int]] = set()
 
 
 def free_port(among: range = _CHOICE) -> int:
     """Return a loopback port that nobody listens on now; another process may still take it before its user does.
+
+    This process is given none twice: who has one may not listen on it yet.
 
     Raises:
         EmbeddedServerError: none was found among those.
     """
     for _ in range(_TRIES):
         port = secrets.choice(among)
-        with socket.socket() as probe:
-            try:
-                probe.bind((LOOPBACK, port))
-            except OSError:
-                continue
-        return port
-    raise EmbeddedServerError(f"{_TRIES} ports between {among[0]} and {among[-1]} are all taken: free some of them.")
+        if port not in _given and _is_free(port):
+            _given.add(port)
+            return port
+    raise EmbeddedServerError(f"No port between {among[0]} and {among[-1]} is free: end some of what listens on them.")
 
 
 def require_free_port(port: int, *, server: str) -> None:
-    """Check that `server` could listen on loopback `port`.
+    """Check that `server` could listen on loopback `port`, which `free_port` does not return from now on.
 
     Raises:
         EmbeddedServerError: the port is taken or may not be used.
     """
+    _given.add(port)
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -48,3 +50,12 @@ def require_free_port(port: int, *, server: str) -> None:
                 f"{server} cannot listen on {LOOPBACK}:{port} ({(error.strerror or str(error)).lower()}): "
                 "stop what uses that port, or choose another one."
             ) from error
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True

@@ -120,11 +120,11 @@ class EmbeddedServer(ABC):
         return self._process
 
     async def _start_on_a_port(self) -> None:
+        if self._wanted_port:
+            require_free_port(self._wanted_port, server=self.NAME)
         tries = 1 if self._wanted_port else _FREE_PORT_TRIES
         for remaining in reversed(range(tries)):
             self._port = self._wanted_port or free_port()
-            if self._wanted_port:
-                require_free_port(self._port, server=self.NAME)
             self._process = self._launch()
             try:
                 await self._wait_until_ready(self._process)

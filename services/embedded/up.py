@@ -241,7 +241,7 @@ async def running_stack(settings: StackSettings) -> AsyncIterator[Stack]:
         lock.acquire()
         stack.callback(lock.release)
         grpc_address = _free_address(settings.grpc_address, server="The endpoints service (gRPC)")
-        http_address = _free_address(settings.http_address, server="The endpoints service (HTTP)", unlike=grpc_address)
+        http_address = _free_address(settings.http_address, server="The endpoints service (HTTP)")
         database_url, redis_url = await _databases(stack, settings, directory)
         settings.on_step("Migrating the database")
         await _migrate(database_url)
@@ -318,7 +318,7 @@ async def _unless_ended(awaited: Coroutine[object, object, None], service: Servi
         await asyncio.gather(wait, end, return_exceptions=True)
 
 
-def _free_address(address: str, *, server: str, unlike: str = "") -> str:
+def _free_address(address: str, *, server: str) -> str:
     """Return `address` with a port that can be listened on.
 
     Raises:
@@ -330,8 +330,7 @@ def _free_address(address: str, *, server: str, unlike: str = "") -> str:
     if int(port):
         require_free_port(int(port), server=server)
         return address
-    chosen = f"{host}:{free_port()}"
-    return chosen if chosen != unlike else _free_address(address, server=server, unlike=unlike)
+    return f"{host}:{free_port()}"
 
 
 def _reachable(address: str) -> str:

@@ -18,6 +18,7 @@ import redis.asyncio
 from services.embedded import directory as directories
 from services.embedded import postgres as embedded_postgres
 from services.embedded.directory import DirectoryLock, unprivileged_identity
+from services.embedded.ports import free_port
 from services.embedded.postgres import EmbeddedPostgres
 from services.embedded.process import EmbeddedServerError
 from services.embedded.redis import EmbeddedRedis
@@ -318,3 +319,13 @@ async def test_killed_parent_leaves_no_children_and_a_directory_that_starts_agai
     async with EmbeddedPostgres(directory / "postgres") as postgres, EmbeddedRedis(directory / "redis"):
         assert await fetch(postgres.url, "SELECT 1") == 1
     await eventually(lambda: not any(process.is_running() for process in family))
+
+
+def test_free_port_is_one_that_nobody_has_or_was_given() -> None:
+    given = free_port()
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        for port in (given, listener.getsockname()[1]):
+            with pytest.raises(EmbeddedServerError, match="is free"):
+                free_port(range(port, port + 1))

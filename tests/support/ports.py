@@ -10,23 +10,12 @@ from services.embedded.ports import free_port
 MOST_PROCESSES: Final = 8
 """How many processes a test run may have: they share out the ports."""
 
-_FIRST_PORT: Final = 20_000
+_FIRST_PORT: Final = 26_000
 _LAST_PORT: Final = 32_000
-
-_given: Final[set[int]] = set()
 
 
 def free_ports(count: int) -> list[int]:
-    """Return different ports that nobody uses.
-
-    Each process of a test run has ports of its own, and gives none out twice: who was given one may not listen yet.
-    """
+    """Return different ports that nobody uses; each process of a test run has ports of its own."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     own = range(_FIRST_PORT + worker % MOST_PROCESSES, _LAST_PORT, MOST_PROCESSES)
-    free: list[int] = []
-    while len(free) < count:
-        port = free_port(own)
-        if port not in _given:
-            _given.add(port)
-            free.append(port)
-    return free
+    return [free_port(own) for _ in range(count)]
