@@ -52,6 +52,10 @@ _MAKE_DUE = """
 UPDATE queue_jobs SET run_at = clock_timestamp() - interval '1 second'
 WHERE id IN (SELECT id FROM queue_jobs WHERE state = 'SCHEDULED' ORDER BY run_at LIMIT $1)
 """
+_LEAVE_FEW = """
+UPDATE queue_jobs SET state = 'SCHEDULED', run_at = '2999-01-01'
+WHERE state = 'AVAILABLE' AND id NOT IN (SELECT id FROM queue_jobs WHERE state = 'AVAILABLE' ORDER BY id LIMIT $1)
+"""
 _RUN_ALL_RUNG_LANES = """
 WITH first AS (
     SELECT DISTINCT ON (queue, lane) id FROM queue_jobs JOIN queue_lanes USING (queue, lane)
@@ -175,8 +179,7 @@ async def test_relay_and_workers_read_little_more_than_they_take(ledger: Ledger)
             "outlook": 1 + ENVIRONMENTS + 4,
             # Two entries of each long lane.
             "ring": 2 * MOST_LANES,
-            "lock_rung_lanes": 50,
-            "pull": 450,
+            "pull": 50 + 450,
             "complete": 200 + 50,
             "fail": 10,
             "close_lanes": 50,
@@ -185,6 +188,34 @@ async def test_relay_and_workers_read_little_more_than_they_take(ledger: Ledger)
             "release": 1,
         },
     )
+
+
+@pytest.mark.parametrize("million", ["finished"], indirect=True)
+async def test_quiet_passes_read_a_few_of_each_queue_and_what_is_open(ledger: Ledger) -> None:
+    await ledger.relay.run_once()
+    raw = ledger.connection.connection
+    await raw.execute(_LEAVE_FEW, 10)
+    ledger.publisher.messages.clear()
+    await ledger.relay.run_once()
+    await raw.execute("DELETE FROM queue_lanes WHERE lane IN (SELECT lane FROM queue_jobs WHERE state = 'AVAILABLE')")
+    open_lanes = await raw.fetchval("SELECT count(*) FROM queue_lanes")
+    ledger.connection.plans.clear()
+
+    await ledger.relay.run_once()
+
+    assert [plan.block for plan in ledger.connection.plans] == ["ring_few"]
+    assert any(ledger.publisher.messages.values())
+    expect_modest(ledger, {"ring_few": 5 * 10 + open_lanes})
+
+
+@pytest.mark.parametrize("million", ["backlog"], indirect=True)
+async def test_crowd_is_known_by_its_first_few(ledger: Ledger) -> None:
+    most_held = dict.fromkeys(Queue, 1_000)
+    async with ledger.store.reading(Pool.RELAY) as tx:
+        found = await tx.ledger.ring_few(most_held, few=16, answer_within=timedelta(seconds=5))
+
+    assert found.is_crowded
+    expect_modest(ledger, {"ring_few": len(Queue) * 2 * 17})
 
 
 @pytest.mark.parametrize("million", ["backlog"], indirect=True)
@@ -197,7 +228,7 @@ async def test_batch_of_long_lanes_reads_no_more_than_its_share_of_each(ledger: 
     assert len(ledger.batch.done) == 200
     expect_modest(
         ledger,
-        {"lock_rung_lanes": 50, "pull": 450, "complete": 200 + 50},
+        {"pull": 50 + 450, "complete": 200 + 50},
     )
 
 

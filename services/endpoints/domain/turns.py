@@ -56,6 +56,23 @@ class Outlook:
 
 
 @dataclass(frozen=True, slots=True)
+class FewRung:
+    """What was rung of each queue in which little waited, in the order of ringing, and how soon more falls due.
+
+    Where much waits, or an environment has its share, nothing was rung: `is_crowded`, and they have to take turns.
+    """
+
+    rung: Mapping[Queue, Sequence[RungInTurn]]
+    is_crowded: bool
+    next_due_in: timedelta | None
+
+    @property
+    def is_all(self) -> bool:
+        """Tell whether nothing else is to be done now."""
+        return not self.is_crowded and (self.next_due_in is None or self.next_due_in > timedelta())
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """An environment's turn: at most `most` of its idle lanes are rung, of one priority those after `after` first."""
 

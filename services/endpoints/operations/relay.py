@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -34,12 +35,16 @@ if TYPE_CHECKING:
     from services.endpoints.domain.ports.ledger import RungInTurn
     from services.endpoints.domain.ports.publisher import Publisher, WakeUps
     from services.endpoints.domain.ports.store import Store
-    from services.endpoints.domain.turns import Outlook, Place, Round, WaitingEnvironment
+    from services.endpoints.domain.turns import FewRung, Outlook, Place, Round, WaitingEnvironment
 
 _log = structlog.get_logger(__name__)
 
 _ENVIRONMENTS_AT_ONCE: Final = 500
 _LOOK_AGAIN_AFTER: Final = timedelta(milliseconds=100)
+# Where no more waits than this, everybody's lanes are rung at once and nobody needs a turn.
+_FEW: Final = 16
+# Who found a crowd expects another one for so long.
+_CROWD_LASTS: Final = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,9 @@ class Relay:
         self._last = dict.fromkeys(Queue, NIL_UUID)
         self._looks: dict[Queue, dict[UUID, _Look]] = {queue: {} for queue in Queue}
         self._after: dict[Queue, dict[UUID, Place]] = {queue: {} for queue in Queue}
+        self._room = dict.fromkeys(Queue, 0)
+        self._room_counts_until = -math.inf
+        self._crowded_until = -math.inf
 
     async def run_once(self) -> timedelta:
         """Ring every lane that can be rung now; return after how long to look again when nobody wakes the relay.
@@ -71,25 +79,13 @@ class Relay:
             KongflowError: the database refused or was away.
             QueueUnavailableError: Redis is away; what was rung is rung again later.
         """
-        outlook, room = await asyncio.gather(
-            self._outlook(list(Queue)), self._publisher.room([queue.value for queue in Queue])
-        )
-        rooms = {queue: room[queue.value] for queue in Queue if room[queue.value]}
-        began_inside = any(self._is_inside(queue) for queue in rooms)
-        if outlook.is_due:
-            await self._promote()
-            outlook = await self._outlook(list(rooms))
-        while rooms:
-            left = await asyncio.gather(*(self._ring(queue, outlook.waiting[queue], rooms[queue]) for queue in rooms))
-            if rooms := {queue: room for queue, room in zip(rooms, left, strict=True) if room}:
-                outlook = await self._outlook(list(rooms))
-        next_pass = self._settings.safety_poll if outlook.next_due_in is None else outlook.next_due_in
-        if began_inside:
-            # Who comes before the place where this pass began has not been looked at.
-            next_pass = timedelta()
+        few = await self._ring_few() if self._expects_few() else None
+        next_pass = few.next_due_in if few is not None and few.is_all else await self._take_turns()
         now = time.monotonic()
         is_resting = any(look.ends > now for looks in self._looks.values() for look in looks.values())
         look_again = _LOOK_AGAIN_AFTER if is_resting else self._settings.safety_poll
+        if next_pass is None:
+            return look_again
         return min(max(next_pass, timedelta()), look_again, self._settings.safety_poll)
 
     async def run(self) -> None:
@@ -106,6 +102,47 @@ class Relay:
                 await wake_up.wait(wait)
         finally:
             wake_up.close()
+
+    def _expects_few(self) -> bool:
+        """Tell whether little may wait, and all of it fits the windows by what is known of them."""
+        is_calm = self._crowded_until <= time.monotonic() < self._room_counts_until
+        needed = max(_FEW, self._settings.max_waiting_messages // 2)
+        return is_calm and all(self._room[queue] >= needed for queue in Queue)
+
+    async def _ring_few(self) -> FewRung:
+        """Ring all there is where little waits: one statement, for those who come when it is quiet."""
+        most_held = {queue: most_lanes_held(queue, self._settings) for queue in Queue}
+        async with self._store.reading(Pool.RELAY) as tx:
+            few = await tx.ledger.ring_few(most_held, few=_FEW, answer_within=self._settings.ring_answered_within)
+        if few.is_crowded:
+            self._crowded_until = time.monotonic() + _CROWD_LASTS.total_seconds()
+        try:
+            for queue, rung in few.rung.items():
+                await self._publish(queue, rung)
+        except QueueUnavailableError:
+            # Before anything else is rung somebody looks whether Redis is back.
+            self._room_counts_until = -math.inf
+            raise
+        return few
+
+    async def _take_turns(self) -> timedelta | None:
+        """Ring lanes of every environment in its turn; return how soon to look again, None when nothing says."""
+        outlook, room = await asyncio.gather(
+            self._outlook(list(Queue)), self._publisher.room([queue.value for queue in Queue])
+        )
+        self._room = {queue: room[queue.value] for queue in Queue}
+        self._room_counts_until = time.monotonic() + 2 * self._settings.safety_poll.total_seconds()
+        rooms = {queue: room for queue, room in self._room.items() if room}
+        began_inside = any(self._is_inside(queue) for queue in rooms)
+        if outlook.is_due:
+            await self._promote()
+            outlook = await self._outlook(list(rooms))
+        while rooms:
+            left = await asyncio.gather(*(self._ring(queue, outlook.waiting[queue], rooms[queue]) for queue in rooms))
+            if rooms := {queue: room for queue, room in zip(rooms, left, strict=True) if room}:
+                outlook = await self._outlook(list(rooms))
+        # Who comes before the place where this pass began has not been looked at.
+        return timedelta() if began_inside else outlook.next_due_in
 
     async def _promote(self) -> None:
         async with self._store.reading(Pool.RELAY) as tx:
@@ -142,19 +179,25 @@ class Relay:
             return room if self._is_inside(queue) else 0
         async with self._store.reading(Pool.RELAY) as tx:
             rung = await tx.ledger.ring(queue, turns, answer_within=self._settings.ring_answered_within)
-        crash_point("after_ring_before_publish")
-        messages = messages_of(queue, [lane.place.lane for lane in rung], self._settings)
-        size = lanes_per_message(queue, self._settings)
-        behind = [timedelta(milliseconds=rung[number * size].held) for number in range(len(messages))]
-        await self._publisher.publish(queue.value, messages, behind=behind)
-        if rung:
-            self._last[queue] = rung[-1].environment_id
+        published = await self._publish(queue, rung)
         had_turns = {turn.environment_id for turn in turns.turns}
         left_behind = places_to_go_on(turns, rung)
         self._after[queue] = {id_: place for id_, place in after.items() if id_ not in had_turns} | left_behind
         self._remember(queue, turns, rung, left_behind, now=now)
         has_more = has_more_to_ring(turns, rung, left_behind, most=most_lanes_held(queue, self._settings))
-        return max(0, room - len(messages)) if has_more or self._is_inside(queue) else 0
+        return max(0, room - published) if has_more or self._is_inside(queue) else 0
+
+    async def _publish(self, queue: Queue, rung: Sequence[RungInTurn]) -> int:
+        """Publish lanes that were rung; return in how many messages."""
+        crash_point("after_ring_before_publish")
+        messages = messages_of(queue, [lane.place.lane for lane in rung], self._settings)
+        size = lanes_per_message(queue, self._settings)
+        behind = [timedelta(milliseconds=rung[number * size].held) for number in range(len(messages))]
+        await self._publisher.publish(queue.value, messages, behind=behind)
+        self._room[queue] -= len(messages)
+        if rung:
+            self._last[queue] = rung[-1].environment_id
+        return len(messages)
 
     def _remember(
         self, queue: Queue, turns: Round, rung: Sequence[RungInTurn], left_behind: Collection[UUID], *, now: float

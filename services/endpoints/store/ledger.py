@@ -17,6 +17,7 @@ from services.endpoints.domain.ports.ledger import (
     FinalQueueJob,
     Lanes,
     OverdueLane,
+    Pulled,
     RungInTurn,
     RungLane,
     WaitingQueueJob,
@@ -30,7 +31,7 @@ from services.endpoints.domain.queue_job import (
     QueueJobState,
 )
 from services.endpoints.domain.tracing import current_traceparent
-from services.endpoints.domain.turns import Outlook, Place, WaitingEnvironment
+from services.endpoints.domain.turns import FewRung, Outlook, Place, WaitingEnvironment
 from services.endpoints.store.errors import translated
 from services.endpoints.store.queries import load
 
@@ -119,6 +120,20 @@ class PostgresLedger:
             RungInTurn(row["environment_id"], Place(row["priority"], row["lane"]), held=row["place"]) for row in rows
         ]
 
+    async def ring_few(self, most_held: Mapping[Queue, int], *, few: int, answer_within: timedelta) -> FewRung:
+        """Open every idle lane where little waits."""
+        queues = [queue.value for queue in most_held]
+        rows = await self._fetch("ring_few", queues, list(most_held.values()), few, answer_within)
+        rung: dict[Queue, list[RungInTurn]] = {}
+        for row in rows:
+            if row["lane"] is not None:
+                place = Place(row["priority"], row["lane"])
+                rung.setdefault(Queue(row["queue"]), []).append(
+                    RungInTurn(row["environment_id"], place, held=row["place"])
+                )
+        is_crowded = any(row["queue"] is not None and row["lane"] is None for row in rows)
+        return FewRung(rung, is_crowded, rows[0]["next_due_in"])
+
     async def overdue_lanes(self, *, limit: int) -> list[OverdueLane]:
         """Lock lanes whose lease ran out."""
         rows = await self._fetch("overdue_lanes", limit)
@@ -147,37 +162,41 @@ class PostgresLedger:
         self._changed()
         await self._execute("free_lanes", *_names(lanes))
 
-    async def lock_rung_lanes(
-        self, queue: Queue, lanes: Sequence[str], *, ends_within: timedelta = timedelta()
-    ) -> list[RungLane]:
-        """Lock the RUNG ones of `lanes`."""
-        rows = await self._fetch("lock_rung_lanes", queue.value, lanes, ends_within)
-        return [RungLane(*row) for row in rows]
-
     async def mark_suspect(self, queue: Queue, lanes: Sequence[str]) -> None:
         """Note that a call began on lanes that had been rung before."""
         await self._execute("mark_suspect", queue.value, lanes)
 
-    async def take_lane(self, queue: Queue, lane: str, *, lease: timedelta) -> int:
-        """Make a locked RUNG lane RUNNING."""
-        rows = await self._fetch("start_lane", queue.value, lane, lease)
-        claim: int = rows[0]["claim"]
-        return claim
+    async def take_lane(self, queue: Queue, lane: str, *, lease: timedelta) -> int | None:
+        """Make a RUNG lane RUNNING."""
+        rows = await self._fetch("take_lane", queue.value, lane, lease)
+        return rows[0]["claim"] if rows else None
 
     async def lock_claim(self, claim: int) -> bool:
         """Lock the lane of a claim."""
         return bool(await self._fetch("lock_claim", claim))
 
-    async def pull(self, queue: Queue, lanes: Sequence[str], *, limit: int) -> list[QueueJob]:
-        """Lock the next queue jobs of locked lanes."""
-        share = -(-limit // len(lanes)) if lanes else 0
-        rows = await self._fetch("pull", queue.value, lanes, limit, share, MAX_BYTES_TOGETHER)
+    async def pull(
+        self,
+        queue: Queue,
+        lanes: Sequence[str],
+        *,
+        limit: int,
+        claim: int | None = None,
+        ends_within: timedelta = timedelta(),
+    ) -> Pulled:
+        """Lock lanes, and the next queue jobs in them."""
+        rows = await self._fetch("pull", queue.value, lanes, limit, 1, MAX_BYTES_TOGETHER, ends_within, claim)
+        held = [_rung_lane(row) for row in rows if row["id"] is None]
+        rows = [row for row in rows if row["id"] is not None]
         of_lane = Counter(row["lane"] for row in rows)
+        share = -(-limit // max(1, sum(lane.rings == 1 for lane in held)))
         if len(rows) < limit and share < limit and share in of_lane.values():
             # Lanes with more to do take the shares of those with less.
-            rows = await self._fetch("pull", queue.value, list(of_lane), limit, limit, MAX_BYTES_TOGETHER)
+            more = list(of_lane)
+            rows = await self._fetch("pull", queue.value, more, limit, limit, MAX_BYTES_TOGETHER, ends_within, claim)
+            rows = [row for row in rows if row["id"] is not None]
         rows.sort(key=_ORDER)
-        return [_queue_job(row, queue) for row in rows]
+        return Pulled(held, [_queue_job(row, queue) for row in rows])
 
     async def keep_lanes(self, queue: Queue, lanes: Sequence[str], *, answer_within: timedelta) -> None:
         """Keep locked RUNG lanes open."""
@@ -345,9 +364,15 @@ def _names(lanes: Sequence[OverdueLane]) -> tuple[list[str], list[str]]:
     return [lane.queue.value for lane in lanes], [lane.name for lane in lanes]
 
 
+def _rung_lane(row: asyncpg.Record) -> RungLane:
+    return RungLane(row["lane"], row["rings"], row["suspect"], row["ends_soon"])
+
+
 def _queue_job(row: asyncpg.Record, queue: Queue) -> QueueJob:
     # Unpacked at once, because a look-up of every name costs as much as the rest.
-    id_, environment_id, kind, args, lane, priority, attempt, max_attempts, rescues, run_at, _, trace_context = row
+    (id_, environment_id, kind, args, lane, priority, attempt, max_attempts, rescues, run_at, _, trace_context, *_) = (
+        row
+    )
     return QueueJob(
         id_,
         environment_id,
