@@ -144,6 +144,12 @@ async def test_room_is_what_the_window_still_takes_and_never_negative(doorbell: 
     }
 
 
+async def test_who_publishes_is_told_the_room_that_is_left(doorbell: Doorbell) -> None:
+    assert await doorbell.publisher.publish("default", [["endpoint-1"]]) == WINDOW - 1
+    assert await doorbell.publisher.publish("execution", [["endpoint-1"]] * 3) == WINDOW - 3
+    assert await doorbell.publisher.publish("default", [["endpoint-2"]] * (WINDOW + 2)) == 0
+
+
 async def test_the_same_lanes_published_again_are_another_message(doorbell: Doorbell) -> None:
     for _ in range(2):
         await doorbell.publisher.publish("default", [["endpoint-1"]])
@@ -165,7 +171,7 @@ async def test_impossible_batch_publishes_nothing(doorbell: Doorbell, lanes: lis
 
 async def test_nothing_to_publish_needs_nobody(doorbell: Doorbell) -> None:
     await doorbell.go_away()
-    await doorbell.publisher.publish("default", [])
+    assert await doorbell.publisher.publish("default", []) is None
     assert await doorbell.publisher.room([]) == {}
 
 

@@ -25,7 +25,7 @@ from services.endpoints.operations.relay import Relay
 from services.endpoints.operations.rescue import Rescue
 from services.endpoints.operations.run import QueueJobRunner
 from services.endpoints.telemetry.metrics import Metrics
-from tests.support.ledger import RecordingBatch, RecordingCall
+from tests.support.ledger import RecordingBatch, RecordingCall, queue_job
 from tests.support.ledger_plans import (
     BACKLOG,
     ENVIRONMENTS,
@@ -51,10 +51,6 @@ _SETTINGS = LedgerSettings(call_takes=timedelta())
 _MAKE_DUE = """
 UPDATE queue_jobs SET run_at = clock_timestamp() - interval '1 second'
 WHERE id IN (SELECT id FROM queue_jobs WHERE state = 'SCHEDULED' ORDER BY run_at LIMIT $1)
-"""
-_LEAVE_FEW = """
-UPDATE queue_jobs SET state = 'SCHEDULED', run_at = '2999-01-01'
-WHERE state = 'AVAILABLE' AND id NOT IN (SELECT id FROM queue_jobs WHERE state = 'AVAILABLE' ORDER BY id LIMIT $1)
 """
 _RUN_ALL_RUNG_LANES = """
 WITH first AS (
@@ -179,7 +175,8 @@ async def test_relay_and_workers_read_little_more_than_they_take(ledger: Ledger)
             "outlook": 1 + ENVIRONMENTS + 4,
             # Two entries of each long lane.
             "ring": 2 * MOST_LANES,
-            "pull": 50 + 450,
+            "lock_rung_lanes": 50,
+            "pull": 450,
             "complete": 200 + 50,
             "fail": 10,
             "close_lanes": 50,
@@ -191,31 +188,30 @@ async def test_relay_and_workers_read_little_more_than_they_take(ledger: Ledger)
 
 
 @pytest.mark.parametrize("million", ["finished"], indirect=True)
-async def test_quiet_passes_read_a_few_of_each_queue_and_what_is_open(ledger: Ledger) -> None:
+async def test_few_are_rung_by_what_waits_and_what_is_open(ledger: Ledger) -> None:
     await ledger.relay.run_once()
     raw = ledger.connection.connection
-    await raw.execute(_LEAVE_FEW, 10)
-    ledger.publisher.messages.clear()
-    await ledger.relay.run_once()
-    await raw.execute("DELETE FROM queue_lanes WHERE lane IN (SELECT lane FROM queue_jobs WHERE state = 'AVAILABLE')")
     open_lanes = await raw.fetchval("SELECT count(*) FROM queue_lanes")
-    ledger.connection.plans.clear()
+    await raw.execute("UPDATE queue_jobs SET state = 'SCHEDULED', run_at = '2999-01-01' WHERE state = 'AVAILABLE'")
+    few = 16
+    async with ledger.store.reading(Pool.RELAY) as tx:
+        await tx.ledger.enqueue([queue_job(str(n), lane=f"few-{n}", environment_id=environment(7)) for n in range(few)])
+        ledger.connection.plans.clear()
+        found = await tx.ledger.ring_few(dict.fromkeys(Queue, MOST_LANES), few=few, answer_within=timedelta(seconds=5))
 
-    await ledger.relay.run_once()
-
-    assert [plan.block for plan in ledger.connection.plans] == ["ring_few"]
-    assert any(ledger.publisher.messages.values())
-    expect_modest(ledger, {"ring_few": 5 * 10 + open_lanes})
+    assert (len(found.rung[Queue.DEFAULT]), found.is_crowded) == (few, False)
+    expect_modest(ledger, {"ring_few": 5 * few})
+    (plan,) = ledger.connection.plans
+    assert plan.rows_of("queue_lanes") <= open_lanes + 2 * few
 
 
 @pytest.mark.parametrize("million", ["backlog"], indirect=True)
 async def test_crowd_is_known_by_its_first_few(ledger: Ledger) -> None:
-    most_held = dict.fromkeys(Queue, 1_000)
     async with ledger.store.reading(Pool.RELAY) as tx:
-        found = await tx.ledger.ring_few(most_held, few=16, answer_within=timedelta(seconds=5))
+        few = await tx.ledger.ring_few(dict.fromkeys(Queue, 1), few=16, answer_within=timedelta(seconds=5))
 
-    assert found.is_crowded
-    expect_modest(ledger, {"ring_few": len(Queue) * 2 * 17})
+    assert few.is_crowded
+    expect_modest(ledger, {"ring_few": len(Queue) * 17})
 
 
 @pytest.mark.parametrize("million", ["backlog"], indirect=True)
@@ -228,7 +224,7 @@ async def test_batch_of_long_lanes_reads_no_more_than_its_share_of_each(ledger: 
     assert len(ledger.batch.done) == 200
     expect_modest(
         ledger,
-        {"pull": 50 + 450, "complete": 200 + 50},
+        {"lock_rung_lanes": 50, "pull": 450, "complete": 200 + 50},
     )
 
 

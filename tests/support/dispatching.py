@@ -32,13 +32,6 @@ if TYPE_CHECKING:
     from services.endpoints.domain.queue_job import QueueJob
     from services.endpoints.store.postgres import PostgresStore
 
-_RING_LANES_OF_KIND = """
-INSERT INTO queue_lanes (queue, lane, environment_id, state, lease_until)
-SELECT DISTINCT ON (queue, lane) queue, lane, environment_id, 'RUNG', clock_timestamp() + interval '1 minute'
-FROM queue_jobs WHERE kind = $1 AND state = 'AVAILABLE'
-ON CONFLICT (queue, lane) DO UPDATE SET rings = 1
-RETURNING lane
-"""
 _INSERT_EVENT = """
 INSERT INTO events (
     id, event_id, name, source, payload, context, payload_type, external_account_id, priority, queue_job_id, is_test,
@@ -241,11 +234,10 @@ class Scene:
 
     async def pulled(self, kind: str) -> list[QueueJob]:
         """Return the due queue jobs of a kind, as a call back gets them, without their locks."""
+        lanes = await self.connection.fetch("SELECT DISTINCT lane FROM queue_jobs WHERE kind = $1", kind)
         async with self.store.transaction() as tx:
-            lanes = [row["lane"] for row in await tx.connection.fetch(_RING_LANES_OF_KIND, kind)]
-            pulled = await tx.ledger.pull(Queue.EVENTS, lanes, limit=200)
-            await tx.ledger.close_lanes(Queue.EVENTS, lanes)
-        return [queue_job for queue_job in pulled.queue_jobs if queue_job.kind == kind]
+            pulled = await tx.ledger.pull(Queue.EVENTS, [row["lane"] for row in lanes], limit=200)
+        return [queue_job for queue_job in pulled if queue_job.kind == kind]
 
 
 async def new_scene(store: PostgresStore, connection: asyncpg.Connection[asyncpg.Record]) -> Scene:

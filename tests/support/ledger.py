@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -161,7 +162,11 @@ class World:
         self.runner = self.new_runner()
 
     def new_relay(
-        self, *, max_calls_per_environment: int | None = None, max_waiting_messages: int | None = None
+        self,
+        *,
+        max_calls_per_environment: int | None = None,
+        max_waiting_messages: int | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> Relay:
         settings = replace(
             self.settings,
@@ -170,7 +175,13 @@ class World:
         )
         if max_waiting_messages:
             self.publisher = MemoryPublisher(window=max_waiting_messages)
-        return Relay(store=self.store, publisher=self.publisher, wake_ups=MemoryWakeUps(), settings=settings)
+        return Relay(
+            store=self.store,
+            publisher=self.publisher,
+            wake_ups=MemoryWakeUps(),
+            settings=settings,
+            monotonic=monotonic,
+        )
 
     def new_runner(
         self, *, call_takes: timedelta | None = None, batches_at_once: int = 3, tracer: Tracer = NO_TRACER

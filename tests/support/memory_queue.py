@@ -32,7 +32,9 @@ class MemoryPublisher:
         self.is_away = False
         self._window = window
 
-    async def publish(self, queue: str, batches: Sequence[Sequence[str]], *, behind: Sequence[timedelta] = ()) -> None:
+    async def publish(
+        self, queue: str, batches: Sequence[Sequence[str]], *, behind: Sequence[timedelta] = ()
+    ) -> int | None:
         for lanes in batches:
             if not 1 <= len(lanes) <= MAX_LANES or not all(0 < len(lane) <= MAX_LANE_CHARACTERS for lane in lanes):
                 raise ValueError("A message names 1 to 50 lanes of 1 to 200 characters.")
@@ -45,6 +47,7 @@ class MemoryPublisher:
             message.score = now + later.total_seconds()
             waiting.append(message)
         waiting.sort(key=lambda message: getattr(message, "score", now))
+        return max(0, self._window - len(waiting)) if batches else None
 
     async def waiting(self, queue: str) -> int:
         self._answer()

@@ -29,7 +29,7 @@ from services.endpoints.domain.turns import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from services.endpoints.domain.ledger_settings import LedgerSettings
     from services.endpoints.domain.ports.ledger import RungInTurn
@@ -45,6 +45,8 @@ _LOOK_AGAIN_AFTER: Final = timedelta(milliseconds=100)
 _FEW: Final = 16
 # Who found a crowd expects another one for so long.
 _CROWD_LASTS: Final = timedelta(seconds=1)
+# Other servers' relays publish, too.
+_ROOM_COUNTS_FOR: Final = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +60,21 @@ class _Look:
 class Relay:
     """Promotes what is due, opens idle lanes that have work, and publishes their names."""
 
-    def __init__(self, *, store: Store, publisher: Publisher, wake_ups: WakeUps, settings: LedgerSettings) -> None:
-        """Hold the ports."""
+    def __init__(
+        self,
+        *,
+        store: Store,
+        publisher: Publisher,
+        wake_ups: WakeUps,
+        settings: LedgerSettings,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Hold the ports; `monotonic` counts seconds from any beginning."""
         self._store = store
         self._publisher = publisher
         self._wake_ups = wake_ups
         self._settings = settings
+        self._monotonic = monotonic
         self._next_environment = dict.fromkeys(Queue, NIL_UUID)
         self._last = dict.fromkeys(Queue, NIL_UUID)
         self._looks: dict[Queue, dict[UUID, _Look]] = {queue: {} for queue in Queue}
@@ -79,9 +90,14 @@ class Relay:
             KongflowError: the database refused or was away.
             QueueUnavailableError: Redis is away; what was rung is rung again later.
         """
-        few = await self._ring_few() if self._expects_few() else None
-        next_pass = few.next_due_in if few is not None and few.is_all else await self._take_turns()
-        now = time.monotonic()
+        try:
+            few = await self._ring_few() if self._expects_few() else None
+            next_pass = few.next_due_in if few is not None and few.is_all else await self._take_turns()
+        except QueueUnavailableError:
+            # Before anything else is rung somebody looks whether Redis is back.
+            self._room_counts_until = -math.inf
+            raise
+        now = self._monotonic()
         is_resting = any(look.ends > now for looks in self._looks.values() for look in looks.values())
         look_again = _LOOK_AGAIN_AFTER if is_resting else self._settings.safety_poll
         if next_pass is None:
@@ -104,9 +120,10 @@ class Relay:
             wake_up.close()
 
     def _expects_few(self) -> bool:
-        """Tell whether little may wait, and all of it fits the windows by what is known of them."""
-        is_calm = self._crowded_until <= time.monotonic() < self._room_counts_until
-        needed = max(_FEW, self._settings.max_waiting_messages // 2)
+        """Tell whether little may wait, and all of it fits the windows and leaves a quarter of each."""
+        window = self._settings.max_waiting_messages
+        needed = max(_FEW + window // 4, window // 2)
+        is_calm = self._crowded_until <= self._monotonic() < self._room_counts_until
         return is_calm and all(self._room[queue] >= needed for queue in Queue)
 
     async def _ring_few(self) -> FewRung:
@@ -114,16 +131,9 @@ class Relay:
         most_held = {queue: most_lanes_held(queue, self._settings) for queue in Queue}
         async with self._store.reading(Pool.RELAY) as tx:
             few = await tx.ledger.ring_few(most_held, few=_FEW, answer_within=self._settings.ring_answered_within)
-            if few.is_crowded:
-                self._crowded_until = time.monotonic() + _CROWD_LASTS.total_seconds()
-            # The connection is given back afterwards: that takes a third of the time that publishing does.
-            try:
-                for queue, rung in few.rung.items():
-                    await self._publish(queue, rung)
-            except QueueUnavailableError:
-                # Before anything else is rung somebody looks whether Redis is back.
-                self._room_counts_until = -math.inf
-                raise
+        if few.is_crowded:
+            self._crowded_until = self._monotonic() + _CROWD_LASTS.total_seconds()
+        await asyncio.gather(*(self._publish(queue, rung) for queue, rung in few.rung.items()))
         return few
 
     async def _take_turns(self) -> timedelta | None:
@@ -132,7 +142,7 @@ class Relay:
             self._outlook(list(Queue)), self._publisher.room([queue.value for queue in Queue])
         )
         self._room = {queue: room[queue.value] for queue in Queue}
-        self._room_counts_until = time.monotonic() + 2 * self._settings.safety_poll.total_seconds()
+        self._room_counts_until = self._monotonic() + _ROOM_COUNTS_FOR.total_seconds()
         rooms = {queue: room for queue, room in self._room.items() if room}
         began_inside = any(self._is_inside(queue) for queue in rooms)
         if outlook.is_due:
@@ -165,7 +175,7 @@ class Relay:
             # Everybody who waits has been seen: who does not has no place to keep.
             waits = {environment.id for environment in waiting}
             after = {id_: place for id_, place in after.items() if id_ in waits}
-        now = time.monotonic()
+        now = self._monotonic()
         looked_at = {id_: look.held for id_, look in self._looks[queue].items() if look.ends > now}
         turns = plan_round(
             queue,
@@ -194,9 +204,9 @@ class Relay:
         messages = messages_of(queue, [lane.place.lane for lane in rung], self._settings)
         size = lanes_per_message(queue, self._settings)
         behind = [timedelta(milliseconds=rung[number * size].held) for number in range(len(messages))]
-        await self._publisher.publish(queue.value, messages, behind=behind)
-        self._room[queue] -= len(messages)
-        if rung:
+        room = await self._publisher.publish(queue.value, messages, behind=behind)
+        if room is not None:
+            self._room[queue] = room
             self._last[queue] = rung[-1].environment_id
         return len(messages)
 

@@ -196,8 +196,7 @@ class QueueJobRunner:
     async def _run_batch(self, tx: Transaction, queue: Queue, owners: Mapping[str, Share], way: Way) -> _Batch | Way:
         begun = time.monotonic()
         answer_within = self._settings.ring_answered_within
-        size = self._pace.size(queue)
-        rung, queue_jobs = await tx.ledger.pull(queue, sorted(owners), limit=size, ends_within=answer_within / 2)
+        rung = await tx.ledger.lock_rung_lanes(queue, sorted(owners), ends_within=answer_within / 2)
         if repeated := [lane.name for lane in rung if lane.is_repeated]:
             await tx.ledger.mark_suspect(queue, repeated)
             return way
@@ -205,6 +204,8 @@ class QueueJobRunner:
         names = [lane.name for lane in rung if not lane.runs_alone]
         if not names:
             return _Batch(suspects)
+        size = self._pace.size(queue)
+        queue_jobs = await tx.ledger.pull(queue, names, limit=size)
         isolating = way is Way.ISOLATING
         done, failures = await self._attempt_all(tx, queue_jobs, isolating=isolating)
         completed, failed = _told_apart(queue_jobs, done, failures)
@@ -294,8 +295,7 @@ class QueueJobRunner:
     # A suspect lane: held by a claim, one queue job at a time, each beginning committed before it.
 
     async def _run_suspect(self, queue: Queue, lane: str) -> RunResult:
-        lease = self._settings.lease
-        claim = await self._store.transact(lambda tx: tx.ledger.take_lane(queue, lane, lease=lease), Pool.CALL_BACKS)
+        claim = await self._store.transact(lambda tx: self._take_suspect(tx, queue, lane), Pool.CALL_BACKS)
         if claim is None:
             return _NOTHING
         result = _NOTHING
@@ -315,13 +315,15 @@ class QueueJobRunner:
             self._leases.drop(claim)
         return result
 
+    async def _take_suspect(self, tx: Transaction, queue: Queue, lane: str) -> int | None:
+        if not await tx.ledger.lock_rung_lanes(queue, [lane]):
+            return None
+        return await tx.ledger.take_lane(queue, lane, lease=self._settings.lease)
+
     async def _begin_alone(self, tx: Transaction, queue: Queue, lane: str, claim: int) -> QueueJob | None:
-        while True:
-            lanes, queue_jobs = await tx.ledger.pull(queue, [lane], limit=1, claim=claim)
-            require_held(bool(lanes))
-            if not queue_jobs:
-                return None
-            queue_job = queue_jobs[0]
+        require_held(await tx.ledger.lock_claim(claim))
+        while pulled := await tx.ledger.pull(queue, [lane], limit=1):
+            queue_job = pulled[0]
             if queue_job.rescues < self._settings.max_unended_attempts:
                 await tx.ledger.begin_alone(queue_job.id)
                 return queue_job
@@ -329,6 +331,7 @@ class QueueJobRunner:
             _log.error("queue_job_poisoned", queue_job_id=str(queue_job.id), kind=queue_job.kind)
             poisoned = Failure(queue_job.id, queue_job.kind, AttemptReason.POISONED, message, retry_in=None)
             await self._close(tx, [], [poisoned], isolating=True)
+        return None
 
     async def _run_alone(self, queue_job: QueueJob, claim: int) -> RunResult:
         async def work(tx: Transaction) -> RunResult:
@@ -389,8 +392,7 @@ class QueueJobRunner:
 
     async def _begin_suspect_call(self, queue: Queue, lane: str) -> Call | RunResult | Way:
         """Begin a call behind a claim, its beginning committed before it."""
-        lease = self._settings.lease
-        claim = await self._store.transact(lambda tx: tx.ledger.take_lane(queue, lane, lease=lease), Pool.CALLS)
+        claim = await self._store.transact(lambda tx: self._take_suspect(tx, queue, lane), Pool.CALLS)
         if claim is None:
             return _NOTHING
         self._leases.hold(claim)
@@ -409,15 +411,14 @@ class QueueJobRunner:
 
     async def _take_first(self, tx: Transaction, queue: Queue, lane: str) -> QueueJob | RunResult | Way:
         """Lock a RUNG lane and the first queue job in it, or say how to go on."""
-        lanes, queue_jobs = await tx.ledger.pull(queue, [lane], limit=1)
-        for rung in lanes:
+        for rung in await tx.ledger.lock_rung_lanes(queue, [lane]):
             if rung.runs_alone:
                 return Way.ALONE
             if rung.is_repeated:
                 await tx.ledger.mark_suspect(queue, [lane])
                 return Way.TOGETHER
-            if queue_jobs:
-                return queue_jobs[0]
+            if pulled := await tx.ledger.pull(queue, [lane], limit=1):
+                return pulled[0]
             await tx.ledger.close_lanes(queue, [lane])
         return _NOTHING
 

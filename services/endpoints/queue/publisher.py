@@ -53,10 +53,12 @@ class ArqPublisher:
         self._slow_by_ms = 0
         self._published = 0
 
-    async def publish(self, queue: str, batches: Sequence[Sequence[str]], *, behind: Sequence[timedelta] = ()) -> None:
+    async def publish(
+        self, queue: str, batches: Sequence[Sequence[str]], *, behind: Sequence[timedelta] = ()
+    ) -> int | None:
         """Publish one message per batch of lane names; see `Publisher`."""
         if not batches:
-            return
+            return None
         now_ms = self._clock_ms() + self._slow_by_ms
         bodies = [write_message(queue=queue, lanes=lanes, enqueue_time_ms=now_ms) for lanes in batches]
         scores: dict[str, float] = {}
@@ -67,7 +69,9 @@ class ArqPublisher:
             scores[job_id] = now_ms + later / _MILLISECOND
         # After the bodies: a worker that pops an id finds what it names.
         pipeline.zadd(queue_key(queue), scores)
-        await self._answers(pipeline)
+        pipeline.zcard(queue_key(queue))
+        *_, count = await self._answers(pipeline)
+        return self._room_beside(count)
 
     async def waiting(self, queue: str) -> int:
         """Return how many messages of `queue` wait; see `Publisher`."""
@@ -86,7 +90,10 @@ class ArqPublisher:
         pipeline.time()
         *counts, (seconds, microseconds) = await self._answers(pipeline)
         self._slow_by_ms = seconds * 1000 + microseconds // 1000 - self._clock_ms()
-        return {queue: max(0, self._window - int(count)) for queue, count in zip(queues, counts, strict=True)}
+        return {queue: self._room_beside(count) for queue, count in zip(queues, counts, strict=True)}
+
+    def _room_beside(self, waiting: int) -> int:
+        return max(0, self._window - waiting)
 
     def _next_job_id(self) -> str:
         """Return an id never used before; ids of equal score sort as they were made, so messages keep their order."""

@@ -17,7 +17,6 @@ from services.endpoints.domain.ports.ledger import (
     FinalQueueJob,
     Lanes,
     OverdueLane,
-    Pulled,
     RungInTurn,
     RungLane,
     WaitingQueueJob,
@@ -162,41 +161,37 @@ class PostgresLedger:
         self._changed()
         await self._execute("free_lanes", *_names(lanes))
 
+    async def lock_rung_lanes(
+        self, queue: Queue, lanes: Sequence[str], *, ends_within: timedelta = timedelta()
+    ) -> list[RungLane]:
+        """Lock the RUNG ones of `lanes`."""
+        rows = await self._fetch("lock_rung_lanes", queue.value, lanes, ends_within)
+        return [RungLane(*row) for row in rows]
+
     async def mark_suspect(self, queue: Queue, lanes: Sequence[str]) -> None:
         """Note that a call began on lanes that had been rung before."""
         await self._execute("mark_suspect", queue.value, lanes)
 
-    async def take_lane(self, queue: Queue, lane: str, *, lease: timedelta) -> int | None:
-        """Make a RUNG lane RUNNING."""
-        rows = await self._fetch("take_lane", queue.value, lane, lease)
-        return rows[0]["claim"] if rows else None
+    async def take_lane(self, queue: Queue, lane: str, *, lease: timedelta) -> int:
+        """Make a locked RUNG lane RUNNING."""
+        rows = await self._fetch("start_lane", queue.value, lane, lease)
+        claim: int = rows[0]["claim"]
+        return claim
 
     async def lock_claim(self, claim: int) -> bool:
         """Lock the lane of a claim."""
         return bool(await self._fetch("lock_claim", claim))
 
-    async def pull(
-        self,
-        queue: Queue,
-        lanes: Sequence[str],
-        *,
-        limit: int,
-        claim: int | None = None,
-        ends_within: timedelta = timedelta(),
-    ) -> Pulled:
-        """Lock lanes, and the next queue jobs in them."""
-        rows = await self._fetch("pull", queue.value, lanes, limit, 1, MAX_BYTES_TOGETHER, ends_within, claim)
-        held = [_rung_lane(row) for row in rows if row["id"] is None]
-        rows = [row for row in rows if row["id"] is not None]
+    async def pull(self, queue: Queue, lanes: Sequence[str], *, limit: int) -> list[QueueJob]:
+        """Lock the next queue jobs of locked lanes."""
+        share = -(-limit // len(lanes)) if lanes else 0
+        rows = await self._fetch("pull", queue.value, lanes, limit, share, MAX_BYTES_TOGETHER)
         of_lane = Counter(row["lane"] for row in rows)
-        share = -(-limit // max(1, sum(lane.rings == 1 for lane in held)))
         if len(rows) < limit and share < limit and share in of_lane.values():
             # Lanes with more to do take the shares of those with less.
-            more = list(of_lane)
-            rows = await self._fetch("pull", queue.value, more, limit, limit, MAX_BYTES_TOGETHER, ends_within, claim)
-            rows = [row for row in rows if row["id"] is not None]
+            rows = await self._fetch("pull", queue.value, list(of_lane), limit, limit, MAX_BYTES_TOGETHER)
         rows.sort(key=_ORDER)
-        return Pulled(held, [_queue_job(row, queue) for row in rows])
+        return [_queue_job(row, queue) for row in rows]
 
     async def keep_lanes(self, queue: Queue, lanes: Sequence[str], *, answer_within: timedelta) -> None:
         """Keep locked RUNG lanes open."""
@@ -364,15 +359,9 @@ def _names(lanes: Sequence[OverdueLane]) -> tuple[list[str], list[str]]:
     return [lane.queue.value for lane in lanes], [lane.name for lane in lanes]
 
 
-def _rung_lane(row: asyncpg.Record) -> RungLane:
-    return RungLane(row["lane"], row["rings"], row["suspect"], row["ends_soon"])
-
-
 def _queue_job(row: asyncpg.Record, queue: Queue) -> QueueJob:
     # Unpacked at once, because a look-up of every name costs as much as the rest.
-    (id_, environment_id, kind, args, lane, priority, attempt, max_attempts, rescues, run_at, _, trace_context, *_) = (
-        row
-    )
+    id_, environment_id, kind, args, lane, priority, attempt, max_attempts, rescues, run_at, _, trace_context = row
     return QueueJob(
         id_,
         environment_id,

@@ -35,7 +35,7 @@ NO_LANES: Final = Lanes(Queue.DEFAULT, ())
 
 
 class RungLane(NamedTuple):
-    """A lane that this transaction has locked to pull from; `rings` are counted from when it became suspect.
+    """A lane of the `RUNG` state that this transaction has locked; `rings` are counted from when it became suspect.
 
     `ends_soon` tells that it is overdue within the time that was asked about.
     """
@@ -54,13 +54,6 @@ class RungLane(NamedTuple):
     def runs_alone(self) -> bool:
         """Tell whether a call began on it before this ring and did not end."""
         return self.suspect and self.rings > 1
-
-
-class Pulled(NamedTuple):
-    """Lanes that this transaction has locked, by name, and queue jobs that it has locked in those not rung again."""
-
-    lanes: Sequence[RungLane]
-    queue_jobs: Sequence[QueueJob]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +145,9 @@ class Ledger(Protocol):
         ...
 
     async def ring_few(self, most_held: Mapping[Queue, int], *, few: int, answer_within: timedelta) -> FewRung:
-        """Open every idle lane with work of those queues in which at most `few` queue jobs wait.
+        """Open the idle lanes with work that are not paused, of those queues in which at most `few` queue jobs wait.
 
-        None where an environment would hold more lanes than `most_held` says: there, too, they have to take turns.
+        Nothing is opened in a queue of which an environment would then hold more lanes than `most_held` says.
         """
         ...
 
@@ -178,33 +171,31 @@ class Ledger(Protocol):
         """Delete the rows of RUNNING lanes that this transaction has locked."""
         ...
 
+    async def lock_rung_lanes(
+        self, queue: Queue, lanes: Sequence[str], *, ends_within: timedelta = timedelta()
+    ) -> list[RungLane]:
+        """Lock those of `lanes` that are RUNG, in name order, waiting for their holders.
+
+        Whose lease ends within `ends_within`, by default has ended, is said to end soon.
+        """
+        ...
+
     async def mark_suspect(self, queue: Queue, lanes: Sequence[str]) -> None:
         """Note on RUNG lanes that a call began although they had been rung before, and count their rings anew."""
         ...
 
-    async def take_lane(self, queue: Queue, lane: str, *, lease: timedelta) -> int | None:
-        """Make a RUNG lane RUNNING; return the claim, None when the lane is not RUNG."""
+    async def take_lane(self, queue: Queue, lane: str, *, lease: timedelta) -> int:
+        """Make a locked RUNG lane RUNNING; return the claim."""
         ...
 
     async def lock_claim(self, claim: int) -> bool:
         """Lock the lane of a claim; False means that a newer owner has it."""
         ...
 
-    async def pull(
-        self,
-        queue: Queue,
-        lanes: Sequence[str],
-        *,
-        limit: int,
-        claim: int | None = None,
-        ends_within: timedelta = timedelta(),
-    ) -> Pulled:
-        """Lock those of `lanes` that are RUNG, in name order, waiting for their holders, and what is due in them.
+    async def pull(self, queue: Queue, lanes: Sequence[str], *, limit: int) -> list[QueueJob]:
+        """Lock up to `limit` due queue jobs of locked lanes, shared out fairly, by (priority, run_at, seq).
 
-        That is up to `limit` queue jobs of the lanes that were rung once, shared out fairly, by (priority, run_at,
-        seq); fewer where their args are many bytes, but one at least. A lane that is RUNNING by `claim` is pulled from,
-        too, however often it was rung. Whose lease ends within `ends_within`, by default has ended, is said to end
-        soon.
+        Fewer where their args are many bytes, but one at least.
         """
         ...
 

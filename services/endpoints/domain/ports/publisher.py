@@ -16,12 +16,14 @@ class QueueUnavailableError(Exception):
 class Publisher(Protocol):
     """Hands messages to the workers of a queue."""
 
-    async def publish(self, queue: str, batches: Sequence[Sequence[str]], *, behind: Sequence[timedelta] = ()) -> None:
-        """Publish one message per batch of lane names, in the order given, in one round trip.
+    async def publish(
+        self, queue: str, batches: Sequence[Sequence[str]], *, behind: Sequence[timedelta] = ()
+    ) -> int | None:
+        """Publish one message per batch of lane names, in the order given, and return `room`, in one round trip.
 
         Each batch holds 1 to 50 lane names. `behind` says of each message how much later ones still go before it;
-        empty means none. No batches means no round trip. When it fails, some messages may have gone out all the same:
-        a doubled message is harmless.
+        empty means none. No batches means no round trip, and None. When it fails, some messages may have gone out all
+        the same: a doubled message is harmless.
 
         Raises:
             QueueUnavailableError: the doorbell did not take all of them.

@@ -291,6 +291,14 @@ DELETE FROM queue_lanes
 USING unnest($1::text[], $2::text[]) AS overdue (queue, lane)
 WHERE queue_lanes.queue = overdue.queue AND queue_lanes.lane = overdue.lane AND queue_lanes.state = 'RUNNING'
 
+-- name: lock_rung_lanes
+-- Locks the lanes of a call back that are RUNG, in name order, and says which may be rung again within $3.
+SELECT lane, rings, suspect, lease_until < clock_timestamp() + $3::interval AS ends_soon
+FROM queue_lanes
+WHERE queue = $1 AND lane = ANY($2::text[]) AND state = 'RUNG'
+ORDER BY lane
+FOR UPDATE
+
 -- name: mark_suspect
 -- Notes that a call began on lanes that had been rung before; the rings from now on are those that it left unanswered.
 UPDATE queue_lanes SET suspect = true, rings = 1 WHERE queue = $1 AND lane = ANY($2::text[]) AND state = 'RUNG'
@@ -300,67 +308,44 @@ UPDATE queue_lanes SET suspect = true, rings = 1 WHERE queue = $1 AND lane = ANY
 SELECT claim FROM queue_lanes WHERE claim = $1 AND state = 'RUNNING' FOR UPDATE
 
 -- name: pull
--- Locks lanes that are RUNG, or of claim $7, and what is due in those rung once: each lane's first, then each one's second.
-WITH held AS MATERIALIZED (
-    SELECT
-        lane, rings, suspect, claim IS NOT NULL OR rings = 1 AS is_pulled,
-        lease_until < clock_timestamp() + $6::interval AS ends_soon
-    FROM queue_lanes
-    WHERE queue = $1 AND lane = ANY($2::text[]) AND claim IS NOT DISTINCT FROM $7
-    ORDER BY lane
-    FOR UPDATE
-), pulled AS MATERIALIZED (
-    SELECT
-        id, environment_id, kind, args::text AS args, lane, priority, attempt, max_attempts, rescues, run_at, seq,
-        trace_context
-    FROM queue_jobs
-    WHERE state = 'AVAILABLE' AND id = ANY(ARRAY(
-        SELECT chosen.id
+-- Locks, by id, the next due of locked lanes, $4 of each and $5 bytes of args: each lane's first, then each one's second.
+SELECT
+    id, environment_id, kind, args::text AS args, lane, priority, attempt, max_attempts, rescues, run_at, seq,
+    trace_context
+FROM queue_jobs
+WHERE state = 'AVAILABLE' AND id = ANY(ARRAY(
+    SELECT chosen.id
+    FROM (
+        SELECT taken.id, sum(taken.bytes) OVER (ORDER BY taken.place, taken.lane) - taken.bytes AS bytes_before
         FROM (
-            SELECT taken.id, sum(taken.bytes) OVER (ORDER BY taken.place, taken.lane) - taken.bytes AS bytes_before
-            FROM (
-                SELECT candidate.id, candidate.bytes, candidate.place, held.lane
-                FROM held
-                CROSS JOIN LATERAL (
-                    SELECT due.id, due.bytes, row_number() OVER (ORDER BY due.priority, due.run_at, due.seq) AS place
-                    FROM (
-                        SELECT
-                            waiting.id, waiting.priority, waiting.run_at, waiting.seq,
-                            pg_column_size(waiting.args) AS bytes
-                        FROM queue_jobs AS waiting
-                        WHERE waiting.lane = held.lane AND waiting.queue = $1
-                            AND waiting.state = 'AVAILABLE' AND waiting.seq > 0
-                        ORDER BY waiting.priority, waiting.run_at, waiting.seq
-                        -- A lane's share of all, or more when it is asked for.
-                        LIMIT greatest(
-                            $4, (SELECT ($3 + count(*) - 1) / nullif(count(*), 0) FROM held WHERE held.is_pulled)
-                        )
-                    ) AS due
-                ) AS candidate
-                WHERE held.is_pulled
-                AND NOT EXISTS (
-                    SELECT FROM queue_pauses AS pause
-                    WHERE pause.queue = $1 AND pause.lane = held.lane OFFSET 0
-                )
-                AND NOT EXISTS (SELECT FROM queue_pauses AS pause WHERE pause.queue = $1 AND pause.lane IS NULL)
-                ORDER BY candidate.place, held.lane
-                LIMIT $3
-            ) AS taken
-        ) AS chosen
-        WHERE chosen.bytes_before < $5
-    ))
-    ORDER BY id
-    FOR UPDATE
-)
-SELECT
-    id, environment_id, kind, args, lane, priority, attempt, max_attempts, rescues, run_at, seq, trace_context,
-    NULL::integer AS rings, NULL::boolean AS suspect, NULL::boolean AS ends_soon
-FROM pulled
-UNION ALL
-SELECT
-    NULL, NULL, NULL, NULL, lane, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-    rings, suspect, ends_soon
-FROM held
+            SELECT candidate.id, candidate.bytes, candidate.place, wanted.lane
+            FROM unnest($2::text[]) AS wanted (lane)
+            CROSS JOIN LATERAL (
+                SELECT due.id, due.bytes, row_number() OVER (ORDER BY due.priority, due.run_at, due.seq) AS place
+                FROM (
+                    SELECT
+                        waiting.id, waiting.priority, waiting.run_at, waiting.seq,
+                        pg_column_size(waiting.args) AS bytes
+                    FROM queue_jobs AS waiting
+                    WHERE waiting.lane = wanted.lane AND waiting.queue = $1
+                        AND waiting.state = 'AVAILABLE' AND waiting.seq > 0
+                    ORDER BY waiting.priority, waiting.run_at, waiting.seq
+                    LIMIT $4
+                ) AS due
+            ) AS candidate
+            WHERE NOT EXISTS (
+                SELECT FROM queue_pauses AS pause
+                WHERE pause.queue = $1 AND pause.lane = wanted.lane OFFSET 0
+            )
+            AND NOT EXISTS (SELECT FROM queue_pauses AS pause WHERE pause.queue = $1 AND pause.lane IS NULL)
+            ORDER BY candidate.place, wanted.lane
+            LIMIT $3
+        ) AS taken
+    ) AS chosen
+    WHERE chosen.bytes_before < $5
+))
+ORDER BY id
+FOR UPDATE
 
 -- name: keep_lanes
 -- Gives lanes the time of another ring, because the call back that has them goes on.
@@ -383,8 +368,8 @@ UPDATE queue_lanes SET
 WHERE queue = $1 AND lane = $2 AND state = 'RUNG'
 RETURNING claim
 
--- name: take_lane
--- Takes a lane that is RUNG with a claim that is never used twice.
+-- name: start_lane
+-- Takes a locked lane with a claim that is never used twice.
 UPDATE queue_lanes SET state = 'RUNNING', claim = nextval('queue_claims'), lease_until = clock_timestamp() + $3::interval
 WHERE queue = $1 AND lane = $2 AND state = 'RUNG'
 RETURNING claim
