@@ -9,6 +9,7 @@ import signal
 import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from structlog.testing import capture_logs
 
 from services.endpoints.queue.connection import open_redis
 from services.endpoints.queue.publisher import ArqPublisher
-from services.worker.app import POP_TIMEOUT, run
+from services.worker.app import run
 from services.worker.message import MAX_MESSAGE_BYTES, queue_key, set_aside_key
 from services.worker.settings import WorkerSettings, load_settings
 from tests.support.eventually import eventually
@@ -92,8 +93,8 @@ async def _worker(settings: WorkerSettings) -> AsyncIterator[asyncio.Event]:
         await running
 
 
-async def _called(server: FakeWorkerService, count: int) -> None:
-    await eventually(lambda: len(server.calls) >= count)
+async def _called(server: FakeWorkerService, count: int, *, within: timedelta = timedelta(seconds=10)) -> None:
+    await eventually(lambda: len(server.calls) >= count, within=within)
 
 
 async def _put(redis_client: Any, body: bytes, *, job_id: str = "forged", queue: str = "default") -> None:
@@ -421,14 +422,19 @@ async def test_taken_health_address_ends_the_worker(redis_process: RedisProcess,
 
 
 async def test_idle_worker_does_not_wait_for_its_pop_to_end(
-    redis_process: RedisProcess, publisher: ArqPublisher, server: FakeWorkerService
+    redis_process: RedisProcess,
+    publisher: ArqPublisher,
+    server: FakeWorkerService,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    pop_timeout = timedelta(seconds=4)
+    monkeypatch.setattr("services.worker.app.POP_TIMEOUT", pop_timeout)
     async with _worker(_settings(redis_process, server)) as stop:
         await publisher.publish("default", [["endpoint-1"]])
         await _called(server, 1)
         stop.set()
         began = asyncio.get_running_loop().time()
-    assert asyncio.get_running_loop().time() - began < POP_TIMEOUT.total_seconds() / 2
+    assert asyncio.get_running_loop().time() - began < pop_timeout.total_seconds() / 2
 
 
 async def test_sigterm_finishes_what_is_held_and_pops_no_more(
@@ -443,7 +449,8 @@ async def test_sigterm_finishes_what_is_held_and_pops_no_more(
         KONGFLOW_WORKER_QUEUES="default:10",
     )
     assert process.stderr is not None
-    await _called(server, 1)
+    # It loads its modules first.
+    await _called(server, 1, within=timedelta(seconds=30))
     process.send_signal(signal.SIGTERM)
     async for line in process.stderr:
         if b"worker_draining" in line:
