@@ -191,8 +191,13 @@ async def test_relay_and_workers_read_little_more_than_they_take(ledger: Ledger)
 async def test_few_are_rung_by_what_waits_and_what_is_open(ledger: Ledger) -> None:
     await ledger.relay.run_once()
     raw = ledger.connection.connection
-    open_lanes = await raw.fetchval("SELECT count(*) FROM queue_lanes")
+    open_lanes = await raw.fetchval("SELECT count(*) FROM queue_lanes WHERE queue = 'default'")
     await raw.execute("UPDATE queue_jobs SET state = 'SCHEDULED', run_at = '2999-01-01' WHERE state = 'AVAILABLE'")
+    await raw.execute(
+        "INSERT INTO queue_lanes (queue, lane, environment_id, state, lease_until)"
+        " SELECT 'execution', 'called-' || n, $1, 'RUNG', now() + interval '1 hour' FROM generate_series(1, 1000) AS n",
+        environment(7),
+    )
     few = 16
     async with ledger.store.reading(Pool.RELAY) as tx:
         await tx.ledger.enqueue([queue_job(str(n), lane=f"few-{n}", environment_id=environment(7)) for n in range(few)])

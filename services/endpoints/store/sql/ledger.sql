@@ -196,9 +196,13 @@ WITH next AS (
         )
     ORDER BY queue, lane, priority
 ), held AS MATERIALIZED (
-    SELECT queue, environment_id, count(*) AS lanes FROM queue_lanes
-    WHERE EXISTS (SELECT FROM idle)
-    GROUP BY queue, environment_id
+    SELECT asked.queue, counted.environment_id, counted.lanes
+    FROM (SELECT DISTINCT queue FROM idle) AS asked
+    CROSS JOIN LATERAL (
+        SELECT open.environment_id, count(*) AS lanes FROM queue_lanes AS open
+        WHERE open.queue = asked.queue
+        GROUP BY open.environment_id
+    ) AS counted
 ), chosen AS MATERIALIZED (
     SELECT
         idle.queue, idle.lane, idle.environment_id, idle.priority, idle.most,
