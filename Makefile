@@ -29,8 +29,12 @@ test: $(DEV) ## every test
 coverage: $(DEV) ## the same, and how much of the branches they take; that alone costs half as much again
 	@$(PYTHON) -m pytest -n auto --dist loadgroup --durations=20 --cov --cov-report=term
 
-faults: $(DEV) ## every test that kills, cuts and freezes, in parallel lanes (a quarter of an hour)
-	@KONGFLOW_FAULTS=whole $(PYTHON) -m pytest tests/faults -n 3 --dist loadgroup --no-loadscope-reorder
+# What compares times runs by itself: beside lanes that keep every processor busy it would measure those.
+TIMED := tests/faults/test_production_neighbours.py tests/faults/test_herds.py
+
+faults: $(DEV) ## every test that kills, cuts and freezes, most of them in parallel lanes (a quarter of an hour)
+	@KONGFLOW_FAULTS=whole $(PYTHON) -m pytest $(TIMED)
+	@KONGFLOW_FAULTS=whole $(PYTHON) -m pytest tests/faults $(TIMED:%=--ignore=%) -n 3 --dist loadgroup --no-loadscope-reorder
 
 bench: $(BENCH) ## measure this machine, other queues beside it
 	@$(PYTHON) -m benchmarks --chart docs/benchmarks.png
