@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 import redis.asyncio
+import structlog
 from _pytest.nodeid import coerce_node_id
 
 from services.embedded.redis import EmbeddedRedis
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 # Where tests take minutes, and where they start processes and take seconds.
 _LONGEST = "test_random_faults.py"
 _LONG = ("faults", "acceptance")
+
+
+def pytest_configure() -> None:
+    """Log exceptions without their frames' locals: to print a test's takes seconds, for which its transactions wait."""
+    plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*structlog.get_config()["processors"][:-1], plain])
 
 
 def pytest_xdist_auto_num_workers() -> int:

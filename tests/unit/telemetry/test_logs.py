@@ -19,8 +19,9 @@ SECRET = "Failing row contains (tr_dev_key)."
 
 @pytest.fixture(autouse=True)
 def _structlog_as_before() -> Iterator[None]:
+    before = structlog.get_config()
     yield
-    structlog.reset_defaults()
+    structlog.configure(**before)
 
 
 def refusal() -> Exception:

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 
 
 def test_exception_is_shown_by_types_and_frames_and_never_by_its_text(capsys: pytest.CaptureFixture[str]) -> None:
+    before = structlog.get_config()
     configure_logging("info")
     try:
         fail_because_of_another()
     except ValueError as error:
         structlog.get_logger().error("call_crashed", exc_info=error)
     finally:
-        structlog.reset_defaults()
+        structlog.configure(**before)
 
     line = capsys.readouterr().err
     assert "secret" not in line
