@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
@@ -14,6 +17,8 @@ from tools.fixed_numbers import render_fixed_numbers
 from tools.number_texts import bytes_text, count_text, duration_text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from pydantic.fields import FieldInfo
     from pydantic_settings import BaseSettings
 
@@ -99,20 +104,32 @@ def render_keys() -> str:
 
 
 def _rows(cls: type[BaseSettings]) -> dict[str, str]:
+    docstrings = {name: text for base in reversed(cls.mro()) for name, text in _docstrings(base)}
     return {
         setting.key: (
             f"| `{setting.key}` | `{setting.variables[0]}` | {_default(cls, name)} | {_range(name, field)} "
-            f"| {_sentences(name, field)} |\n"
+            f"| {_sentences(name, docstrings)} |\n"
         )
         for name, setting in settings_of(cls).items()
         for field in (cls.model_fields[name],)
     }
 
 
-def _sentences(name: str, field: FieldInfo) -> str:
-    if not field.description:
+def _docstrings(cls: type) -> Iterator[tuple[str, str]]:
+    """Yield the docstring below each of a settings class's own fields; pydantic would read them in every process."""
+    if not cls.__module__.startswith("services."):
+        return
+    (definition,) = ast.parse(inspect.getsource(cls)).body
+    for field, text in pairwise(definition.body if isinstance(definition, ast.ClassDef) else []):
+        match field, text:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(docstring))):
+                yield name, docstring
+
+
+def _sentences(name: str, docstrings: Mapping[str, str]) -> str:
+    if name not in docstrings:
         raise ValueError(f"the setting {name} has no docstring")
-    return " ".join(field.description.split()).replace("|", "\\|")
+    return " ".join(docstrings[name].split()).replace("|", "\\|")
 
 
 def _default(cls: type[BaseSettings], name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import uvloop
@@ -59,7 +60,9 @@ async def _work(poll_delay: float) -> None:
         keep_result=0,
     )
     try:
-        await worker.main()
+        # SIGTERM cancels this task of arq's own.
+        with suppress(asyncio.CancelledError):
+            await worker.async_run()
     finally:
         await worker.close()
 

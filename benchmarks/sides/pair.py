@@ -17,6 +17,7 @@ from services.embedded.development import DevelopmentSetup
 from services.embedded.ports import LOOPBACK, free_port
 from services.embedded.process import EmbeddedServerError
 from services.embedded.secrets import read_or_create_secrets
+from services.embedded.up import local_channel
 from services.endpoints.store.migrations.runner import upgrade
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class Pair(DatabaseSide):
                 "KONGFLOW_ADMIN_TOKEN": secrets.admin_token,
             },
         )
-        async with grpc.aio.insecure_channel(self.grpc_target) as channel:
+        async with local_channel(self.grpc_target) as channel:
             await _serving(channel, server)
             self.development = await DevelopmentSetup(
                 channel=channel, admin_token=secrets.admin_token, directory=directory

@@ -39,7 +39,8 @@ class ServiceSettings(BaseSettings):
         frozen=True,
         extra="ignore",
         hide_input_in_errors=True,
-        use_attribute_docstrings=True,
+        # What a service reads its settings with is built when it does, and for none of the classes between.
+        defer_build=True,
     )
 
     @field_validator("*", mode="before")

@@ -45,6 +45,8 @@ _NO_TLS = dict.fromkeys(
     ),
     "",
 )
+# A server that starts here listens within seconds; gRPC's own pause between two attempts to connect grows to minutes.
+_CHANNEL_OPTIONS = (("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 200))
 _EVERY_INTERFACE = {"0.0.0.0": LOOPBACK, "": LOOPBACK, "[::]": "[::1]", "::": "[::1]"}  # noqa: S104 - recognised, not used
 
 
@@ -157,7 +159,7 @@ class Stack:
 
     def channel(self) -> grpc.aio.Channel:
         """Return a new channel to the server; its user closes it."""
-        return grpc.aio.insecure_channel(self.grpc_target)
+        return local_channel(self.grpc_target)
 
     async def start_server(self) -> None:
         """Start the endpoints service and wait until it says that it serves.
@@ -262,6 +264,11 @@ async def running_stack(settings: StackSettings) -> AsyncIterator[Stack]:
         settings.on_step("Starting the worker")
         running.start_worker()
         yield running
+
+
+def local_channel(target: str) -> grpc.aio.Channel:
+    """Return a new channel to a server of this machine that may still be starting; its user closes it."""
+    return grpc.aio.insecure_channel(target, options=_CHANNEL_OPTIONS)
 
 
 def _from_any_folder(variables: Mapping[str, str]) -> dict[str, str]:
