@@ -52,17 +52,26 @@ class CorrelationInterceptor(grpc.aio.ServerInterceptor):
     def __init__(self, *, tracer: Tracer, new_request_id: Callable[[], str] = lambda: secrets.token_hex(16)) -> None:
         self._tracer = tracer
         self._new_request_id = new_request_id
+        self._handlers: dict[str, Any] = {}
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:  # noqa: ANN401 - the library's own handlers are untyped
-        """Return the method's handler, correlated; None for a method that is not there."""
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            return None
+        """Return the method's handler, correlated; None for a method that is not there.
+
+        Being the outermost, it keeps what all interceptors made of a method: the library asks again with every call.
+        """
         method = handler_call_details.method
+        if method not in self._handlers:
+            handler = await continuation(handler_call_details)
+            if handler is None:
+                return None
+            self._handlers[method] = self._correlating(method, handler)
+        return self._handlers[method]
+
+    def _correlating(self, method: str, handler: Any) -> Any:  # noqa: ANN401 - the library's own handlers are untyped
         if handler.unary_unary is not None:
             return grpc.unary_unary_rpc_method_handler(
                 self._unary(method, handler.unary_unary), handler.request_deserializer, handler.response_serializer

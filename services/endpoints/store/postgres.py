@@ -7,13 +7,15 @@ import math
 import random
 import time
 from collections import Counter
-from contextlib import asynccontextmanager, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextvars import Context
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 import asyncpg
+import structlog
 
 from services.endpoints.crash_points import crash_point
 from services.endpoints.domain.callers import Callers
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     _Connection = asyncpg.Connection[asyncpg.Record]
 
 _Result = TypeVar("_Result")
+
+_log = structlog.get_logger(__name__)
 
 _ATTEMPTS: Final = 3
 _ACQUIRE_WITHIN: Final = timedelta(seconds=5)
@@ -203,6 +207,7 @@ class PostgresStore:
         self._one = asyncio.Lock()
         self._waiting: Counter[Pool] = Counter()
         self._known_environments = KnownEnvironments()
+        self._giving_back: set[asyncio.Task[None]] = set()
         self._refusal: str | None = None
         self._refused_at = -math.inf
 
@@ -267,7 +272,7 @@ class PostgresStore:
     @asynccontextmanager
     async def transaction(self, pool: Pool = Pool.CALLERS) -> AsyncIterator[PostgresTransaction]:
         """Begin a transaction."""
-        async with self._given_room(pool) as transaction, _begun(transaction.connection):
+        async with self._room(pool), self._lent(pool) as transaction, _begun(transaction.connection):
             yield transaction
             crash_point("before_commit", pool.value)
         transaction.tell_of_commit()
@@ -276,7 +281,7 @@ class PostgresStore:
     @asynccontextmanager
     async def reading(self, pool: Pool = Pool.READERS) -> AsyncIterator[PostgresTransaction]:
         """Lend a connection."""
-        async with self._given_room(pool) as transaction:
+        async with self._room(pool), self._lent(pool) as transaction:
             yield transaction
         transaction.tell_of_commit()
         if transaction.has_changed_ledger:
@@ -288,11 +293,10 @@ class PostgresStore:
         if transaction.has_changed_ledger:
             self._on_ledger_change()
 
-    @asynccontextmanager
-    async def _given_room(self, pool: Pool) -> AsyncIterator[PostgresTransaction]:
+    def _room(self, pool: Pool) -> AbstractAsyncContextManager[None]:
+        """Return what has the ledger's work go one transaction at a time while callers are many."""
         makes_room = pool in _CAN_WAIT and self._callers.are_many
-        async with self._one if makes_room else nullcontext(), self._lent(pool) as transaction:
-            yield transaction
+        return self._one if makes_room else nullcontext()
 
     @asynccontextmanager
     async def _lent(self, pool: Pool) -> AsyncIterator[PostgresTransaction]:
@@ -303,7 +307,9 @@ class PostgresStore:
         self._waiting[pool] += 1
         try:
             with translated():
-                lent = await lender.acquire(timeout=_ACQUIRE_WITHIN.total_seconds())
+                # The pool's own timeout would cost a task.
+                async with asyncio.timeout(_ACQUIRE_WITHIN.total_seconds()):
+                    lent = await lender.acquire()
         except DatabaseUnavailableError as error:
             self._note_refusal(error)
             if isinstance(error.__cause__, TimeoutError) and lender.get_size() == lender.get_max_size():
@@ -320,8 +326,9 @@ class PostgresStore:
                 await self._distrust_connections()
             raise
         finally:
-            with suppress(TimeoutError):
-                await lender.release(lent, timeout=_SILENCE.total_seconds())
+            giving_back = asyncio.create_task(_give_back(lender, lent), context=Context())
+            self._giving_back.add(giving_back)
+            giving_back.add_done_callback(self._giving_back.discard)
 
     def _note_refusal(self, error: DatabaseUnavailableError) -> None:
         refusal = refusal_of(error)
@@ -374,6 +381,15 @@ def _is_lost(connection: _Connection) -> bool:
         return connection.is_closed()
     except asyncpg.InterfaceError:
         return True
+
+
+async def _give_back(lender: asyncpg.Pool[asyncpg.Record], lent: asyncpg.pool.PoolConnectionProxy) -> None:
+    """Give a connection back, for which no borrower waits."""
+    try:
+        await lender.release(lent, timeout=_SILENCE.total_seconds())
+    except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        # The pool has ended it, and will open another one.
+        _log.info("connection_was_lost", error=type(error).__name__)
 
 
 async def _keep_as_it_is(_connection: _Connection) -> None:
