@@ -35,11 +35,15 @@ _API_KEY_PREFIX: Final = "tr_"
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Target:
-    """Where to call, as whom and in which environment; an empty environment is the credential's own."""
+    """Where to call, as whom and in which environment; an empty environment is the credential's own.
+
+    An embedded server, as `kongflow up` starts it, speaks plaintext whatever this shell keeps for calls to others.
+    """
 
     server: str
     token: str
     environment_id: str
+    is_embedded: bool = False
 
 
 def resolve_target(*, server: str, token: str, environment: str = "", as_admin: bool = False) -> Target:
@@ -56,7 +60,12 @@ def resolve_target(*, server: str, token: str, environment: str = "", as_admin: 
     has_environment_of_its_own = credential.startswith(_API_KEY_PREFIX)
     if not environment and not server and not has_environment_of_its_own:
         environment = kept.fact("environment_id")
-    return Target(server=server or _kept_server(kept), token=credential, environment_id=environment)
+    return Target(
+        server=server or _kept_server(kept),
+        token=credential,
+        environment_id=environment,
+        is_embedded=not server and not token and bool(kept.fact("server")),
+    )
 
 
 def _kept_server(kept: KeptState) -> str:
@@ -154,7 +163,7 @@ def connected(target: Target) -> Iterator[Connection]:
     import grpc  # noqa: PLC0415 - `kongflow --help` starts without it
 
     options = [("grpc.max_receive_message_length", MAX_ANSWER_BYTES), ("grpc.service_config", service_config())]
-    credentials = credentials_of_this_shell()
+    credentials = None if target.is_embedded else credentials_of_this_shell()
     if credentials is None:
         opened = grpc.insecure_channel(target.server, options=options)
     else:

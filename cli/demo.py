@@ -86,7 +86,12 @@ async def _scratch_directory() -> AsyncIterator[Path]:
 
 def _walk(stack: Stack, app: DemoApp, url: str, as_json: bool) -> Findings:
     """Register the app, show what was found, send events, index it again, and return what is to be checked."""
-    target = Target(server=stack.grpc_target, token=stack.service_token, environment_id=stack.environment_id)
+    target = Target(
+        server=stack.grpc_target,
+        token=stack.service_token,
+        environment_id=stack.environment_id,
+        is_embedded=True,
+    )
     with connected(target) as connection:
         return _Walk(connection, quiet=as_json).findings_of(app, url)
 

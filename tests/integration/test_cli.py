@@ -11,12 +11,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from cli.__main__ import main
+from tests.support.certificates import Authority
 from tests.support.fake_endpoint import FakeEndpoint, on, status
 from tests.support.offers import answer, interval_trigger, job, source
 from tests.support.pair import ADMIN_TOKEN, running_pair
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from tests.support.pair import Pair, Tenant
 
@@ -84,6 +86,21 @@ async def test_create_again_updates_and_json_holds_the_index_and_its_items(
     assert again["endpoint"]["id"] == first["endpoint"]["id"]
     assert again["index"]["state"] == "ENDPOINT_INDEX_STATE_PARTIALLY_SUCCEEDED"
     assert [item["key"] for item in again["items"]] == ["first", "off", "hasty", "acme.room-http"]
+
+
+async def test_server_of_up_is_called_in_plaintext_whatever_the_shell_keeps_for_others(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "development.json").write_text(json.dumps({"server": command.pair.grpc_target}))
+    (tmp_path / "service-token").write_text(command.tenant.service_token)
+    monkeypatch.setenv("KONGFLOW_DIRECTORY", str(tmp_path))
+    monkeypatch.setenv("KONGFLOW_TLS_CA_FILE", str(Authority(tmp_path, "of others").file))
+    environment = ("--environment", command.tenant.environment_id)
+    # Named, it is any server.
+    assert (await command("endpoints", "list", *environment))[0] == 3
+    monkeypatch.delenv("KONGFLOW_SERVER")
+    monkeypatch.delenv("KONGFLOW_TOKEN")
+    assert (await command.json("endpoints", "list", *environment))["endpoints"] == []
 
 
 async def test_create_without_waiting_names_the_index(command: Command, endpoint: FakeEndpoint) -> None:

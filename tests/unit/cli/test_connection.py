@@ -61,6 +61,15 @@ def test_kept_server_may_be_named() -> None:
     assert (target.server, target.token) == ("kept:1", "kept-service")
 
 
+@pytest.mark.usefixtures("kept")
+@pytest.mark.parametrize(
+    ("server", "token", "is_embedded"),
+    [("", "", True), ("kept:1", "", False), ("", "mine", False), ("a:2", "b", False)],
+)
+def test_only_what_up_keeps_as_a_whole_is_its_own_server(server: str, token: str, is_embedded: bool) -> None:
+    assert resolve_target(server=server, token=token).is_embedded is is_embedded
+
+
 def test_nothing_kept_means_the_usual_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KONGFLOW_DIRECTORY", str(tmp_path / "absent"))
     assert resolve_target(server="", token="mine").server == DEFAULT_SERVER
