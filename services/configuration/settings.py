@@ -39,7 +39,7 @@ class ServiceSettings(BaseSettings):
         frozen=True,
         extra="ignore",
         hide_input_in_errors=True,
-        # What a service reads its settings with is built when it does, and for none of the classes between.
+        # Validators are built when a class is first used, which the classes in between never are.
         defer_build=True,
     )
 

@@ -42,6 +42,8 @@ def test_demo_prints_its_numbers_as_json_and_cleans_up_where_only_its_user_may_e
     tmp_path.chmod(0o700)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(directories, "SYSTEM_DATA_HOME", directory)
+    # Kept for calls to another server: none of this looks at it.
+    monkeypatch.setenv("KONGFLOW_TLS_CA_FILE", str(tmp_path / "absent.pem"))
     assert main(["demo", "--json"]) == 0
     assert list(tmp_path.iterdir()) == []
     assert [path for path in directory.glob("kongflow/*") if not is_copy_of_binaries(path)] == []

@@ -7,15 +7,13 @@ import math
 import random
 import time
 from collections import Counter
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from contextvars import Context
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 import asyncpg
-import structlog
 
 from services.endpoints.crash_points import crash_point
 from services.endpoints.domain.callers import Callers
@@ -44,8 +42,6 @@ if TYPE_CHECKING:
     _Connection = asyncpg.Connection[asyncpg.Record]
 
 _Result = TypeVar("_Result")
-
-_log = structlog.get_logger(__name__)
 
 _ATTEMPTS: Final = 3
 _ACQUIRE_WITHIN: Final = timedelta(seconds=5)
@@ -207,7 +203,6 @@ class PostgresStore:
         self._one = asyncio.Lock()
         self._waiting: Counter[Pool] = Counter()
         self._known_environments = KnownEnvironments()
-        self._giving_back: set[asyncio.Task[None]] = set()
         self._refusal: str | None = None
         self._refused_at = -math.inf
 
@@ -326,9 +321,8 @@ class PostgresStore:
                 await self._distrust_connections()
             raise
         finally:
-            giving_back = asyncio.create_task(_give_back(lender, lent), context=Context())
-            self._giving_back.add(giving_back)
-            giving_back.add_done_callback(self._giving_back.discard)
+            with suppress(TimeoutError):
+                await lender.release(lent, timeout=_SILENCE.total_seconds())
 
     def _note_refusal(self, error: DatabaseUnavailableError) -> None:
         refusal = refusal_of(error)
@@ -381,15 +375,6 @@ def _is_lost(connection: _Connection) -> bool:
         return connection.is_closed()
     except asyncpg.InterfaceError:
         return True
-
-
-async def _give_back(lender: asyncpg.Pool[asyncpg.Record], lent: asyncpg.pool.PoolConnectionProxy) -> None:
-    """Give a connection back, for which no borrower waits."""
-    try:
-        await lender.release(lent, timeout=_SILENCE.total_seconds())
-    except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        # The pool has ended it, and will open another one.
-        _log.info("connection_was_lost", error=type(error).__name__)
 
 
 async def _keep_as_it_is(_connection: _Connection) -> None:
