@@ -133,8 +133,7 @@ class Relay:
             few = await tx.ledger.ring_few(most_held, few=_FEW, answer_within=self._settings.ring_answered_within)
         if few.is_crowded:
             self._crowded_until = self._monotonic() + _CROWD_LASTS.total_seconds()
-        for queue, rung in few.rung.items():
-            await self._publish(queue, rung)
+        await asyncio.gather(*(self._publish(queue, rung) for queue, rung in few.rung.items()))
         return few
 
     async def _take_turns(self) -> timedelta | None:
