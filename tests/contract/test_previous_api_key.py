@@ -25,6 +25,7 @@ from services.endpoints.domain.endpoint_wire import (
 )
 from tests.support import fake_endpoint as fake
 from tests.support.fake_endpoint import FakeEndpoint, as_sent
+from tests.support.machine_time import machine_time
 from tests.support.signed_calls import signed_by
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ async def test_endpoint_that_knows_neither_key_is_asked_twice_and_neither_key_no
 
 
 async def test_both_calls_together_end_within_the_timeout(client: EndpointClient) -> None:
-    timeout, began = timedelta(seconds=1), asyncio.get_running_loop().time()
+    timeout, began = timedelta(seconds=1), machine_time()
 
     async def refuse_late(_request: Any, endpoint: FakeEndpoint) -> fake.Answer:
         with pytest.raises(TimeoutError):
@@ -135,7 +136,7 @@ async def test_both_calls_together_end_within_the_timeout(client: EndpointClient
 
     async with FakeEndpoint(behaviour=fake.in_turn(refuse_late, fake.hang)) as endpoint:
         result = await client.ping(rotated(endpoint), timeout=timeout)
-        took = asyncio.get_running_loop().time() - began
+        took = machine_time() - began
     assert (result.failure, result.detail) == (CallFailure.TIMED_OUT, "timed out after 1 s")
     assert len(endpoint.journal) == 2
     assert 0.9 < took < 1.5

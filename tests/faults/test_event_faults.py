@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from kongflow.v1 import event_service_pb2
 from tests.support.eventually import eventually
 from tests.support.fault_injection import CRASH_STATUS
 from tests.support.fault_scene import PATIENCE, Scene, new_scene
+from tests.support.machine_time import machine_time
 from tests.support.persistent_caller import PersistentCaller
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ async def send(scene: Scene) -> uuid.UUID:
 
 async def runs_exist(scene: Scene, event: uuid.UUID) -> timedelta:
     """Wait until every job has its run of the event, once; return how long that took."""
-    began = time.monotonic()
+    began = machine_time()
 
     async def all_there() -> bool:
         count = await scene.stack.postgres.value("SELECT count(*) FROM job_runs WHERE event_record_id = $1", event)
@@ -71,7 +71,7 @@ async def runs_exist(scene: Scene, event: uuid.UUID) -> timedelta:
         return True
 
     await eventually(all_there, within=PATIENCE)
-    took = timedelta(seconds=time.monotonic() - began)
+    took = timedelta(seconds=machine_time() - began)
     await scene.stack.settle()
     assert await all_there()
     return took

@@ -14,7 +14,7 @@ from kongflow.v1 import queue_service_pb2
 
 from tests.support.eventually import eventually
 from tests.support.fault_injection import CRASH_STATUS
-from tests.support.fault_scene import PATIENCE, new_scene
+from tests.support.fault_scene import PATIENCE, RUNG_AGAIN, new_scene
 from tests.support.passing import lasting
 
 if TYPE_CHECKING:
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from tests.support.processes import ServiceProcess
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("processes")]
-
-# A ring waits 5 s for its answer, and a sweep comes every second.
-RUNG_AGAIN = timedelta(seconds=7)
 
 
 @pytest_asyncio.fixture(loop_scope="session")

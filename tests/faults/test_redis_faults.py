@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,8 @@ from services.endpoints.queue.publisher import DEFAULT_WINDOW
 from services.worker.message import queue_key
 from tests.support.endpoint_farm import MARKER
 from tests.support.eventually import eventually
-from tests.support.fault_scene import PATIENCE, new_scene
+from tests.support.fault_scene import PATIENCE, RUNG_AGAIN, new_scene
+from tests.support.machine_time import machine_time
 from tests.support.redis_process import RedisProcess
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("dependencies")]
 
-# A ring waits 5 s for its answer, a sweep comes every second, and a machine may be slow.
-RUNG_AGAIN = timedelta(seconds=10)
 PROMPT = timedelta(milliseconds=500)
 
 
@@ -39,9 +37,9 @@ async def slowest_answer(scene: Scene, *, requests: int = 10) -> timedelta:
     """Ask for indexes one after another, and return how long the slowest answer took."""
     slowest = timedelta()
     for _ in range(requests):
-        began = time.monotonic()
+        began = machine_time()
         await scene.ask()
-        slowest = max(slowest, timedelta(seconds=time.monotonic() - began))
+        slowest = max(slowest, timedelta(seconds=machine_time() - began))
     return slowest
 
 

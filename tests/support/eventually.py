@@ -7,6 +7,8 @@ import inspect
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar, overload
 
+from tests.support.machine_time import machine_time
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -26,10 +28,10 @@ async def eventually(predicate: Callable[[], object], *, within: timedelta = tim
     with `return True`.
 
     Raises:
-        AssertionError: there was no truthy answer within `within`; it names the last answer or carries the last error.
+        AssertionError: there was no truthy answer within `within` of the machine's time; it names the last answer or
+            carries the last error.
     """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + within.total_seconds()
+    deadline = machine_time() + within.total_seconds()
     while True:
         answer: object = None
         unmet: AssertionError | None = None
@@ -41,9 +43,9 @@ async def eventually(predicate: Callable[[], object], *, within: timedelta = tim
             answer, unmet = None, error
         if answer:
             return answer
-        if loop.time() >= deadline:
+        if machine_time() >= deadline:
             raise AssertionError(f"not within {within.total_seconds():g} s; last: {unmet or answer!r}") from unmet
-        await _pass_time(loop)
+        await _pass_time(asyncio.get_running_loop())
 
 
 async def _pass_time(loop: asyncio.AbstractEventLoop) -> None:
