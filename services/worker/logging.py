@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
+from services.library_logs import forward_library_logs
+
 if TYPE_CHECKING:
     from structlog.typing import ExcInfo
 
@@ -26,7 +28,7 @@ def _describe(exc_info: ExcInfo) -> list[dict[str, Any]]:
 
 
 def configure_logging(level: str) -> None:
-    """Log what is at least as serious as `level` (`debug`, `info`, `warning`, `error`), for the whole process."""
+    """Log what is at least as serious as `level` (`debug`, `info`, `warning`, `error`), libraries' warnings too."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -39,3 +41,4 @@ def configure_logging(level: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+    forward_library_logs(structlog.get_logger())

@@ -9,10 +9,11 @@ from typing import Any
 import structlog
 
 from services.endpoints.telemetry.tracebacks import describe_exception, write_exception
+from services.library_logs import forward_library_logs
 
 
 def configure_logs(*, level: str, log_format: str) -> None:
-    """Write lines of `level` and above, as `console` text or one `json` object each.
+    """Write lines of `level` and above, as `console` text or one `json` object each, libraries' warnings among them.
 
     Of an exception neither the frames' locals nor a foreign text is shown: they may hold keys and payloads.
     """
@@ -35,3 +36,4 @@ def configure_logs(*, level: str, log_format: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
+    forward_library_logs(structlog.get_logger())
