@@ -127,13 +127,16 @@ class Relay:
         return is_calm and all(self._room[queue] >= needed for queue in Queue)
 
     async def _ring_few(self) -> FewRung:
-        """Ring all there is where little waits: one statement, for those who come when it is quiet."""
+        """Ring all there is where little waits: one statement, for those who come when it is quiet.
+
+        What it rang is committed with it, and published before the connection goes back, which takes its time.
+        """
         most_held = {queue: most_lanes_held(queue, self._settings) for queue in Queue}
         async with self._store.reading(Pool.RELAY) as tx:
             few = await tx.ledger.ring_few(most_held, few=_FEW, answer_within=self._settings.ring_answered_within)
-        if few.is_crowded:
-            self._crowded_until = self._monotonic() + _CROWD_LASTS.total_seconds()
-        await asyncio.gather(*(self._publish(queue, rung) for queue, rung in few.rung.items()))
+            if few.is_crowded:
+                self._crowded_until = self._monotonic() + _CROWD_LASTS.total_seconds()
+            await asyncio.gather(*(self._publish(queue, rung) for queue, rung in few.rung.items()))
         return few
 
     async def _take_turns(self) -> timedelta | None:
