@@ -267,6 +267,7 @@ async def _work_when_ready(store: PostgresStore, readiness: Readiness, operation
         asyncio.create_task(operations.relay.run()),
         asyncio.create_task(operations.rescue.run()),
         asyncio.create_task(operations.leases.run()),
+        asyncio.create_task(operations.revisions.run()),
         asyncio.create_task(operations.upkeep.run()),
         asyncio.create_task(operations.uses.run()),
         asyncio.create_task(operations.endpoint_upkeep.run()),

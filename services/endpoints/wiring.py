@@ -37,6 +37,7 @@ from services.endpoints.operations.finality import Finality
 from services.endpoints.operations.index_endpoint import IndexEndpoint
 from services.endpoints.operations.index_requests import IndexRequests
 from services.endpoints.operations.index_retries import RetryIndex, RetryRegistration
+from services.endpoints.operations.index_revisions import IndexRevisions
 from services.endpoints.operations.indexing import IndexingOperations
 from services.endpoints.operations.invoke_dispatcher import InvokeDispatcher
 from services.endpoints.operations.leases import LeaseKeeper
@@ -88,6 +89,7 @@ class Operations:
     runs: RunOperations
     queue_jobs: QueueJobOperations
     watches: Watches
+    revisions: IndexRevisions
     page_tokens: PageTokens
     runner: QueueJobRunner
     leases: LeaseKeeper
@@ -159,7 +161,8 @@ def build_operations(
             INVOKE_DISPATCHER.name: RetryInvocation(),
         }
     )
-    watches = Watches(wake_ups=wake_ups, most_per_tenant=settings.tenant_watches_at_once)
+    watches = Watches(most_per_tenant=settings.tenant_watches_at_once)
+    revisions = IndexRevisions(store=store, wake_ups=wake_ups)
     leases = LeaseKeeper(store=store, settings=ledger_settings)
     limits = TenantLimits(limits=call_limits_of(settings), monotonic=time.monotonic)
     return Operations(
@@ -196,6 +199,7 @@ def build_operations(
             store=store,
             index_requests=index_requests,
             watches=watches,
+            revisions=revisions,
             limits=limits,
             hook_delay=settings.hook_delay,
             kept_for=retention.indexes,
@@ -216,9 +220,11 @@ def build_operations(
             finality=finality,
             retries=retries,
             watches=watches,
+            wake_ups=wake_ups,
             known_kinds=frozenset({*batch_handlers, *calling_handlers}),
         ),
         watches=watches,
+        revisions=revisions,
         page_tokens=PageTokens(key=derive_key(pepper, purpose="page tokens")),
         runner=QueueJobRunner(
             store=store,

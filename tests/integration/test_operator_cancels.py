@@ -37,7 +37,8 @@ def operations(world: World) -> QueueJobOperations:
         store=world.store,
         finality=world.finality,
         retries=Retries(handlers={}),
-        watches=Watches(wake_ups=MemoryWakeUps()),
+        watches=Watches(),
+        wake_ups=MemoryWakeUps(),
     )
 
 

@@ -20,6 +20,7 @@ from kongflow.v1.queue_pb2 import QUEUE_EXECUTION, Queue
 from services.endpoints.domain.callers import Callers
 from services.endpoints.operations.limits import CallLimits, TenantLimits
 from services.endpoints.rpc.server import RpcServer, RpcServices
+from tests.support.eventually import eventually
 from tests.support.rpc import ADMIN_TOKEN, CallRecord, refused, running_service
 
 if TYPE_CHECKING:
@@ -213,6 +214,18 @@ async def test_a_watch_begins_with_the_present_and_resumes_after_what_was_seen(s
     resumed.cancel()
     assert (later.id, later.reason) == (index_id, "look again")
     assert later.revision > now.revision
+
+
+async def test_a_watch_that_resumes_after_a_revision_that_never_was_ends_with_its_index(stage: Stage) -> None:
+    endpoint = await stage.store_endpoint()
+    requested = await stage.writer.endpoints.IndexEndpoint(endpoints.IndexEndpointRequest(endpoint_id=endpoint.id))
+    wanted = endpoints.WatchEndpointIndexRequest(index_id=requested.index.id, resume_revision=1_000)
+    watch = stage.reader.endpoints.WatchEndpointIndex(wanted)
+    await eventually(lambda: stage.service.operations.watches.count)
+    await stage.writer.queue.CancelQueueJob(queue.CancelQueueJobRequest(queue_job_id=requested.queue_job_id))
+
+    async with asyncio.timeout(10):
+        assert [answer async for answer in watch] == []
 
 
 async def test_the_ledger_is_shown_to_those_whose_work_it_is(stage: Stage) -> None:

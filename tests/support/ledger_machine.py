@@ -110,7 +110,8 @@ class LedgerUnderTest:
             store=self.store,
             finality=self.finality,
             retries=Retries(handlers={}),
-            watches=Watches(wake_ups=MemoryWakeUps()),
+            watches=Watches(),
+            wake_ups=MemoryWakeUps(),
         )
         self.servers = [self._new_server(), self._new_server()]
         self.relays = [

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import defaultdict
 from datetime import timedelta
 from itertools import repeat
 from typing import TYPE_CHECKING
 
+from services.endpoints.domain.flag import Flag
 from services.endpoints.domain.ports.publisher import QueueUnavailableError
 
 if TYPE_CHECKING:
@@ -63,24 +63,11 @@ class MemoryPublisher:
             raise QueueUnavailableError("The queue in memory is away.")
 
 
-class MemoryWakeUp:
+class MemoryWakeUp(Flag):
     def __init__(self, listeners: set[MemoryWakeUp]) -> None:
-        self._raised = asyncio.Event()
+        super().__init__()
         self._listeners = listeners
         listeners.add(self)
-
-    async def wait(self, timeout: timedelta) -> bool:
-        try:
-            async with asyncio.timeout(timeout.total_seconds()):
-                await self._raised.wait()
-        except TimeoutError:
-            return False
-        finally:
-            self._raised.clear()
-        return True
-
-    def wake(self) -> None:
-        self._raised.set()
 
     def close(self) -> None:
         self._listeners.discard(self)

@@ -7,6 +7,7 @@ async with running_service(database_url) as service:
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -220,9 +221,12 @@ async def running_service(database_url: str, *, limits: CallLimits | None = None
             port = await server.start()
             await server.set_serving()
             service = Service(f"127.0.0.1:{port}", store, operations, journal)
+            looking = asyncio.create_task(operations.revisions.run())
             try:
                 yield service
             finally:
+                looking.cancel()
+                await asyncio.gather(looking, return_exceptions=True)
                 for caller in service.callers:
                     await caller.channel.close()
                 await server.stop(grace=timedelta(0))

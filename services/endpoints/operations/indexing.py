@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from services.endpoints.domain.ports.store import Store, Transaction
     from services.endpoints.domain.tenancy import EnvironmentType, Principal
     from services.endpoints.operations.index_requests import IndexRequests
+    from services.endpoints.operations.index_revisions import IndexRevisions
     from services.endpoints.operations.limits import TenantLimits
     from services.endpoints.operations.watches import Watches
 
@@ -68,6 +70,7 @@ class IndexingOperations:
         store: Store,
         index_requests: IndexRequests,
         watches: Watches,
+        revisions: IndexRevisions,
         limits: TenantLimits,
         hook_delay: timedelta,
         kept_for: timedelta = _KEPT_FOR,
@@ -77,6 +80,7 @@ class IndexingOperations:
         self._store = store
         self._index_requests = index_requests
         self._watches = watches
+        self._revisions = revisions
         self._limits = limits
         self._hook_delay = hook_delay
         self._kept_for = kept_for
@@ -216,15 +220,20 @@ class IndexingOperations:
                 too many watches open; OUT_OF_RANGE, the index to watch on is so old that it was deleted.
         """
         seen = resume_revision
-        with self._watches.open(principal, advice="watch on from the last revision", readmit=readmit) as watch:
+        with (
+            closing(self._revisions.follow(index_id, seen=seen)) as follower,
+            self._watches.open(principal, follower, advice="watch on from the last revision", readmit=readmit) as watch,
+        ):
             while True:
                 index = await self._watched(principal, index_id, seen)
+                follower.seen = index.revision
                 if index.revision > seen:
                     seen = index.revision
                     yield replace(index, source_data_json=None)
                 if index.state.is_final:
                     return
-                await watch.changed()
+                while not await watch.changed():
+                    continue
 
     async def _watched(self, principal: Principal, index_id: UUID, seen: int) -> EndpointIndex:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from services.endpoints.domain.errors import KongflowError
     from services.endpoints.domain.page import Page, PageRequest
+    from services.endpoints.domain.ports.publisher import WakeUps
     from services.endpoints.domain.ports.store import Store, Transaction
     from services.endpoints.domain.queue_job import Queue, QueueJobRecord
     from services.endpoints.domain.queue_stats import QueuePause, QueueStats
@@ -68,6 +69,7 @@ class QueueJobOperations:
         finality: Finality,
         retries: Retries,
         watches: Watches,
+        wake_ups: WakeUps,
         known_kinds: frozenset[str] = frozenset(KINDS),
     ) -> None:
         """Hold the ports; queue jobs of other kinds than `known_kinds` are shown as unknown."""
@@ -75,6 +77,7 @@ class QueueJobOperations:
         self._finality = finality
         self._retries = retries
         self._watches = watches
+        self._wake_ups = wake_ups
         self._known_kinds = sorted(known_kinds)
         self._stats: SharedReads[Seen, list[QueueStats]] = SharedReads()
 
@@ -230,7 +233,10 @@ class QueueJobOperations:
             UnauthenticatedError: `readmit` no longer recognises the caller.
             KongflowError: QUOTA_EXCEEDED, the tenant has too many watches open; DRAINING, this server stops.
         """
-        with self._watches.open(principal, advice="watch on at another one", readmit=readmit) as watch:
+        with (
+            closing(self._wake_ups.subscribe()) as wake_up,
+            self._watches.open(principal, wake_up, advice="watch on at another one", readmit=readmit) as watch,
+        ):
             while True:
                 yield await self.stats(principal, environment_id)
                 await watch.changed(quiet=_WATCH_QUIET)

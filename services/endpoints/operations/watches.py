@@ -14,7 +14,7 @@ from services.endpoints.operations.limits import tenant_name
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from services.endpoints.domain.ports.publisher import WakeUp, WakeUps
+    from services.endpoints.domain.ports.publisher import WakeUp
     from services.endpoints.domain.tenancy import Principal
 
 _POLL: Final = timedelta(seconds=1)
@@ -35,8 +35,8 @@ class Watch:
         self._advice = advice
         self._readmit = readmit
 
-    async def changed(self, *, quiet: timedelta = _AT_ONCE) -> None:
-        """Return when it is time to look again: woken, or after a second, but never before `quiet` has passed.
+    async def changed(self, *, quiet: timedelta = _AT_ONCE) -> bool:
+        """Return True when woken, False after a second without, and neither before `quiet` has passed.
 
         Raises:
             KongflowError: DRAINING, this server stops; what `readmit` raised, because the caller may watch no longer.
@@ -45,22 +45,22 @@ class Watch:
             with suppress(TimeoutError):
                 async with asyncio.timeout(quiet.total_seconds()):
                     await self._draining.wait()
-        if not self._draining.is_set():
-            await self._wake_up.wait(_POLL - quiet)
+        is_woken = not self._draining.is_set() and await self._wake_up.wait(_POLL - quiet)
         if self._draining.is_set():
             raise KongflowError(
                 f"This server is stopping; {self._advice}.", reason=Reason.DRAINING, retry_after=_RESUME_AFTER
             )
         await self._readmit()
+        return is_woken
 
 
 class Watches:
     """Opens watches; admin tokens count as one tenant."""
 
-    def __init__(self, *, wake_ups: WakeUps, most_per_tenant: int = 100) -> None:
-        """Hold what wakes them, and how many a tenant may have open here at once."""
-        self._wake_ups = wake_ups
+    def __init__(self, *, most_per_tenant: int = 100) -> None:
+        """Hold how many a tenant may have open here at once."""
         self._most = most_per_tenant
+        self._wake_ups: set[WakeUp] = set()
         self._open: Counter[str] = Counter()
         self._draining = asyncio.Event()
 
@@ -72,13 +72,22 @@ class Watches:
     def end(self) -> None:
         """Let every watch end with DRAINING, so that its caller goes on elsewhere."""
         self._draining.set()
-        self._wake_ups.notify()
+        for wake_up in self._wake_ups:
+            wake_up.wake()
 
     @contextmanager
-    def open(self, principal: Principal, *, advice: str, readmit: Callable[[], Awaitable[None]]) -> Iterator[Watch]:
-        """Count a watch of the principal's tenant for the time of the block; `advice` is for its caller at a drain.
+    def open(
+        self,
+        principal: Principal,
+        wake_up: WakeUp,
+        *,
+        advice: str,
+        readmit: Callable[[], Awaitable[None]],
+    ) -> Iterator[Watch]:
+        """Count a watch of the principal's tenant for the time of the block.
 
-        A watch outlives what allowed it: before each look `readmit` recognises its caller again, or raises.
+        `wake_up` stays the caller's; `advice` is for who watches, at a drain. A watch outlives what allowed it: before
+        each look `readmit` recognises its caller again, or raises.
 
         Raises:
             KongflowError: QUOTA_EXCEEDED, the tenant has as many as it may.
@@ -92,11 +101,11 @@ class Watches:
                 retry_after=_QUOTA_RETRY_AFTER,
             )
         self._open[tenant] += 1
-        wake_up = self._wake_ups.subscribe()
+        self._wake_ups.add(wake_up)
         try:
             yield Watch(wake_up, self._draining, advice=advice, readmit=readmit)
         finally:
-            wake_up.close()
+            self._wake_ups.discard(wake_up)
             self._open[tenant] -= 1
             if not self._open[tenant]:
                 del self._open[tenant]

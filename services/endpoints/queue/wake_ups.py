@@ -12,6 +12,8 @@ from uuid import uuid4
 import structlog
 from redis.exceptions import RedisError
 
+from services.endpoints.domain.flag import Flag
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -26,29 +28,14 @@ LONGEST_BACKOFF: Final = timedelta(seconds=2)
 _log = structlog.get_logger(__name__)
 
 
-class RedisWakeUp:
+class RedisWakeUp(Flag):
     """One listener's flag; see `WakeUp`."""
 
     def __init__(self, listeners: set[RedisWakeUp]) -> None:
         """Join `listeners` until closed."""
-        self._raised = asyncio.Event()
+        super().__init__()
         self._listeners = listeners
         listeners.add(self)
-
-    async def wait(self, timeout: timedelta) -> bool:
-        """Return True when woken, False after `timeout`; see `WakeUp`."""
-        try:
-            async with asyncio.timeout(timeout.total_seconds()):
-                await self._raised.wait()
-        except TimeoutError:
-            return False
-        finally:
-            self._raised.clear()
-        return True
-
-    def wake(self) -> None:
-        """Raise the flag."""
-        self._raised.set()
 
     def close(self) -> None:
         """Leave the listeners."""

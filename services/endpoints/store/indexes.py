@@ -17,7 +17,7 @@ from services.endpoints.store.errors import translated
 from services.endpoints.store.queries import load
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import timedelta
     from uuid import UUID
 
@@ -129,6 +129,10 @@ class PostgresIndexes:
     async def get(self, index_id: UUID, *, with_data: bool = False) -> EndpointIndex | None:
         """Read one index."""
         return _one(await self._fetch("get", index_id, with_data))
+
+    async def revisions(self, index_ids: Collection[UUID]) -> dict[UUID, int]:
+        """Read the revisions of indexes."""
+        return {row["id"]: row["revision"] for row in await self._fetch("revisions", list(index_ids))}
 
     async def get_by_queue_job(self, queue_job_id: UUID) -> EndpointIndex | None:
         """Read the index that a queue job carries out."""

@@ -27,41 +27,47 @@ def principal(organization_id: object = None) -> Principal:
 
 
 def test_tenant_has_so_many_watches_and_a_closed_one_makes_room() -> None:
-    wake_ups = MemoryWakeUps()
-    watches = Watches(wake_ups=wake_ups, most_per_tenant=2)
+    watches = Watches(most_per_tenant=2)
 
     def opened(organization_id: object = None) -> AbstractContextManager[Watch]:
-        return watches.open(principal(organization_id), advice="go on", readmit=welcome)
+        wake_up = MemoryWakeUps().subscribe()
+        return watches.open(principal(organization_id), wake_up, advice="go on", readmit=welcome)
 
     with opened(TENANT), ExitStack() as second:
         second.enter_context(opened(TENANT))
         with pytest.raises(KongflowError) as refused, opened(TENANT):
             pass
         with opened(OTHER), opened():
-            assert len(wake_ups.listeners) == 4
+            assert watches.count == 4
         second.close()
         with opened(TENANT):
             pass
     assert refused.value.reason is Reason.QUOTA_EXCEEDED
     assert refused.value.retry_after
     assert refused.value.metadata == {"limit": "2", "tenant": f"organization:{TENANT}"}
-    assert not wake_ups.listeners
+    assert not watches.count
 
 
 async def test_wake_up_ends_the_wait_once_it_has_been_quiet() -> None:
-    wake_ups = MemoryWakeUps()
-    with Watches(wake_ups=wake_ups).open(principal(TENANT), advice="go on", readmit=welcome) as watch:
+    wake_up = MemoryWakeUps().subscribe()
+    with Watches().open(principal(TENANT), wake_up, advice="go on", readmit=welcome) as watch:
         waiting = asyncio.create_task(watch.changed(quiet=timedelta(milliseconds=50)))
         began = asyncio.get_running_loop().time()
-        wake_ups.notify()
-        await waiting
+        wake_up.wake()
+        assert await waiting
         assert asyncio.get_running_loop().time() - began >= 0.045
+
+
+async def test_wait_without_a_wake_up_ends_after_a_second_and_says_so() -> None:
+    with Watches().open(principal(TENANT), MemoryWakeUps().subscribe(), advice="go on", readmit=welcome) as watch:
+        assert not await watch.changed(quiet=timedelta(seconds=0.9))
 
 
 @pytest.mark.parametrize("quiet", [timedelta(), timedelta(seconds=30)])
 async def test_drain_ends_every_watch_at_once_with_advice(quiet: timedelta) -> None:
-    watches = Watches(wake_ups=MemoryWakeUps())
-    with watches.open(principal(TENANT), advice="watch on elsewhere", readmit=welcome) as watch:
+    watches = Watches()
+    wake_up = MemoryWakeUps().subscribe()
+    with watches.open(principal(TENANT), wake_up, advice="watch on elsewhere", readmit=welcome) as watch:
         waiting = asyncio.create_task(watch.changed(quiet=quiet))
         asyncio.get_running_loop().call_soon(watches.end)
         with pytest.raises(KongflowError, match="watch on elsewhere") as ended:
@@ -73,8 +79,8 @@ async def test_watch_ends_at_the_next_look_when_its_caller_is_known_no_longer() 
     async def refuse() -> None:
         raise UnauthenticatedError
 
-    wake_ups = MemoryWakeUps()
-    with Watches(wake_ups=wake_ups).open(principal(TENANT), advice="go on", readmit=refuse) as watch:
-        wake_ups.notify()
+    wake_up = MemoryWakeUps().subscribe()
+    with Watches().open(principal(TENANT), wake_up, advice="go on", readmit=refuse) as watch:
+        wake_up.wake()
         with pytest.raises(UnauthenticatedError):
             await watch.changed()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import timedelta
     from uuid import UUID
 
@@ -117,6 +117,10 @@ class Indexes(Protocol):
 
     async def get(self, index_id: UUID, *, with_data: bool = False) -> EndpointIndex | None:
         """Read one index."""
+        ...
+
+    async def revisions(self, index_ids: Collection[UUID]) -> dict[UUID, int]:
+        """Read the revisions of those of `index_ids` that are there."""
         ...
 
     async def get_by_queue_job(self, queue_job_id: UUID) -> EndpointIndex | None:

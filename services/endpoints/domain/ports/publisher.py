@@ -59,6 +59,10 @@ class WakeUp(Protocol):
         """
         ...
 
+    def wake(self) -> None:
+        """Wake this listener alone."""
+        ...
+
     def close(self) -> None:
         """Stop listening; a second call does nothing."""
         ...

@@ -171,6 +171,10 @@ SELECT
 FROM endpoint_indexes
 WHERE id = $1
 
+-- name: revisions
+-- Reads the revisions of indexes.
+SELECT id, revision FROM endpoint_indexes WHERE id = ANY($1::uuid[])
+
 -- name: get_by_queue_job
 -- Reads the index that a queue job carries out.
 SELECT
