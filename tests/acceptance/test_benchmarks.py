@@ -20,7 +20,7 @@ pytestmark = pytest.mark.acceptance
 _ROOT = Path(__file__).resolve().parents[2]
 
 
-def _run(*options: str, within: timedelta = timedelta(seconds=110)) -> subprocess.CompletedProcess[str]:
+def _run(*options: str, within: timedelta = timedelta(seconds=280)) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "benchmarks", *options],
         cwd=_ROOT,

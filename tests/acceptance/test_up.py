@@ -95,7 +95,7 @@ def test_taken_port_is_one_clear_sentence(directory: Path) -> None:
         taken.listen()
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with started_up(directory, KONGFLOW_GRPC_ADDRESS=address) as process:
-            _, said = process.communicate(timeout=60)
+            _, said = process.communicate(timeout=120)
     assert process.returncode == 1
     assert json.loads(said)["error"]["message"].startswith(f"The endpoints service (gRPC) cannot listen on {address}")
 
@@ -103,7 +103,7 @@ def test_taken_port_is_one_clear_sentence(directory: Path) -> None:
 @in_one_process
 def test_second_up_in_the_same_directory_is_refused(up: RunningUp) -> None:
     with started_up(up.directory) as second:
-        _, said = second.communicate(timeout=60)
+        _, said = second.communicate(timeout=120)
     assert second.returncode == 1
     assert f"Another KongFlow is using {up.directory}" in json.loads(said)["error"]["message"]
 
@@ -111,7 +111,7 @@ def test_second_up_in_the_same_directory_is_refused(up: RunningUp) -> None:
 def test_wrong_variables_are_all_named_before_anything_starts(directory: Path) -> None:
     wrong = {"KONGFLOW_LEASE_SECONDS": "soon", "KONGFLOW_WORKER_QUEUES": "all"}
     with started_up(directory, **wrong) as process:
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=120)
     assert process.returncode == 2
     named = {violation["field"] for violation in json.loads(said)["error"]["violations"]}
     assert named == set(wrong)
@@ -131,7 +131,7 @@ async def test_killed_service_ends_everything_with_a_sentence(directory: Path) -
     with running_up(directory) as up:
         family = up.family
         up.member("services.endpoints").kill()
-        _, said = up.process.communicate(timeout=60)
+        _, said = up.process.communicate(timeout=120)
         assert up.process.returncode == 1
     assert "The endpoints process ended (signal 9)" in said
     assert still_running(family) == []
