@@ -68,6 +68,8 @@ class _Batch:
 
 
 _NOTHING: Final = RunResult()
+_LEASES_TO_STORE_AN_END: Final = 3
+_STORE_END_AGAIN_AFTER: Final = timedelta(milliseconds=500)
 
 
 class QueueJobRunner:
@@ -346,17 +348,14 @@ class QueueJobRunner:
             require_held(await tx.ledger.lock_claim(claim))
             if not await tx.ledger.end_alone(queue_job.id):
                 return _NOTHING
-            await self._close(tx, [], [self._failure(queue_job, too_slow)], isolating=True)
+            await self._close(tx, [], [failure], isolating=True)
             return RunResult(failed=1)
 
         async with self._ending_alone(queue_job, Pool.CALL_BACKS):
             try:
                 return await self._store.transact(work, Pool.CALL_BACKS)
             except StatementTooSlowError as error:
-                # By itself there is nobody else whose work it could be: it must not hold up its lane for ever.
-                message = "A statement of the attempt took longer than the database lets any take."
-                too_slow = AttemptFailedError(message, reason=AttemptReason.TOOK_TOO_LONG)
-                _log.warning("attempt_too_slow", queue_job_id=str(queue_job.id), kind=queue_job.kind, exc_info=error)
+                failure = self._too_slow(queue_job, error)
                 return await self._store.transact(fail, Pool.CALL_BACKS)
 
     @asynccontextmanager
@@ -483,14 +482,33 @@ class QueueJobRunner:
             return await self._end_call(call, self._failure(call.queue_job, error), call_error=error)
         crash_point("after_endpoint_answered")
         try:
-            return await self._store.transact(lambda tx: self._finish_call(tx, call, answer), Pool.CALLS)
+            return await self._store_end(lambda tx: self._finish_call(tx, call, answer))
+        except StatementTooSlowError as error:
+            return await self._end_call(call, self._too_slow(call.queue_job, error))
         except (ConflictError, DatabaseUnavailableError, FencedError):
             raise
         except Exception as error:  # noqa: BLE001 - stored as the attempt's failure
             return await self._end_call(call, self._failure(call.queue_job, error))
 
     async def _end_call(self, call: Call, failure: Failure, *, call_error: Exception | None = None) -> RunResult:
-        return await self._store.transact(lambda tx: self._fail_call(tx, call, failure, call_error), Pool.CALLS)
+        return await self._store_end(lambda tx: self._fail_call(tx, call, failure, call_error))
+
+    async def _store_end(self, work: Callable[[Transaction], Awaitable[RunResult]]) -> RunResult:
+        """Store how a call ended, however often the database has to be asked: the customer is not to be called again.
+
+        Another server that has taken the call over meanwhile fences it; so does a commit whose answer was lost.
+        """
+        give_up = time.monotonic() + self._settings.lease.total_seconds() * _LEASES_TO_STORE_AN_END
+        while True:
+            try:
+                return await self._store.transact(work, Pool.CALLS)
+            except StatementTooSlowError:
+                raise
+            except (ConflictError, DatabaseUnavailableError) as error:
+                if time.monotonic() >= give_up:
+                    raise
+                _log.warning("end_of_call_waits", reason=error.reason.value)
+            await asyncio.sleep(_STORE_END_AGAIN_AFTER.total_seconds() * (1 + self._jitter()) / 2)
 
     async def _finish_call(self, tx: Transaction, call: Call, answer: Any) -> RunResult:  # noqa: ANN401 - the handler's own type
         if await self._is_cancelled(tx, call):
@@ -543,6 +561,12 @@ class QueueJobRunner:
         final = await tx.ledger.cancel([call.queue_job.id], message="It was cancelled while it ran.")
         await self._finality.settle(tx, final, isolating=True)
         return True
+
+    def _too_slow(self, queue_job: QueueJob, error: StatementTooSlowError) -> Failure:
+        """Return the failure of an attempt that is by itself: nobody else's work it could be, and its lane waits."""
+        _log.warning("attempt_too_slow", queue_job_id=str(queue_job.id), kind=queue_job.kind, exc_info=error)
+        message = "A statement of the attempt took longer than the database lets any take."
+        return self._failure(queue_job, AttemptFailedError(message, reason=AttemptReason.TOOK_TOO_LONG))
 
     def _failure(self, queue_job: QueueJob, error: Exception) -> Failure:
         if not isinstance(error, AttemptFailedError | SnoozedError | ServerOverloadedError):
