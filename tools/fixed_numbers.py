@@ -113,6 +113,16 @@ GROUPS: Final[Mapping[str, Sequence[Fixed]]] = {
             "endpoints.operations.watches:_POLL",
             "what they show is at most so old, and a caller without right goes on no longer",
         ),
+        _fixed(
+            "how often one look finds out for all watches which indexes have changed, at most",
+            "endpoints.operations.index_revisions:_REST",
+            "nobody sees more changes than that",
+        ),
+        _fixed(
+            "how many leases long the end of a call is stored again and again while the database is away",
+            "endpoints.operations.run:_LEASES_TO_STORE_AN_END",
+            "by then another server has the call",
+        ),
         _fixed("the overlap of a rotation when none is named", "endpoints.rpc.tenancy:_DEFAULT_OVERLAP", _PROMISE),
         _fixed("the longest overlap", "endpoints.rpc.tenancy:_MAX_OVERLAP", "a key that leaked must end"),
         _fixed(
