@@ -7,7 +7,7 @@ import math
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from services.endpoints.domain.errors import KongflowError
+from services.endpoints.domain.errors import KongflowError, NoConnectionFreeError
 from services.endpoints.domain.flag import Flag
 
 if TYPE_CHECKING:
@@ -50,13 +50,16 @@ class IndexRevisions:
         return IndexFollower(self._followers, index_id, seen=seen)
 
     async def run_once(self) -> None:
-        """Wake whose index has changed; everybody when the database cannot say, because each is told why."""
+        """Wake whose index has changed; everybody when the database is away, because each is told why."""
         followers = tuple(self._followers)
         if not followers:
             return
         try:
             async with self._store.reading() as tx:
                 revisions = await tx.indexes.revisions({follower.index_id for follower in followers})
+        except NoConnectionFreeError:
+            # Who looks by himself would find none either.
+            return
         except KongflowError:
             revisions = {}
         for follower in followers:

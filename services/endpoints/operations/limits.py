@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from services.endpoints.domain.current_tenant import note_tenant
 from services.endpoints.domain.errors import KongflowError, Reason
 from services.endpoints.domain.tenancy import PrincipalKind
 
@@ -101,6 +102,7 @@ class TenantLimits:
             )
         tenant.left -= 1
         tenant.open += 1
+        note_tenant(name)
         try:
             yield
         finally:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Protocol
 
 from services.endpoints.domain.errors import KongflowError
+from services.endpoints.operations.shared_reads import SharedReads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +39,7 @@ class Readiness:
         self._database = database
         self._health = health
         self._finding = finding
+        self._looks: SharedReads[None, str | None] = SharedReads()
         self._is_draining = False
         self._is_serving = False
 
@@ -63,7 +65,8 @@ class Readiness:
             await asyncio.sleep(_LOOK_EVERY.total_seconds())
 
     async def _database_away(self) -> str | None:
+        """Ask the database; many who ask at once share an answer, because anybody may."""
         try:
-            return await self._database.why_not_serving()
+            return await self._looks.read(None, self._database.why_not_serving)
         except KongflowError as error:
             return error.message

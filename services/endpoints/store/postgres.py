@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, TypeVar, cast
+from weakref import WeakValueDictionary
 
 import asyncpg
 
 from services.endpoints.crash_points import crash_point
 from services.endpoints.domain.callers import Callers
+from services.endpoints.domain.current_tenant import current_tenant
 from services.endpoints.domain.errors import ConflictError, DatabaseUnavailableError, NoConnectionFreeError
 from services.endpoints.domain.ports.observer import PoolReading
 from services.endpoints.domain.ports.store import Pool
@@ -202,6 +204,7 @@ class PostgresStore:
         self._callers = callers or Callers()
         self._one = asyncio.Lock()
         self._waiting: Counter[Pool] = Counter()
+        self._shares: WeakValueDictionary[tuple[Pool, str], asyncio.Semaphore] = WeakValueDictionary()
         self._known_environments = KnownEnvironments()
         self._refusal: str | None = None
         self._refused_at = -math.inf
@@ -299,14 +302,17 @@ class PostgresStore:
         lender = self._pools.get(pool)
         if lender is None:
             raise DatabaseUnavailableError("The store is not open.", retry_after=timedelta(seconds=1))
+        share = self._share(pool)
         self._waiting[pool] += 1
         try:
             with translated():
                 # The pool's own timeout would cost a task.
                 async with asyncio.timeout(_ACQUIRE_WITHIN.total_seconds()):
-                    lent = await lender.acquire()
+                    lent = await _borrowed(lender, share)
         except DatabaseUnavailableError as error:
             self._note_refusal(error)
+            if isinstance(error.__cause__, TimeoutError) and share.locked():
+                raise NoConnectionFreeError("connections for this tenant") from error
             if isinstance(error.__cause__, TimeoutError) and lender.get_size() == lender.get_max_size():
                 raise NoConnectionFreeError("connections") from error
             raise
@@ -321,8 +327,19 @@ class PostgresStore:
                 await self._distrust_connections()
             raise
         finally:
-            with suppress(TimeoutError):
-                await lender.release(lent, timeout=_SILENCE.total_seconds())
+            try:
+                with suppress(TimeoutError):
+                    await lender.release(lent, timeout=_SILENCE.total_seconds())
+            finally:
+                share.release()
+
+    def _share(self, pool: Pool) -> asyncio.Semaphore:
+        """Return what a tenant may borrow at once, two thirds of the pool: its slow calls leave others connections."""
+        tenant = current_tenant()
+        if tenant is None:
+            return asyncio.Semaphore()
+        most = max(1, self._settings[pool].max_size * 2 // 3)
+        return self._shares.setdefault((pool, tenant), asyncio.Semaphore(most))
 
     def _note_refusal(self, error: DatabaseUnavailableError) -> None:
         refusal = refusal_of(error)
@@ -375,6 +392,18 @@ def _is_lost(connection: _Connection) -> bool:
         return connection.is_closed()
     except asyncpg.InterfaceError:
         return True
+
+
+async def _borrowed(
+    lender: asyncpg.Pool[asyncpg.Record], share: asyncio.Semaphore
+) -> asyncpg.pool.PoolConnectionProxy[asyncpg.Record]:
+    """Return a connection of a pool, taken from a share of it that the borrower gives back, too."""
+    await share.acquire()
+    try:
+        return await lender.acquire()
+    except BaseException:
+        share.release()
+        raise
 
 
 async def _keep_as_it_is(_connection: _Connection) -> None:
