@@ -169,6 +169,39 @@ async def test_watch_tells_a_change_soon_and_ends_when_the_server_drains(operato
     assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
+async def test_watches_of_many_environments_are_counted_for_one_after_the_other_and_with_rests(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    takes, counting, counts = 0.03, 0, 0
+    usual = PostgresQueueControl.stats
+
+    async def slow(self: PostgresQueueControl, *arguments: Any, **more: Any) -> Any:
+        nonlocal counting, counts
+        counts += 1
+        counting += 1
+        assert counting == 1
+        try:
+            await asyncio.sleep(takes)
+            return await usual(self, *arguments, **more)
+        finally:
+            counting -= 1
+
+    stage = operator.stage
+    environments = ["", *(each.id for tenant in (stage.ours, stage.theirs) for each in (tenant.development,))]
+    monkeypatch.setattr(PostgresQueueControl, "stats", slow)
+    watches = [
+        aiter(stage.admin.queue.WatchQueueStats(WatchQueueStatsRequest(environment_id=each))) for each in environments
+    ]
+    began = asyncio.get_running_loop().time()
+    for _ in range(3):
+        for watch in watches:
+            await anext(watch)
+    took = asyncio.get_running_loop().time() - began
+
+    assert counts >= 3 * len(environments)
+    assert took >= (counts - 1) * takes * 4 * 0.9
+
+
 async def test_watches_end_soon_after_their_token_was_revoked(operator: Operator) -> None:
     stage = operator.stage
     created = await stage.admin.tenancy.CreateToken(

@@ -164,7 +164,7 @@ class QueueServiceServicer:
 
     def WatchQueueStats(self, request, context):
         """Streams the state of the queues: at once, then soon after something changed, at most four times a second, and at
-        least once a second.
+        least once a second; less often while many environments are watched at one server.
 
         It ends with UNAVAILABLE and reason DRAINING when the server stops: watch on at another one. RESOURCE_EXHAUSTED with
         reason QUOTA_EXCEEDED: the tenant has 100 watches open at this server, of this method and WatchEndpointIndex

@@ -76,7 +76,7 @@ class QueueServiceStub:
     """Returns the state of the queues in numbers."""
     WatchQueueStats: _grpc.UnaryStreamMultiCallable[_queue_service_pb2.WatchQueueStatsRequest, _queue_service_pb2.WatchQueueStatsResponse]
     """Streams the state of the queues: at once, then soon after something changed, at most four times a second, and at
-    least once a second.
+    least once a second; less often while many environments are watched at one server.
 
     It ends with UNAVAILABLE and reason DRAINING when the server stops: watch on at another one. RESOURCE_EXHAUSTED with
     reason QUOTA_EXCEEDED: the tenant has 100 watches open at this server, of this method and WatchEndpointIndex
@@ -131,7 +131,7 @@ class QueueServiceAsyncStub(QueueServiceStub):
     """Returns the state of the queues in numbers."""
     WatchQueueStats: _aio.UnaryStreamMultiCallable[_queue_service_pb2.WatchQueueStatsRequest, _queue_service_pb2.WatchQueueStatsResponse]  # type: ignore[assignment]
     """Streams the state of the queues: at once, then soon after something changed, at most four times a second, and at
-    least once a second.
+    least once a second; less often while many environments are watched at one server.
 
     It ends with UNAVAILABLE and reason DRAINING when the server stops: watch on at another one. RESOURCE_EXHAUSTED with
     reason QUOTA_EXCEEDED: the tenant has 100 watches open at this server, of this method and WatchEndpointIndex
@@ -237,7 +237,7 @@ class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_queue_service_pb2.WatchQueueStatsResponse], _abc.AsyncIterator[_queue_service_pb2.WatchQueueStatsResponse]]:
         """Streams the state of the queues: at once, then soon after something changed, at most four times a second, and at
-        least once a second.
+        least once a second; less often while many environments are watched at one server.
 
         It ends with UNAVAILABLE and reason DRAINING when the server stops: watch on at another one. RESOURCE_EXHAUSTED with
         reason QUOTA_EXCEEDED: the tenant has 100 watches open at this server, of this method and WatchEndpointIndex
