@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from services.library_logs import forward_library_logs
+from services.log_lines import forward_library_logs, line_writer_factory
 
 if TYPE_CHECKING:
     from structlog.typing import ExcInfo
@@ -38,7 +38,7 @@ def configure_logging(level: str) -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=line_writer_factory(sys.stderr),
         cache_logger_on_first_use=True,
     )
     forward_library_logs(structlog.get_logger())

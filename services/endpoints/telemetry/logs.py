@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from services.endpoints.telemetry.tracebacks import describe_exception, write_exception
-from services.library_logs import forward_library_logs
+from services.log_lines import forward_library_logs, line_writer_factory
 
 
 def configure_logs(*, level: str, log_format: str) -> None:
@@ -17,8 +17,9 @@ def configure_logs(*, level: str, log_format: str) -> None:
 
     Of an exception neither the frames' locals nor a foreign text is shown: they may hold keys and payloads.
     """
+    is_terminal = sys.stderr is not None and sys.stderr.isatty()
     renderer: Any = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=write_exception)
+        structlog.dev.ConsoleRenderer(colors=is_terminal, exception_formatter=write_exception)
         if log_format == "console"
         else structlog.processors.JSONRenderer()
     )
@@ -33,7 +34,7 @@ def configure_logs(*, level: str, log_format: str) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=line_writer_factory(sys.stderr),
         cache_logger_on_first_use=False,
     )
     forward_library_logs(structlog.get_logger())

@@ -1,10 +1,11 @@
-"""What a library says through Python's own logging is a line of the service's log, and quotes nobody."""
+"""What a library says is a line of the service's log and quotes nobody; a line that cannot be written is dropped."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
+import os
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import structlog
 
+from services import log_lines
 from services.endpoints.telemetry.logs import configure_logs
 from services.worker.logging import configure_logging
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     Configure = Callable[..., None]
 
@@ -107,3 +110,45 @@ def test_a_process_that_has_a_handler_keeps_it(configure: Configure, capsys: pyt
         assert root.handlers == [handler]
 
     assert lines_of(capsys) == []
+
+
+@of_both_services
+@pytest.mark.parametrize("ending", ["disk", "reader", "closed", "none"])
+def test_line_that_cannot_be_written_is_dropped(
+    configure: Configure, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open("/dev/full" if ending == "disk" else writer, "w", closefd=ending == "disk") as stream:
+        monkeypatch.setattr("sys.stderr", None if ending == "none" else stream)
+        with root_logger_with():
+            configure(level="info")
+            if ending == "closed":
+                stream.close()
+            structlog.get_logger("some.module").warning("something")
+            structlog.get_logger().info("something", text="\ud800")
+            logging.getLogger("some.library").warning("Something.")
+        # Nothing is kept for the end of the process, which would fail by it.
+    os.close(writer)
+
+
+def test_lines_are_written_whole_and_in_order(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as stream:
+        logger = log_lines.line_writer_factory(stream)("some.module")
+        logger.info("first")
+        logger.error("second \ud800 é")
+        assert (tmp_path / "log").read_text(encoding="utf-8") == "first\nsecond \\ud800 é\n"
+
+
+def test_failure_to_write_what_a_library_says_is_not_raised_inside_the_library(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Failing:
+        def log(self, *_: object, **__: object) -> None:
+            raise ZeroDivisionError
+
+    with root_logger_with():
+        log_lines.forward_library_logs(Failing())
+        logging.getLogger("some.library").warning("Something about %s.", SECRET)
+
+    assert capsys.readouterr().err == ""
