@@ -37,7 +37,11 @@ _PAUSING: Final = frozenset(
 )
 
 _CHANNEL_OPTIONS: Final = (
-    ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
+    # A server that says by health that it does not serve is passed over; one that has no health service is called.
+    (
+        "grpc.service_config",
+        json.dumps({"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}}),
+    ),
     # A frozen or cut-off server is noticed within 9 s, also when no call is under way; servers allow a ping every 5 s.
     ("grpc.keepalive_time_ms", 6_000),
     ("grpc.keepalive_timeout_ms", 3_000),

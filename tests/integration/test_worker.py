@@ -67,6 +67,18 @@ async def server() -> AsyncIterator[FakeWorkerService]:
     await service.stop()
 
 
+@pytest.fixture
+async def two_servers() -> AsyncIterator[tuple[FakeWorkerService, FakeWorkerService]]:
+    """Two servers that say by health how they are."""
+    servers = FakeWorkerService(), FakeWorkerService()
+    for service in servers:
+        await service.say(is_serving=True)
+        await service.start()
+    yield servers
+    for service in servers:
+        await service.stop()
+
+
 @pytest.fixture(autouse=True)
 def logs() -> Iterator[list[Any]]:
     with capture_logs() as lines:
@@ -334,6 +346,60 @@ async def test_worker_finds_a_server_that_came_back(
     assert set(server.lanes[1:]) == {"after"}
 
 
+async def test_server_that_does_not_serve_is_passed_over_until_it_serves(
+    redis_process: RedisProcess, publisher: ArqPublisher, two_servers: tuple[FakeWorkerService, FakeWorkerService]
+) -> None:
+    ill, well = two_servers
+
+    async def calls_of_next(count: int) -> tuple[int, int]:
+        before = len(ill.calls), len(well.calls)
+        await publisher.publish("default", [["lane"]] * count)
+        await eventually(lambda: len(ill.calls) + len(well.calls) == sum(before) + count)
+        return len(ill.calls) - before[0], len(well.calls) - before[1]
+
+    async def both_are_called() -> bool:
+        return min(await calls_of_next(10)) > 0
+
+    async def one_is_passed_over() -> bool:
+        return await calls_of_next(10) == (0, 10)
+
+    async with _worker(_settings(redis_process, ill, grpc_target=_target_of(two_servers))):
+        await eventually(both_are_called)
+        await ill.say(is_serving=False)
+        await eventually(one_is_passed_over)
+        assert await calls_of_next(20) == (0, 20)
+        await ill.say(is_serving=True)
+        await eventually(both_are_called)
+
+
+async def test_messages_wait_in_redis_while_no_server_serves(
+    redis_process: RedisProcess,
+    publisher: ArqPublisher,
+    two_servers: tuple[FakeWorkerService, FakeWorkerService],
+    logs: list[Any],
+) -> None:
+    settings = _settings(
+        redis_process,
+        two_servers[0],
+        grpc_target=_target_of(two_servers),
+        worker_queues="default:1",
+        worker_health_address="127.0.0.1:0",
+    )
+    async with _worker(settings):
+        await eventually(lambda: _events(logs, "health_listening"))
+        await eventually(lambda: _is_ready(logs))
+        for service in two_servers:
+            await service.say(is_serving=False)
+        await eventually(lambda: _is_not_ready(logs, "The endpoints service is away.\n"))
+        await publisher.publish("default", [["first"], ["second"], ["third"]])
+        # One pop may have begun before.
+        assert await publisher.waiting("default") >= 2
+        calls = [len(service.calls) for service in two_servers]
+        await two_servers[1].say(is_serving=True)
+        await _called(two_servers[1], calls[1] + 2)
+    assert len(two_servers[0].calls) == calls[0]
+
+
 async def test_unavailable_server_is_not_hammered(
     redis_process: RedisProcess, publisher: ArqPublisher, server: FakeWorkerService, logs: list[Any]
 ) -> None:
@@ -482,10 +548,22 @@ def _events(logs: list[Any], event: str) -> int:
     return sum(line["event"] == event for line in logs)
 
 
-async def _is_not_ready(logs: list[Any], reason: str) -> bool:
+async def _readiness(logs: list[Any]) -> tuple[int, str]:
     (port,) = (line["port"] for line in logs if line["event"] == "health_listening")
     async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/readyz") as response:
-        return response.status == 503 and await response.text() == reason
+        return response.status, await response.text()
+
+
+async def _is_ready(logs: list[Any]) -> bool:
+    return await _readiness(logs) == (200, "ok\n")
+
+
+async def _is_not_ready(logs: list[Any], reason: str) -> bool:
+    return await _readiness(logs) == (503, reason)
+
+
+def _target_of(servers: tuple[FakeWorkerService, ...]) -> str:
+    return "ipv4:" + ",".join(f"127.0.0.1:{service.port}" for service in servers)
 
 
 async def _get(logs: list[Any], path: str) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
 import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from kongflow.v1 import queue_pb2, worker_service_pb2, worker_service_pb2_grpc
 
 from tests.support.ports import free_ports
@@ -24,7 +26,10 @@ class Call:
 
 @dataclass
 class FakeWorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
-    """Answers at once while `is_open` is set; `failures` are the statuses of the next calls."""
+    """Answers at once while `is_open` is set; `failures` are the statuses of the next calls.
+
+    It has a health service once it was told how it is.
+    """
 
     calls: list[Call] = field(default_factory=list)
     failures: list[grpc.StatusCode] = field(default_factory=list)
@@ -38,6 +43,7 @@ class FakeWorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
         # Its own, because the workers of another test go on calling a server that was stopped.
         (self.port,) = free_ports(1)
         self._server: grpc.aio.Server | None = None
+        self._health: Any = None
 
     @property
     def target(self) -> str:
@@ -52,8 +58,17 @@ class FakeWorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
         """Listen, always on the same port."""
         self._server = grpc.aio.server(options=CHANNEL_OPTIONS)
         worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(self, self._server)
+        if self._health is not None:
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
         await self._server.start()
+
+    async def say(self, *, is_serving: bool) -> None:
+        """Say by health how it is, from the next start on if it has no health service yet."""
+        if self._health is None:
+            self._health = health.aio.HealthServicer()
+        status = health_pb2.HealthCheckResponse
+        await self._health.set("", status.SERVING if is_serving else status.NOT_SERVING)
 
     async def stop(self) -> None:
         server, self._server = self._server, None
