@@ -42,10 +42,10 @@ class UpOptions:
 
 
 def run_up(options: UpOptions) -> int:
-    """Run the stack until SIGINT, SIGTERM or SIGHUP, or until one of its services ends; return the exit code.
+    """Run the stack until SIGINT, SIGTERM or SIGHUP, or until something of it ends; return the exit code.
 
     Raises:
-        CommandError: it cannot start, a variable is wrong, or a service ended by itself.
+        CommandError: it cannot start, a variable is wrong, or a service or a server ended by itself.
     """
     variables = {name: value for name, value in os.environ.items() if name.startswith("KONGFLOW_")}
     _check_variables(variables)

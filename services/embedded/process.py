@@ -95,6 +95,11 @@ class ServerProcess:
         self._ended.set_result(self._process.wait())
 
 
+def status_text(status: int) -> str:
+    """Return in words how a process ended, by its exit status (negative: a signal)."""
+    return f"signal {-status}" if status < 0 else f"exit code {status}"
+
+
 def _environment() -> dict[str, str]:
     libraries = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH") if name in os.environ}
     return {"LC_ALL": "C", "TZ": "UTC", "PATH": os.defpath, **libraries}

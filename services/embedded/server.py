@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from services.embedded.directory import DirectoryLock
 from services.embedded.ports import free_port, require_free_port
-from services.embedded.process import EmbeddedServerError
+from services.embedded.process import EmbeddedServerError, status_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,6 +88,15 @@ class EmbeddedServer(ABC):
             EmbeddedServerError: it is not running.
         """
         return await self._running().ended()
+
+    async def told_end(self) -> str:
+        """Wait until the server has ended and return a sentence that says so, with the last line of its log.
+
+        Raises:
+            EmbeddedServerError: it is not running.
+        """
+        status = await self.ended()
+        return f"{self.NAME} ended ({status_text(status)}): {last_line(self.log)} (see {self.log})"
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import kongflow.v1
 
-from services.embedded.process import EmbeddedServerError, ServerProcess
+from services.embedded.process import EmbeddedServerError, ServerProcess, status_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,7 +61,7 @@ class Service:
     async def ended(self) -> str:
         """Wait until the process has ended and return a sentence that says so, with the last thing it logged."""
         status = await self._running().ended()
-        return f"The {self.name} process ended ({_status_text(status)}): {last_words(self.log)}"
+        return f"The {self.name} process ended ({status_text(status)}): {last_words(self.log)}"
 
     async def stop(self) -> None:
         """Let the process finish what it has begun and end it. Repeatable."""
@@ -94,7 +94,3 @@ def last_words(log: Path) -> str:
         if isinstance(entry, dict) and "event" in entry:
             return f"{entry['event']} (see {log})"
     return f"see {log}"
-
-
-def _status_text(status: int) -> str:
-    return f"signal {-status}" if status < 0 else f"exit code {status}"

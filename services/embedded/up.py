@@ -25,9 +25,10 @@ from services.embedded.service import Service, last_words
 from services.endpoints.store.migrations.runner import upgrade
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 
     from services.embedded.secrets import StackSecrets
+    from services.embedded.server import EmbeddedServer
 
 DEFAULT_DIRECTORY = Path(".kongflow")
 LOOPBACK_NETWORKS = "127.0.0.0/8,::1/128"
@@ -90,6 +91,7 @@ class Stack:
         grpc_address: str,
         http_address: str,
         secrets: StackSecrets,
+        servers: Sequence[EmbeddedServer] = (),
     ) -> None:
         self.settings = settings
         self.database_url = database_url
@@ -98,6 +100,7 @@ class Stack:
         self.http_url = f"http://{_reachable(http_address)}"
         self.admin_token = secrets.admin_token
         self.development: Development | None = None
+        self._servers = servers
         logs = settings.directory.absolute() / "logs"
         common = {
             "KONGFLOW_LOG_LEVEL": "info",
@@ -211,11 +214,15 @@ class Stack:
         await self.worker.kill()
 
     async def first_end(self) -> str:
-        """Wait until one of the two services has ended by itself and return a sentence about it."""
-        ends = [asyncio.create_task(service.ended()) for service in (self.server, self.worker)]
+        """Wait until a service, or a server that was started for them, has ended by itself; return a sentence about it.
+
+        The services wait for their servers, however long these are away; here nobody would bring them back.
+        """
+        ends = [asyncio.create_task(server.told_end()) for server in self._servers]
+        ends += [asyncio.create_task(service.ended()) for service in (self.server, self.worker)]
         try:
-            done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            return next(iter(done)).result()
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            return next(end for end in ends if end.done()).result()
         finally:
             for end in ends:
                 end.cancel()
@@ -244,7 +251,7 @@ async def running_stack(settings: StackSettings) -> AsyncIterator[Stack]:
         stack.callback(lock.release)
         grpc_address = _free_address(settings.grpc_address, server="The endpoints service (gRPC)")
         http_address = _free_address(settings.http_address, server="The endpoints service (HTTP)")
-        database_url, redis_url = await _databases(stack, settings, directory)
+        database_url, redis_url, servers = await _databases(stack, settings, directory)
         settings.on_step("Migrating the database")
         await _migrate(database_url)
         running = Stack(
@@ -254,6 +261,7 @@ async def running_stack(settings: StackSettings) -> AsyncIterator[Stack]:
             grpc_address=grpc_address,
             http_address=http_address,
             secrets=read_or_create_secrets(directory, settings.variables),
+            servers=servers,
         )
         stack.push_async_callback(running.stop_services)
         settings.on_step("Starting the endpoints service")
@@ -279,19 +287,24 @@ def _from_any_folder(variables: Mapping[str, str]) -> dict[str, str]:
     return ours
 
 
-async def _databases(stack: AsyncExitStack, settings: StackSettings, directory: Path) -> tuple[str, str]:
-    """Return the addresses of PostgreSQL and Redis, started here unless they are given."""
+async def _databases(
+    stack: AsyncExitStack, settings: StackSettings, directory: Path
+) -> tuple[str, str, list[EmbeddedServer]]:
+    """Return the addresses of PostgreSQL and Redis, and those of the two that were started here: what is not given."""
     database_url = settings.variables.get("KONGFLOW_DATABASE_URL", "")
     redis_url = settings.variables.get("KONGFLOW_REDIS_URL", "")
+    servers: list[EmbeddedServer] = []
     if not database_url:
         settings.on_step("Starting PostgreSQL")
         postgres = EmbeddedPostgres(directory / "postgres", port=settings.postgres_port)
         database_url = (await stack.enter_async_context(postgres)).url
+        servers.append(postgres)
     if not redis_url:
         settings.on_step("Starting Redis")
         redis = EmbeddedRedis(directory / "redis", port=settings.redis_port)
         redis_url = (await stack.enter_async_context(redis)).url
-    return database_url, redis_url
+        servers.append(redis)
+    return database_url, redis_url, servers
 
 
 async def _migrate(database_url: str) -> None:

@@ -127,14 +127,23 @@ def test_signal_during_the_start_leaves_nothing_behind(directory: Path, step: st
     assert still_running(family) == []
 
 
-async def test_killed_service_ends_everything_with_a_sentence(directory: Path) -> None:
+@pytest.mark.parametrize(
+    ("member", "sentence"),
+    [
+        ("services.endpoints", "The endpoints process ended (signal 9): "),
+        ("bin/postgres", "PostgreSQL ended (signal 9): "),
+        ("redis-server", "Redis ended (signal 9): "),
+    ],
+)
+async def test_killed_member_ends_everything_with_a_sentence(directory: Path, member: str, sentence: str) -> None:
     with running_up(directory) as up:
         family = up.family
-        up.member("services.endpoints").kill()
+        up.member(member).kill()
         _, said = up.process.communicate(timeout=120)
         assert up.process.returncode == 1
-    assert "The endpoints process ended (signal 9)" in said
-    assert still_running(family) == []
+    assert sentence in said
+    assert "(see " in said.partition(sentence)[2]
+    await eventually(lambda: not still_running(family))
 
 
 async def test_killed_command_takes_its_servers_with_it(directory: Path) -> None:
