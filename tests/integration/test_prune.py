@@ -93,6 +93,53 @@ async def test_bite_full_of_items_of_one_index_is_followed_by_another(world: Wor
     assert await world.connection.fetchval("SELECT count(*) FROM endpoint_indexes") == 0
 
 
+async def test_surplus_indexes_behind_many_kept_ones_go_after_some_prunes(world: World) -> None:
+    tenant = Tenant(world.connection)
+    await tenant.create()
+    quiet = [await tenant.endpoint(f"quiet-{number}") for number in range(40)]
+    for endpoint_id in quiet:
+        await _insert_old_indexes(world.connection, endpoint_id, items=[0, 0])
+    busy = await tenant.endpoint("busy")
+    await _insert_old_indexes(world.connection, busy, items=[0] * 5)
+    await world.connection.execute(
+        "UPDATE endpoint_indexes SET created_at = created_at + interval '1 second' * place"
+        " FROM (SELECT id, row_number() OVER (ORDER BY id) AS place FROM endpoint_indexes) AS placed"
+        " WHERE placed.id = endpoint_indexes.id"
+    )
+    prune = Prune(retention=Retention(indexes_kept=2, max_rows_at_once=3), new_id=new_uuid7)
+
+    left = []
+    for _ in range(7):
+        async with world.store.transaction() as tx:
+            await prune.run(tx, [])
+        left.append(await world.connection.fetchval("SELECT count(*) FROM endpoint_indexes"))
+    assert left == [85, 85, 82, 82, 82, 82, 82]
+    assert await world.connection.fetchval("SELECT count(*) FROM endpoint_indexes WHERE endpoint_id = $1", busy) == 2
+
+    await _insert_old_indexes(world.connection, quiet[0], items=[0])
+    for _ in range(3):
+        async with world.store.transaction() as tx:
+            await prune.run(tx, [])
+    assert await world.connection.fetchval("SELECT count(*) FROM endpoint_indexes") == 82
+
+
+async def test_surplus_index_that_another_transaction_has_is_left_to_a_later_prune(world: World) -> None:
+    await _insert_old_indexes(world.connection, await _insert_endpoint(world.connection), items=[0, 0, 0])
+    prune = Prune(retention=Retention(indexes_kept=1), new_id=new_uuid7)
+
+    left = []
+    async with world.connection.transaction():
+        await world.connection.execute("SELECT FROM endpoint_indexes ORDER BY id LIMIT 1 FOR UPDATE")
+        async with world.store.transaction() as tx:
+            await prune.run(tx, [])
+        left.append(await world.connection.fetchval("SELECT count(*) FROM endpoint_indexes"))
+    async with world.store.transaction() as tx:
+        await prune.run(tx, [])
+    left.append(await world.connection.fetchval("SELECT count(*) FROM endpoint_indexes"))
+
+    assert left == [2, 1]
+
+
 async def test_prune_is_asked_for_once_in_its_period_by_all_servers(world: World) -> None:
     servers = [Upkeep(store=world.store, new_id=new_uuid7, retention=Retention()) for _ in range(3)]
 

@@ -13,6 +13,7 @@ from services.endpoints.domain.ports.store import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from services.endpoints.domain.ledger_settings import Retention
     from services.endpoints.domain.ports.clock import NewId
@@ -32,19 +33,26 @@ class Prune:
         """Hold how long what is kept."""
         self._retention = retention
         self._new_id = new_id
+        self._looked_to: datetime | None = None
 
     async def run(self, tx: Transaction, queue_jobs: Sequence[QueueJob]) -> None:
         """Delete old rows, at most `max_rows_at_once` of each table, however many queue jobs ask for it.
 
         Where that was not enough for one of them, another `prune` follows at once, in a transaction of its own: what
-        was finished faster than a bite per period takes away goes as well.
+        was finished faster than a bite per period takes away goes as well. Old indexes may be the newest of their
+        endpoints, which stay, so each `prune` looks at the next so many of them, and begins anew after the last.
         """
         limit = self._retention.max_rows_at_once
+        ledger_rows = await tx.ledger.delete_old(self._retention)
+        index_rows, self._looked_to = await tx.indexes.delete_old(
+            older_than=self._retention.indexes,
+            keep_last=self._retention.indexes_kept,
+            limit=limit,
+            after=self._looked_to,
+        )
         deleted = {
-            "ledger_rows": await tx.ledger.delete_old(self._retention),
-            "index_rows": await tx.indexes.delete_old(
-                older_than=self._retention.indexes, keep_last=self._retention.indexes_kept, limit=limit
-            ),
+            "ledger_rows": ledger_rows,
+            "index_rows": index_rows,
             "event_rows": await tx.dispatch.delete_old_events(older_than=self._retention.events, limit=limit),
             "request_ids": await tx.requests.delete_expired(limit=limit),
         }

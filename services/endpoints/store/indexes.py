@@ -18,7 +18,7 @@ from services.endpoints.store.queries import load
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
-    from datetime import timedelta
+    from datetime import datetime, timedelta
     from uuid import UUID
 
     import asyncpg
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from services.endpoints.domain.ports.indexes import ItemKey, ItemResult, NewItem
 
 _SQL: Final = load("indexes")
+# How many old indexes are looked at for each that may be deleted.
+_LOOKED_AT_FOR_EACH: Final = 10
 
 
 class PostgresIndexes:
@@ -142,10 +144,15 @@ class PostgresIndexes:
         """Read an endpoint's indexes, newest first."""
         return [_index(row) for row in await self._fetch("list_indexes", endpoint_id, before, limit)]
 
-    async def delete_old(self, *, older_than: timedelta, keep_last: int, limit: int) -> int:
+    async def delete_old(
+        self, *, older_than: timedelta, keep_last: int, limit: int, after: datetime | None
+    ) -> tuple[int, datetime | None]:
         """Delete final indexes that are old."""
-        locked = [row["id"] for row in await self._fetch("lock_old", older_than, keep_last, limit)]
-        return await self._delete(locked, limit=limit)
+        looked = _LOOKED_AT_FOR_EACH * limit
+        (old,) = await self._fetch("look_at_old", older_than, after, keep_last, looked, limit)
+        locked = [row["id"] for row in await self._fetch("lock_surplus", old["surplus"])]
+        deleted = await self._delete(locked, limit=limit)
+        return deleted, after if deleted >= limit else old["looked_to"]
 
     async def list_items(
         self,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
-    from datetime import timedelta
+    from datetime import datetime, timedelta
     from uuid import UUID
 
     from services.endpoints.domain.endpoint_index import (
@@ -131,11 +131,14 @@ class Indexes(Protocol):
         """Read an endpoint's indexes, newest first."""
         ...
 
-    async def delete_old(self, *, older_than: timedelta, keep_last: int, limit: int) -> int:
+    async def delete_old(
+        self, *, older_than: timedelta, keep_last: int, limit: int, after: datetime | None
+    ) -> tuple[int, datetime | None]:
         """Delete final indexes that are old, but of each endpoint never the `keep_last` newest, and their items.
 
-        At most `limit` of them and `limit` of their items: what has more items than that goes over several calls.
-        Returns how many rows went, of both together.
+        At most `limit` of them and `limit` of their items: what has more items than that goes over several calls. Ten
+        times `limit` are looked at, the oldest created after `after` or, with None, of all, and those created at the
+        same time as the last one. Returns how many rows went, of both together, and the `after` of the next call.
         """
         ...
 

@@ -300,7 +300,7 @@ ORDER BY run.id DESC
 -- Locks events that ended long ago and wait for nothing any more, the oldest first.
 SELECT old.id
 FROM events AS old
-WHERE old.updated_at < clock_timestamp() - $1::interval
+WHERE old.updated_at < (SELECT clock_timestamp()) - $1::interval
     AND old.state <> 'PENDING'
     AND NOT EXISTS (
         SELECT

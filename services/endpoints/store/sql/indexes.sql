@@ -209,23 +209,39 @@ WHERE index_id = $1
 ORDER BY ordinal
 LIMIT $5
 
--- name: lock_old
--- Locks final indexes that are old, the oldest first, but never an endpoint's newest ones.
-SELECT old.id
-FROM endpoint_indexes AS old
-WHERE old.created_at < clock_timestamp() - $1::interval
-    AND old.state IN ('SUCCEEDED', 'PARTIALLY_SUCCEEDED', 'FAILED')
-    AND (
-        SELECT count(*)
-        FROM (
-            SELECT FROM endpoint_indexes AS newer
-            WHERE newer.endpoint_id = old.endpoint_id AND newer.id > old.id
-            LIMIT $2
-        ) AS kept
-    ) >= $2
-ORDER BY old.id
-LIMIT $3
-FOR UPDATE OF old SKIP LOCKED
+-- name: look_at_old
+-- Looks at the next $4 old indexes: where that ended, if there may be more, and which are final and surplus.
+WITH old AS MATERIALIZED (
+    SELECT id, endpoint_id, state, created_at
+    FROM endpoint_indexes
+    WHERE created_at < (SELECT clock_timestamp()) - $1::interval
+        AND created_at > coalesce($2::timestamptz, '-infinity')
+    ORDER BY created_at
+    FETCH FIRST ($4) ROWS WITH TIES
+)
+SELECT
+    (SELECT CASE WHEN count(*) >= $4 THEN max(created_at) END FROM old) AS looked_to,
+    ARRAY(
+        SELECT old.id
+        FROM old
+        WHERE old.state IN ('SUCCEEDED', 'PARTIALLY_SUCCEEDED', 'FAILED')
+            AND (
+                SELECT count(*)
+                FROM (
+                    SELECT FROM endpoint_indexes AS newer
+                    WHERE newer.endpoint_id = old.endpoint_id AND newer.id > old.id
+                    LIMIT $3
+                ) AS kept
+            ) >= $3
+        LIMIT $5
+    ) AS surplus
+
+-- name: lock_surplus
+-- Locks those of the indexes that are still final, by id.
+SELECT id FROM endpoint_indexes
+WHERE id = ANY($1::uuid[]) AND state IN ('SUCCEEDED', 'PARTIALLY_SUCCEEDED', 'FAILED')
+ORDER BY id
+FOR UPDATE SKIP LOCKED
 
 -- name: lock_final
 -- Locks final indexes of an endpoint, the oldest first.
