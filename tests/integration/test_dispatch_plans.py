@@ -30,6 +30,17 @@ INSERT INTO event_dispatchers
 SELECT gen_random_uuid(), 'API', ARRAY['other-' || n % 500, 'another'], 'trigger.dev', 'JOB_VERSION', $1, $1, $2
 FROM generate_series(1, $3::integer) AS n
 """
+_ACCOUNTS = """
+INSERT INTO external_accounts (id, identifier, organization_id, environment_id)
+SELECT gen_random_uuid(), 'account-' || n, $1, $2 FROM generate_series(1, $3::integer) AS n
+"""
+_DISPATCHERS_OF_ACCOUNTS = """
+INSERT INTO event_dispatchers
+    (id, origin, event_names, source, dispatchable_type, dispatchable_id, job_version_id, environment_id,
+    external_account_id)
+SELECT gen_random_uuid(), 'API', ARRAY['wanted'], 'trigger.dev', 'JOB_VERSION', $1, $1, $2, id
+FROM external_accounts WHERE identifier LIKE 'account-%'
+"""
 _RUNS = """
 INSERT INTO job_runs
     (id, number, job_id, version_id, event_record_id, dispatcher_id, endpoint_id, environment_id, organization_id,
@@ -84,21 +95,72 @@ async def test_ten_of_ten_thousand_dispatchers_cost_like_ten(scene: Scene, is_an
     listening = {await scene.dispatcher("wanted", "other-7", version_id=version_id) for _ in range(LISTENING)}
     await _settings_of(Pool.CALL_BACKS, scene.connection)
     environment = scene.tenant.environment_id
-    arguments = (f"{_quoted(environment)}::uuid[]", _quoted("wanted"), _quoted("trigger.dev"))
-    alone = await _plan(scene.connection, "find_candidates", *arguments)
+    arguments = (f"{_quoted(environment)}::uuid[]", _quoted("wanted"), _quoted("trigger.dev"), "'{}'")
+    alone = await _plan(scene.connection, "find_listeners", *arguments)
     await scene.connection.execute(_DISPATCHERS, version_id, environment, OTHERS)
     if is_analyzed:
         await scene.connection.execute("ANALYZE")
 
-    plan = await _plan(scene.connection, "find_candidates", *arguments)
+    plan = await _plan(scene.connection, "find_listeners", *arguments)
+    filters = await _plan(scene.connection, "read_filters", f"{_quoted(*listening)}::uuid[]")
     async with scene.store.reading(Pool.CALL_BACKS) as tx:
-        found = await tx.dispatch.find_candidates([EventKind(environment, "wanted", "trigger.dev")])
+        found = await tx.dispatch.find_listeners([EventKind(environment, "wanted", "trigger.dev")], [])
 
-    ((candidates),) = found.values()
-    assert {candidate.dispatcher_id for candidate in candidates} == listening
+    (listeners,) = found.values()
+    assert {listener.dispatcher_id for listener in listeners} == listening
+    assert _rows_read(filters, "event_dispatcher") == LISTENING, filters
     assert _rows_read(plan, "event_dispatcher") <= 2 * LISTENING, plan
     assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] <= 6 * LISTENING, plan
     assert _rows_read(alone, "event_dispatcher") == _rows_read(plan, "event_dispatcher")
+
+
+async def test_dispatchers_of_other_accounts_are_not_handed_on(scene: Scene) -> None:
+    version_id, environment = await scene.version_id("welcome"), scene.tenant.environment_id
+    ours = await scene.account("ours")
+    of_all = await scene.dispatcher("wanted", version_id=version_id)
+    of_ours = await scene.dispatcher("wanted", version_id=version_id, account_id=ours)
+    await scene.connection.execute(_ACCOUNTS, scene.tenant.organization_id, environment, OTHERS)
+    await scene.connection.execute(_DISPATCHERS_OF_ACCOUNTS, version_id, environment)
+    await _settings_of(Pool.CALL_BACKS, scene.connection)
+
+    arguments = (f"{_quoted(environment)}::uuid[]", _quoted("wanted"), _quoted("trigger.dev"))
+    plans = [
+        await _plan(scene.connection, "find_listeners", *arguments, f"ARRAY[{account}]::uuid[]")
+        for account in (f"'{ours}'", "")
+    ]
+    async with scene.store.reading(Pool.CALL_BACKS) as tx:
+        found = await tx.dispatch.find_listeners([EventKind(environment, "wanted", "trigger.dev")], [ours])
+
+    assert [plan["Actual Rows"] for plan in plans] == [2, 1]
+    (listeners,) = found.values()
+    assert [listener.dispatcher_id for listener in listeners] == [of_all, of_ours]
+    assert [listener.account_id for listener in listeners] == [None, ours]
+
+
+async def test_a_dispatcher_that_listens_to_many_names_is_handed_on_once(scene: Scene) -> None:
+    version_id, environment = await scene.version_id("welcome"), scene.tenant.environment_id
+    names = [f"name-{number}" for number in range(100)]
+    listening = [await scene.dispatcher(*names, version_id=version_id) for _ in range(LISTENING)]
+    await scene.dispatcher("name-7", version_id=version_id)
+    await _settings_of(Pool.CALL_BACKS, scene.connection)
+
+    plan = await _plan(
+        scene.connection,
+        "find_listeners",
+        f"{_quoted(*[environment] * len(names))}::uuid[]",
+        _quoted(*names),
+        _quoted(*["trigger.dev"] * len(names)),
+        "'{}'",
+    )
+    async with scene.store.reading(Pool.CALL_BACKS) as tx:
+        found = await tx.dispatch.find_listeners([EventKind(environment, name, "trigger.dev") for name in names], [])
+
+    assert plan["Actual Rows"] == LISTENING + 1, plan
+    assert _rows_read(plan, "event_dispatchers") == LISTENING + 1, plan
+    for kind, listeners in found.items():
+        of_kind = [listener.dispatcher_id for listener in listeners]
+        assert of_kind[:LISTENING] == listening
+        assert len(of_kind) == LISTENING + (kind.name == "name-7"), kind
 
 
 async def test_making_and_ending_runs_reads_none_of_the_others(scene: Scene) -> None:

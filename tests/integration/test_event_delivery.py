@@ -18,12 +18,17 @@ from services.endpoints.domain.queue_job import Priority
 from services.endpoints.operations.deliver_event import DeliverEvent
 from services.endpoints.operations.invoke_dispatcher import InvokeDispatcher
 from services.endpoints.operations.prune import Prune
+from services.endpoints.store.dispatch import PostgresDispatch
 from tests.support.dispatching import Scene, new_scene
 from tests.support.eventually import eventually
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+    from uuid import UUID
+
     import asyncpg
 
+    from services.endpoints.domain.ports.dispatch import StoredFilters
     from services.endpoints.domain.ports.store import Transaction
     from services.endpoints.store.postgres import PostgresStore
 
@@ -265,6 +270,38 @@ async def test_events_with_many_listeners_are_spread_over_transactions(scene: Sc
     assert states.count("DELIVERED") == 2
     async with scene.store.transaction() as tx:
         assert list(await deliver.run(tx, left[:1])) == []
+
+
+async def test_filters_are_read_once_and_a_few_of_them_together(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    await scene.register("welcome", event="other")
+    version_id, names = await scene.version_id("welcome"), [f"name-{number}" for number in range(30)]
+    long = "x" * 10_000
+    listening = [
+        await scene.dispatcher(*names, version_id=version_id, payload_filter={"plan": [plan, plan + long]})
+        for plan in ("pro", "free") * 4
+    ]
+    of_all = await scene.dispatcher("name-3", version_id=version_id)
+    events = [await scene.send(name, payload='{"plan": "pro"}') for name in names]
+    read: list[list[int]] = []
+    read_filters = PostgresDispatch.read_filters
+
+    async def counted(self: PostgresDispatch, ids: Collection[UUID]) -> dict[UUID, StoredFilters]:
+        found = await read_filters(self, ids)
+        read.append([len(filters.payload_filter_json) for filters in found.values()])
+        return found
+
+    monkeypatch.setattr(PostgresDispatch, "read_filters", counted)
+    deliver = DeliverEvent(new_id=new_uuid7, observer=scene.metrics, max_filter_bytes=50_000)
+    async with scene.store.transaction() as tx:
+        assert list(await deliver.run(tx, await scene.pulled(DELIVER_EVENT.name))) == []
+
+    assert sum(len(part) for part in read) == len(listening) + 1
+    assert max(len(part) for part in read) > 1
+    assert max(sum(part) for part in read) < 50_000
+    for name, event in zip(names, events, strict=True):
+        wanting = {*listening[::2], of_all} if name == "name-3" else {*listening[::2]}
+        assert {each["dispatcher_id"] for each in await scene.invocations(event)} == wanting
+        assert (await scene.event(event))["match_count"] == len(wanting)
 
 
 async def test_what_a_handler_leaves_is_taken_up_again(scene: Scene) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -19,13 +21,13 @@ from services.endpoints.operations.dispatch_args import delivered_event, invocat
 from services.endpoints.operations.fair_shares import in_turns
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from uuid import UUID
 
     from services.endpoints.domain.filter import Filter
     from services.endpoints.domain.json_text import JsonObject
     from services.endpoints.domain.ports.clock import NewId
-    from services.endpoints.domain.ports.dispatch import Candidate, EventContent, EventKind, PendingEvent
+    from services.endpoints.domain.ports.dispatch import EventContent, Listener, PendingEvent, StoredFilters
     from services.endpoints.domain.ports.ledger import FinalQueueJob
     from services.endpoints.domain.ports.observer import DispatchObserver
     from services.endpoints.domain.ports.store import Transaction
@@ -35,7 +37,10 @@ _log = structlog.get_logger(__name__)
 
 MAX_INVOCATIONS_AT_ONCE: Final = 10_000
 MAX_TESTS_AT_ONCE: Final = 50_000
+MAX_FILTER_BYTES_AT_ONCE: Final = 16 * 1024 * 1024
 _CONTENTS_READ_TOGETHER: Final = 20
+_CHARACTERS_COMPILED_AT_ONCE: Final = 100_000
+_CHARACTERS_PER_RULE: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +57,13 @@ class _Rule:
 
 
 @dataclass(slots=True)
-class _Rules:
-    """The rules for one kind of event: those for everybody's events, and those for the events of one account only."""
+class _Listeners:
+    """Who listens to one kind of event: those for everybody's events, and those for the events of one account only."""
 
-    of_all: list[_Rule] = field(default_factory=list)
-    of_account: defaultdict[UUID, list[_Rule]] = field(default_factory=lambda: defaultdict(list))
+    of_all: list[Listener] = field(default_factory=list)
+    of_account: defaultdict[UUID, list[Listener]] = field(default_factory=lambda: defaultdict(list))
 
-    def for_event(self, event: PendingEvent) -> Sequence[_Rule]:
+    def for_event(self, event: PendingEvent) -> Sequence[Listener]:
         own = self.of_account.get(event.account_id) if event.account_id is not None else None
         return [*self.of_all, *own] if own else self.of_all
 
@@ -72,13 +77,18 @@ class DeliverEvent:
         new_id: NewId,
         observer: DispatchObserver,
         max_invocations: int = MAX_INVOCATIONS_AT_ONCE,
+        max_filter_bytes: int = MAX_FILTER_BYTES_AT_ONCE,
         max_attempts: int = INVOKE_DISPATCHER.max_attempts,
     ) -> None:
-        """Hold the ports; one transaction asks for little more than `max_invocations`, each with `max_attempts`."""
+        """Hold the ports; one transaction asks for little more than `max_invocations`, each with `max_attempts`.
+
+        Filters are held together while they have at most `max_filter_bytes`, or one dispatcher's if these are longer.
+        """
         self._max_attempts = max_attempts
         self._new_id = new_id
         self._observer = observer
         self._max_invocations = max_invocations
+        self._max_filter_bytes = max_filter_bytes
 
     async def run(self, tx: Transaction, queue_jobs: Sequence[QueueJob]) -> Sequence[QueueJob]:
         """Give the events that are still PENDING to all dispatchers that want them, and mark them DELIVERED.
@@ -114,50 +124,42 @@ class DeliverEvent:
 
     async def _match(self, tx: Transaction, events: Sequence[PendingEvent]) -> dict[UUID, list[UUID]]:
         """Return the dispatchers that want each event, for one event and as many more as are quickly done."""
-        rules = self._compile(tx, await tx.dispatch.find_candidates({event.kind for event in events}))
-        events = in_turns(
-            events,
-            owner=lambda event: event.kind.environment_id,
-            size=lambda event: len(rules[event.kind].for_event(event)),
-        )
-        matches: dict[UUID, list[UUID]] = {}
-        invocations = tests = 0
-        for start in range(0, len(events), _CONTENTS_READ_TOGETHER):
-            some = [
-                (event, rules[event.kind].for_event(event)) for event in events[start : start + _CONTENTS_READ_TOGETHER]
-            ]
-            asked = [event.id for event, wishes in some if any(rule.asks for rule in wishes)]
-            contents = await tx.dispatch.read_contents(asked) if asked else {}
-            for event, wishes in some:
-                if matches and (invocations + len(wishes) > self._max_invocations or tests > MAX_TESTS_AT_ONCE):
-                    return matches
-                subject = _subject(event, contents[event.id]) if event.id in contents else {}
-                matches[event.id] = wanting = [
-                    rule.dispatcher_id
-                    for rule in wishes
-                    if rule_matches(rule.payload_filter, rule.context_filter, subject)
+        begun = _begun(await _with_listeners(tx, events))
+        matches: dict[UUID, list[UUID]] = {event.id: [] for event, _ in begun}
+        for part in _parts(chain.from_iterable(listeners for _, listeners in begun), self._max_filter_bytes):
+            rules = await self._read_rules(tx, part)
+            for start in range(0, len(begun), _CONTENTS_READ_TOGETHER):
+                some = [
+                    (event, [rules[each.dispatcher_id] for each in listeners if each.dispatcher_id in rules])
+                    for event, listeners in begun[start : start + _CONTENTS_READ_TOGETHER]
                 ]
-                invocations += len(wanting)
-                tests += len(wishes)
-        return matches
+                await _ask(tx, some, matches)
+        return self._first(matches)
 
-    def _compile(self, tx: Transaction, candidates: Mapping[EventKind, Sequence[Candidate]]) -> dict[EventKind, _Rules]:
-        """Return the candidates with their filters ready to be asked; what cannot be read is reported and left out."""
-        unreadable = 0
-        compiled: dict[EventKind, _Rules] = {}
-        for kind, of_kind in candidates.items():
-            rules = compiled[kind] = _Rules()
-            for candidate in of_kind:
-                rule = _rule(candidate)
-                if rule is None:
-                    unreadable += 1
-                elif candidate.account_id is None:
-                    rules.of_all.append(rule)
-                else:
-                    rules.of_account[candidate.account_id].append(rule)
-        if unreadable:
+    async def _read_rules(self, tx: Transaction, dispatcher_ids: Sequence[UUID]) -> dict[UUID, _Rule]:
+        """Return what dispatchers ask, ready to be asked; filters that cannot be read are reported and left out."""
+        stored = await tx.dispatch.read_filters(dispatcher_ids)
+        rules: dict[UUID, _Rule] = {}
+        characters = 0
+        for dispatcher_id, filters in stored.items():
+            if rule := _rule(dispatcher_id, filters):
+                rules[dispatcher_id] = rule
+            characters += len(filters.payload_filter_json) + len(filters.context_filter_json) + _CHARACTERS_PER_RULE
+            if characters >= _CHARACTERS_COMPILED_AT_ONCE:
+                await asyncio.sleep(0)
+                characters = 0
+        if unreadable := len(stored) - len(rules):
             tx.after_commit(lambda: self._observer.count_unreadable_filters(unreadable))
-        return compiled
+        return rules
+
+    def _first(self, matches: dict[UUID, list[UUID]]) -> dict[UUID, list[UUID]]:
+        """Return the first event, and as many more as one transaction has room for."""
+        invocations = 0
+        for place, wanting in enumerate(matches.values()):
+            invocations += len(wanting)
+            if place and invocations > self._max_invocations:
+                return dict(list(matches.items())[:place])
+        return matches
 
     async def _give(
         self,
@@ -201,15 +203,78 @@ def _events_of(queue_jobs: Sequence[FinalQueueJob], state: QueueJobState) -> lis
     return [event_id for event_id in events if event_id is not None]
 
 
-def _rule(candidate: Candidate) -> _Rule | None:
+async def _with_listeners(
+    tx: Transaction, events: Sequence[PendingEvent]
+) -> Iterator[tuple[PendingEvent, Sequence[Listener]]]:
+    """Return events in the order in which they are begun, each with the dispatchers that listen to it."""
+    found = await tx.dispatch.find_listeners(
+        {event.kind for event in events}, {event.account_id for event in events if event.account_id is not None}
+    )
+    listening = {kind: _Listeners() for kind in found}
+    for kind, of_kind in found.items():
+        for listener in of_kind:
+            if listener.account_id is None:
+                listening[kind].of_all.append(listener)
+            else:
+                listening[kind].of_account[listener.account_id].append(listener)
+    turns = in_turns(
+        events,
+        owner=lambda event: event.kind.environment_id,
+        size=lambda event: len(listening[event.kind].for_event(event)),
+    )
+    return ((event, listening[event.kind].for_event(event)) for event in turns)
+
+
+def _begun(
+    events: Iterable[tuple[PendingEvent, Sequence[Listener]]],
+) -> list[tuple[PendingEvent, Sequence[Listener]]]:
+    """Return the first event, and as many more as are tested quickly."""
+    begun: list[tuple[PendingEvent, Sequence[Listener]]] = []
+    tests = 0
+    for event, listeners in events:
+        if begun and tests > MAX_TESTS_AT_ONCE:
+            break
+        begun.append((event, listeners))
+        tests += len(listeners)
+    return begun
+
+
+def _parts(listeners: Iterable[Listener], max_filter_bytes: int) -> Iterator[list[UUID]]:
+    """Yield dispatchers, each once, in parts whose filters are held together."""
+    part: list[UUID] = []
+    held = 0
+    for dispatcher_id, filter_bytes in {each.dispatcher_id: each.filter_bytes for each in listeners}.items():
+        if part and held + filter_bytes > max_filter_bytes:
+            yield part
+            part, held = [], 0
+        part.append(dispatcher_id)
+        held += filter_bytes
+    if part:
+        yield part
+
+
+async def _ask(
+    tx: Transaction, some: Sequence[tuple[PendingEvent, Sequence[_Rule]]], matches: Mapping[UUID, list[UUID]]
+) -> None:
+    """Add to the matches of each event the dispatchers whose rules it meets."""
+    asked = [event.id for event, wishes in some if any(rule.asks for rule in wishes)]
+    contents = await tx.dispatch.read_contents(asked) if asked else {}
+    for event, wishes in some:
+        subject = _subject(event, contents[event.id]) if event.id in contents else {}
+        matches[event.id].extend(
+            rule.dispatcher_id for rule in wishes if rule_matches(rule.payload_filter, rule.context_filter, subject)
+        )
+
+
+def _rule(dispatcher_id: UUID, filters: StoredFilters) -> _Rule | None:
     try:
         return _Rule(
-            candidate.dispatcher_id,
-            compiled_filter(candidate.payload_filter_json),
-            compiled_filter(candidate.context_filter_json),
+            dispatcher_id,
+            compiled_filter(filters.payload_filter_json),
+            compiled_filter(filters.context_filter_json),
         )
     except FilterError as error:
-        _log.warning("dispatcher_filter_unreadable", dispatcher_id=str(candidate.dispatcher_id), problem=error.problem)
+        _log.warning("dispatcher_filter_unreadable", dispatcher_id=str(dispatcher_id), problem=error.problem)
         return None
 
 

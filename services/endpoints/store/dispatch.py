@@ -10,12 +10,13 @@ from services.endpoints.domain.dispatcher import DispatchableType
 from services.endpoints.domain.event import EventState, PayloadType
 from services.endpoints.domain.invocation import InvokedDispatcher, Target
 from services.endpoints.domain.ports.dispatch import (
-    Candidate,
     EventContent,
     EventKind,
     InvocationKey,
+    Listener,
     NewInvocation,
     PendingEvent,
+    StoredFilters,
 )
 from services.endpoints.domain.queue_job import Priority
 from services.endpoints.domain.run import InvocationState, Run, RunState
@@ -59,18 +60,29 @@ class PostgresDispatch:
         rows = await self._fetch("read_contents", event_record_ids)
         return {row["id"]: EventContent(row["payload"], row["context"]) for row in rows}
 
-    async def find_candidates(self, kinds: Collection[EventKind]) -> dict[EventKind, list[Candidate]]:
+    async def find_listeners(
+        self, kinds: Collection[EventKind], account_ids: Collection[UUID]
+    ) -> dict[EventKind, list[Listener]]:
         """Read the dispatchers that listen to each kind."""
         rows = await self._fetch(
-            "find_candidates",
+            "find_listeners",
             [kind.environment_id for kind in kinds],
             [kind.name for kind in kinds],
             [kind.source for kind in kinds],
+            account_ids,
         )
-        found: dict[EventKind, list[Candidate]] = {kind: [] for kind in kinds}
+        found: dict[EventKind, list[Listener]] = {kind: [] for kind in kinds}
+        of_place = list(found.values())
         for row in rows:
-            found[EventKind(row["environment_id"], row["name"], row["source"])].append(_candidate(row))
+            listener = Listener(row["id"], row["external_account_id"], row["filter_bytes"])
+            for place in row["kinds"]:
+                of_place[place - 1].append(listener)
         return found
+
+    async def read_filters(self, dispatcher_ids: Collection[UUID]) -> dict[UUID, StoredFilters]:
+        """Read the filters of dispatchers."""
+        rows = await self._fetch("read_filters", dispatcher_ids)
+        return {row["id"]: StoredFilters(row["payload_filter"], row["context_filter"]) for row in rows}
 
     async def insert_invocations(self, invocations: Sequence[NewInvocation]) -> list[NewInvocation]:
         """Write invocations."""
@@ -216,10 +228,6 @@ def _pending(row: asyncpg.Record) -> PendingEvent:
         payload_type=PayloadType(row["payload_type"]),
         priority=Priority(row["priority"]),
     )
-
-
-def _candidate(row: asyncpg.Record) -> Candidate:
-    return Candidate(row["id"], row["external_account_id"], row["payload_filter"], row["context_filter"])
 
 
 def _target(row: asyncpg.Record) -> Target:

@@ -52,11 +52,18 @@ class EventContent:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """A dispatcher that listens to some kind of event; its filters are JSON texts that may no longer be filters."""
+class Listener:
+    """A dispatcher that listens to some kind of event; its filters are hardly longer than `filter_bytes`."""
 
     dispatcher_id: UUID
     account_id: UUID | None
+    filter_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFilters:
+    """What a dispatcher asks of events: JSON texts that may no longer be filters."""
+
     payload_filter_json: str
     context_filter_json: str
 
@@ -123,8 +130,17 @@ class Dispatch(Protocol):
         """Read what events say."""
         ...
 
-    async def find_candidates(self, kinds: Collection[EventKind]) -> Mapping[EventKind, Sequence[Candidate]]:
-        """Read, in one statement, the dispatchers that listen to each kind: enabled, and not manual."""
+    async def find_listeners(
+        self, kinds: Collection[EventKind], account_ids: Collection[UUID]
+    ) -> Mapping[EventKind, Sequence[Listener]]:
+        """Read, in one statement, the dispatchers that listen to each kind, by id: enabled, and not manual.
+
+        Left out are those of other accounts than these, but not those of no account. Kinds must differ.
+        """
+        ...
+
+    async def read_filters(self, dispatcher_ids: Collection[UUID]) -> Mapping[UUID, StoredFilters]:
+        """Read the filters of dispatchers, whole; those that are gone are left out."""
         ...
 
     async def insert_invocations(self, invocations: Sequence[NewInvocation]) -> list[NewInvocation]:

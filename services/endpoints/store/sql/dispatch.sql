@@ -19,26 +19,42 @@ WHERE id = ANY($1::uuid[]) AND state = 'PENDING'
 -- Reads what events say.
 SELECT id, payload::text AS payload, context::text AS context FROM events WHERE id = ANY($1::uuid[])
 
--- name: find_candidates
--- Reads the dispatchers that listen to each kind of event, by their names and never by their environment.
-SELECT
-    kind.environment_id, kind.name, kind.source, dispatcher.id, dispatcher.external_account_id,
-    dispatcher.payload_filter::text AS payload_filter, dispatcher.context_filter::text AS context_filter
-FROM unnest($1::uuid[], $2::text[], $3::text[]) AS kind (environment_id, name, source)
-CROSS JOIN LATERAL (
-    SELECT listed.dispatcher_id
-    FROM event_dispatcher_names AS listed
-    WHERE listed.environment_id = kind.environment_id
-        AND listed.event_name = kind.name
-        AND listed.source = kind.source
-    OFFSET 0
+-- name: find_listeners
+-- Reads, each once, the dispatchers that listen to kinds of events, by their names and never by their environment.
+SELECT dispatcher.id, dispatcher.external_account_id, listening.kinds, dispatcher.filter_bytes
+FROM (
+    SELECT listed.dispatcher_id, array_agg(kind.place) AS kinds
+    FROM unnest($1::uuid[], $2::text[], $3::text[]) WITH ORDINALITY AS kind (environment_id, name, source, place)
+    CROSS JOIN LATERAL (
+        SELECT named.dispatcher_id
+        FROM event_dispatcher_names AS named
+        WHERE named.environment_id = kind.environment_id
+            AND named.event_name = kind.name
+            AND named.source = kind.source
+        OFFSET 0
+    ) AS listed
+    GROUP BY listed.dispatcher_id
 ) AS listening
 CROSS JOIN LATERAL (
-    SELECT stored.id, stored.external_account_id, stored.payload_filter, stored.context_filter
+    SELECT
+        stored.id, stored.external_account_id,
+        -- What is compressed may be a hundred times as long; how long it is would have to be read.
+        pg_column_size(stored.payload_filter)
+            * CASE WHEN pg_column_compression(stored.payload_filter) IS NULL THEN 1 ELSE 100 END
+        + pg_column_size(stored.context_filter)
+            * CASE WHEN pg_column_compression(stored.context_filter) IS NULL THEN 1 ELSE 100 END AS filter_bytes
     FROM event_dispatchers AS stored
     WHERE stored.id = listening.dispatcher_id AND stored.enabled AND NOT stored.operator_disabled AND NOT stored.manual
+        AND (stored.external_account_id IS NULL OR stored.external_account_id = ANY($4::uuid[]))
     OFFSET 0
 ) AS dispatcher
+ORDER BY dispatcher.id
+
+-- name: read_filters
+-- Reads the filters of dispatchers.
+SELECT id, payload_filter::text AS payload_filter, context_filter::text AS context_filter
+FROM event_dispatchers
+WHERE id = ANY($1::uuid[])
 
 -- name: insert_invocations
 -- Writes the invocations that are not there yet.
