@@ -162,7 +162,13 @@ def connected(target: Target) -> Iterator[Connection]:
     """Open a connection for the time of the block; nothing is sent before the first call."""
     import grpc  # noqa: PLC0415 - `kongflow --help` starts without it
 
-    options = [("grpc.max_receive_message_length", MAX_ANSWER_BYTES), ("grpc.service_config", service_config())]
+    options = [
+        ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
+        ("grpc.service_config", service_config()),
+        # A server that went away without a word is noticed while a command waits for it.
+        ("grpc.keepalive_time_ms", 20_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+    ]
     credentials = None if target.is_embedded else credentials_of_this_shell()
     if credentials is None:
         opened = grpc.insecure_channel(target.server, options=options)

@@ -170,9 +170,10 @@ async def run(
         _log.info("draining")
         readiness.drain()
         operations.watches.end()
+        drained_by = asyncio.get_running_loop().time() + settings.drain_timeout_seconds
         await rpc.stop(grace=timedelta(seconds=settings.drain_timeout_seconds))
         with suppress(TimeoutError):
-            async with asyncio.timeout(settings.drain_timeout_seconds):
+            async with asyncio.timeout_at(drained_by):
                 await operations.runner.drain()
         await _end([*work, stop_wait])
         for task in done:
