@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -10,12 +11,21 @@ import secrets
 import shutil
 import stat
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from services.embedded.process import EmbeddedServerError, Identity
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 SYSTEM_DATA_HOME = Path("/var/lib")
 _NOBODY = 65534
+_REMEDIES: Final = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "make it and what it holds yours, or choose another directory"),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room, or choose another directory"),
+}
 
 
 class DirectoryLock:
@@ -46,6 +56,22 @@ class DirectoryLock:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+@contextmanager
+def failures_in(directory: Path) -> Iterator[None]:
+    """Turn what the system refuses to do in `directory` into a sentence.
+
+    Raises:
+        EmbeddedServerError: it may not be used, is none or cannot be made, or its disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        path = f"{error.filename}: " if error.filename and Path(error.filename) != directory else ""
+        remedy = _REMEDIES.get(error.errno or 0, "choose another directory")
+        raise EmbeddedServerError(f"KongFlow cannot start in {directory} ({path}{reason}): {remedy}.") from error
 
 
 def read_or_create_password(path: Path) -> str:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 import grpc
+from alembic.util import CommandError as AlembicError
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from sqlalchemy.exc import DBAPIError
 
 from services.configuration.file import FILE_VARIABLE
 from services.embedded.development import Development, DevelopmentSetup, remember_addresses
-from services.embedded.directory import DirectoryLock
+from services.embedded.directory import DirectoryLock, failures_in
 from services.embedded.ports import LOOPBACK, free_port, require_free_port
 from services.embedded.postgres import EmbeddedPostgres
 from services.embedded.process import EmbeddedServerError
@@ -244,33 +246,10 @@ async def running_stack(settings: StackSettings) -> AsyncIterator[Stack]:
         EmbeddedServerError: it cannot start, in one sentence that says why.
     """
     directory = settings.directory.absolute()
-    directory.mkdir(mode=0o755, parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
-        lock = DirectoryLock(directory)
-        lock.acquire()
-        stack.callback(lock.release)
-        grpc_address = _free_address(settings.grpc_address, server="The endpoints service (gRPC)")
-        http_address = _free_address(settings.http_address, server="The endpoints service (HTTP)")
-        database_url, redis_url, servers = await _databases(stack, settings, directory)
-        settings.on_step("Migrating the database")
-        await _migrate(database_url)
-        running = Stack(
-            settings=settings,
-            database_url=database_url,
-            redis_url=redis_url,
-            grpc_address=grpc_address,
-            http_address=http_address,
-            secrets=read_or_create_secrets(directory, settings.variables),
-            servers=servers,
-        )
-        stack.push_async_callback(running.stop_services)
-        settings.on_step("Starting the endpoints service")
-        await running.start_server()
-        settings.on_step("Preparing the development environment")
-        await running.prepare_development()
-        remember_addresses(directory, server=running.grpc_target, http_url=running.http_url, database_url=database_url)
-        settings.on_step("Starting the worker")
-        running.start_worker()
+        with failures_in(directory):
+            directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+            running = await _start(stack, settings, directory)
         yield running
 
 
@@ -285,6 +264,36 @@ def _from_any_folder(variables: Mapping[str, str]) -> dict[str, str]:
     if path := ours.get(FILE_VARIABLE):
         ours[FILE_VARIABLE] = str(Path(path).absolute())
     return ours
+
+
+async def _start(stack: AsyncExitStack, settings: StackSettings, directory: Path) -> Stack:
+    """Start one thing after the other, and have `stack` stop each."""
+    lock = DirectoryLock(directory)
+    lock.acquire()
+    stack.callback(lock.release)
+    grpc_address = _free_address(settings.grpc_address, server="The endpoints service (gRPC)")
+    http_address = _free_address(settings.http_address, server="The endpoints service (HTTP)")
+    database_url, redis_url, servers = await _databases(stack, settings, directory)
+    settings.on_step("Migrating the database")
+    await _migrate(database_url)
+    started = Stack(
+        settings=settings,
+        database_url=database_url,
+        redis_url=redis_url,
+        grpc_address=grpc_address,
+        http_address=http_address,
+        secrets=read_or_create_secrets(directory, settings.variables),
+        servers=servers,
+    )
+    stack.push_async_callback(started.stop_services)
+    settings.on_step("Starting the endpoints service")
+    await started.start_server()
+    settings.on_step("Preparing the development environment")
+    await started.prepare_development()
+    remember_addresses(directory, server=started.grpc_target, http_url=started.http_url, database_url=database_url)
+    settings.on_step("Starting the worker")
+    started.start_worker()
+    return started
 
 
 async def _databases(
@@ -310,8 +319,16 @@ async def _databases(
 async def _migrate(database_url: str) -> None:
     try:
         await upgrade(database_url)
-    except (OSError, asyncpg.PostgresError) as error:
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise EmbeddedServerError(f"The database cannot be migrated: {error}") from error
+    except DBAPIError as error:
+        # What the driver says to a connection that it or the server refuses, wrapped by SQLAlchemy.
+        raise EmbeddedServerError(f"The database cannot be migrated: {error.orig}") from error
+    except AlembicError as error:
+        raise EmbeddedServerError(
+            f"The database has a schema that this release does not know ({error}): "
+            "start the newer release that wrote it, or choose another directory or database."
+        ) from error
 
 
 async def _serving(channel: grpc.aio.Channel) -> None:

@@ -23,7 +23,11 @@ def main() -> int:
     configure_logging(settings.log_level)
     # What is loaded by now stays, and need not be searched for garbage.
     gc.freeze()
-    uvloop.run(run(settings))
+    try:
+        uvloop.run(run(settings))
+    except OSError as error:
+        sys.stderr.write(f"The worker cannot start: {error}\n")
+        return 1
     return 0
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
 import signal
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import grpc
 import pytest
 from kongflow.v1 import endpoint_service_pb2, endpoint_service_pb2_grpc
@@ -15,12 +19,15 @@ from services.embedded.process import EmbeddedServerError
 from services.embedded.service import last_words
 from services.embedded.up import Stack, StackSettings, running_stack
 from tests.support.certificates import Authority
+from tests.support.command import kongflow
 from tests.support.eventually import eventually
 from tests.support.fake_endpoint import FakeEndpoint
 from tests.support.signed_calls import signed_by
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
+
+ON_FREE_PORTS = ("--grpc-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0")
 
 
 @pytest.fixture
@@ -186,6 +193,80 @@ async def test_database_that_is_away_is_told_in_one_sentence(directory: Path) ->
             pytest.fail("it must not start")
 
 
+async def test_database_url_that_the_driver_refuses_is_told_in_one_sentence(directory: Path) -> None:
+    variables = {"KONGFLOW_DATABASE_URL": "postgresql://127.0.0.1:1/none?sslmode=maybe", "KONGFLOW_REDIS_URL": "redis:"}
+    with pytest.raises(EmbeddedServerError, match="The database cannot be migrated: `sslmode` parameter must be"):
+        async with running_stack(StackSettings(directory=directory, variables=variables)):
+            pytest.fail("it must not start")
+
+
+async def test_database_of_a_newer_release_is_told_in_one_sentence(
+    directory: Path, database_url: str, redis_url: str
+) -> None:
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    await connection.close()
+    variables = {
+        "KONGFLOW_DIRECTORY": str(directory),
+        "KONGFLOW_DATABASE_URL": database_url,
+        "KONGFLOW_REDIS_URL": redis_url,
+    }
+    ended = await asyncio.to_thread(kongflow, "up", *ON_FREE_PORTS, variables=variables)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1] == (
+        "The database has a schema that this release does not know (Can't locate revision identified by '9999'): "
+        "start the newer release that wrote it, or choose another directory or database."
+    )
+    assert "Traceback" not in ended.stderr
+
+
+def test_directory_of_another_user_is_told_in_one_sentence(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # What the system says to a user after somebody else's start; the tests may run as root, who may open everything.
+    def refused(path: Path) -> Path:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    _open_instead(monkeypatch, "lock", refused)
+    assert main(["up", "--directory", str(directory), *ON_FREE_PORTS]) == 1
+    assert capfd.readouterr().err == (
+        f"KongFlow cannot start in {directory} ({directory / 'lock'}: permission denied): "
+        "make it and what it holds yours, or choose another directory.\n"
+    )
+
+
+def test_full_disk_is_told_in_one_sentence(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("KONGFLOW_DATABASE_URL", raising=False)
+    _open_instead(monkeypatch, "password.new", lambda _: Path("/dev/full"))
+    assert main(["up", "--directory", str(directory), *ON_FREE_PORTS]) == 1
+    assert capfd.readouterr().err.splitlines()[-1] == (
+        f"KongFlow cannot start in {directory} (no space left on device): make room, or choose another directory."
+    )
+
+
+@pytest.mark.parametrize(("below", "reason"), [("", "file exists"), ("under/it", "not a directory")])
+def test_directory_that_is_a_file_is_told_in_one_sentence(tmp_path: Path, below: str, reason: str) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    directory = file / below
+    ended = kongflow("up", *ON_FREE_PORTS, variables={"KONGFLOW_DIRECTORY": str(directory)})
+    assert ended.returncode == 1
+    assert ended.stderr == f"KongFlow cannot start in {directory} ({reason}): choose another directory.\n"
+
+
+def _open_instead(monkeypatch: pytest.MonkeyPatch, name: str, other: Callable[[Path], Path]) -> None:
+    """Have `os.open` open `other(path)`, whenever `path` has this name."""
+    open_really = os.open
+
+    def opened(path: Any, *arguments: Any, **more: Any) -> int:
+        is_meant = isinstance(path, Path) and path.name == name
+        return open_really(other(path), os.O_WRONLY) if is_meant else open_really(path, *arguments, **more)
+
+    monkeypatch.setattr(os, "open", opened)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -213,8 +294,7 @@ def test_up_in_this_process_shows_what_is_where_and_ends_with_a_signal(
         return await wait_for_an_end(stack)
 
     monkeypatch.setattr(Stack, "first_end", interrupted)
-    arguments = ["up", "--directory", str(directory), "--grpc-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0"]
-    assert main(arguments) == 0
+    assert main(["up", "--directory", str(directory), *ON_FREE_PORTS]) == 0
     out, err = capfd.readouterr()
     assert "KongFlow is up" in out
     assert "grpcurl -plaintext" in out

@@ -6,6 +6,7 @@ import asyncio
 import os
 import pickle
 import signal
+import socket
 import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -542,6 +543,25 @@ async def test_wrong_settings_end_the_process_and_name_all_variables() -> None:
     for variable in (b"KONGFLOW_REDIS_URL", b"KONGFLOW_WORKER_QUEUES", b"KONGFLOW_WORKER_TOKEN"):
         assert variable in text
     assert b"secret" not in text
+
+
+async def test_taken_health_port_ends_the_process_with_a_sentence(
+    redis_process: RedisProcess, server: FakeWorkerService
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = await _process(
+            KONGFLOW_REDIS_URL=redis_process.url,
+            KONGFLOW_GRPC_TARGET=server.target,
+            KONGFLOW_WORKER_TOKEN=TOKEN,
+            KONGFLOW_WORKER_HEALTH_ADDRESS=f"127.0.0.1:{port}",
+        )
+        _, text = await process.communicate()
+    assert process.returncode == 1
+    (said,) = [line for line in text.decode().splitlines() if not line.startswith("{")]
+    assert said.startswith("The worker cannot start: ")
+    assert f"('127.0.0.1', {port})" in said
+    assert said.endswith("address already in use")
 
 
 def _events(logs: list[Any], event: str) -> int:
