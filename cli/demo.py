@@ -20,6 +20,7 @@ from cli.queue_tables import queue_job_table, stats_table
 from cli.stack import run_until_stopped, showing_steps
 from cli.watching import follow_index, index_progress
 from services.embedded.directory import make_scratch_directory
+from services.embedded.process import uninterrupted
 from services.embedded.up import Stack, StackSettings, running_stack
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ async def _scratch_directory() -> AsyncIterator[Path]:
     try:
         yield directory
     finally:
-        await asyncio.to_thread(shutil.rmtree, directory)
+        await uninterrupted(asyncio.to_thread(shutil.rmtree, directory))
 
 
 def _walk(stack: Stack, app: DemoApp, url: str, as_json: bool) -> Findings:

@@ -66,6 +66,8 @@ def run_up(options: UpOptions) -> int:
 def run_until_stopped(work: Coroutine[Any, Any, Result]) -> Result | None:
     """Run `work`; a signal cancels it once, so that it can stop things in order, and gives None.
 
+    A signal to work that is stopping things already, because something failed, does not hide why.
+
     Raises:
         CommandError: an embedded server could not start or ended by itself.
     """

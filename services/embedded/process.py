@@ -10,11 +10,11 @@ import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Coroutine, Mapping, Sequence
     from datetime import timedelta
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
@@ -80,9 +80,14 @@ class ServerProcess:
         return await asyncio.wrap_future(self._ended)
 
     async def stop(self, *, grace: timedelta) -> None:
-        """Ask the process to end, kill it after `grace`, and wait until it is gone. Repeatable."""
-        if self.has_ended:
-            return
+        """Ask the process to end, kill it after `grace`, and wait until it is gone. Repeatable.
+
+        A cancellation does not shorten it: see `uninterrupted`.
+        """
+        if not self.has_ended:
+            await uninterrupted(self._stop(grace))
+
+    async def _stop(self, grace: timedelta) -> None:
         self._process.send_signal(self._stop_signal)
         try:
             async with asyncio.timeout(grace.total_seconds()):
@@ -93,6 +98,26 @@ class ServerProcess:
 
     def _watch(self) -> None:
         self._ended.set_result(self._process.wait())
+
+
+async def uninterrupted(work: Coroutine[Any, Any, None]) -> None:
+    """Run `work` to its end, though the task that waits for it is cancelled: that happens at the task's next pause.
+
+    What is being stopped is not left half stopped, and an error that the task is about to end with is not replaced.
+    """
+    waiting = asyncio.current_task()
+    task = asyncio.create_task(work)
+    is_cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            is_cancelled = True
+    if is_cancelled and waiting is not None:
+        # Again, in place of the one that was caught: how many were asked for stays the same.
+        waiting.uncancel()
+        waiting.cancel()
+    task.result()
 
 
 def status_text(status: int) -> str:

@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 import stat
+import subprocess
 import urllib.request
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,6 @@ from tests.support.eventually import eventually
 from tests.support.servers import reachable_directory
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -144,6 +144,27 @@ async def test_killed_member_ends_everything_with_a_sentence(directory: Path, me
     assert sentence in said
     assert "(see " in said.partition(sentence)[2]
     await eventually(lambda: not still_running(family))
+
+
+async def test_signal_while_a_failed_stack_is_stopping_hides_nothing_and_leaves_nothing(directory: Path) -> None:
+    with running_up(directory) as up:
+        family = up.family
+        server = up.member("services.endpoints")
+        server.suspend()
+        try:
+            up.member("services.worker").kill()
+            assert up.process.stderr is not None
+            assert up.process.stderr.readline().startswith("Stopping")
+            up.process.send_signal(signal.SIGINT)
+            with pytest.raises(subprocess.TimeoutExpired):
+                up.process.wait(1)
+            assert up.member("redis-server").is_running()
+        finally:
+            server.resume()
+        assert up.process.wait(60) == 1
+        said = up.process.stderr.read()
+    assert "The worker process ended (signal 9)" in said
+    assert still_running(family) == []
 
 
 async def test_killed_command_takes_its_servers_with_it(directory: Path) -> None:

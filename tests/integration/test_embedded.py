@@ -7,6 +7,7 @@ import socket
 import stat
 import sys
 import tempfile
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from services.embedded import postgres as embedded_postgres
 from services.embedded.directory import DirectoryLock, unprivileged_identity
 from services.embedded.ports import free_port
 from services.embedded.postgres import EmbeddedPostgres
-from services.embedded.process import EmbeddedServerError
+from services.embedded.process import EmbeddedServerError, ServerProcess
 from services.embedded.redis import EmbeddedRedis
 from tests.support.eventually import eventually
 from tests.support.servers import THROWAWAY_SETTINGS
@@ -319,6 +320,51 @@ async def test_killed_parent_leaves_no_children_and_a_directory_that_starts_agai
     async with EmbeddedPostgres(directory / "postgres") as postgres, EmbeddedRedis(directory / "redis"):
         assert await fetch(postgres.url, "SELECT 1") == 1
     await eventually(lambda: not any(process.is_running() for process in family))
+
+
+async def test_cancelled_start_that_failed_before_stops_its_process_and_says_why(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = EmbeddedRedis(directory)
+    is_stopping = asyncio.Event()
+
+    async def fail() -> bool:
+        os.kill(server.pid, signal.SIGSTOP)
+        is_stopping.set()
+        raise EmbeddedServerError("It failed.")
+
+    monkeypatch.setattr(server, "_is_ready", fail)
+    start = asyncio.create_task(server.start())
+    await is_stopping.wait()
+    pid = server.pid
+    start.cancel()
+    os.kill(pid, signal.SIGCONT)
+
+    with pytest.raises(EmbeddedServerError, match=r"^It failed\.$"):
+        await start
+    assert not psutil.pid_exists(pid)
+
+
+async def test_cancelled_stop_is_a_cancellation_once_the_process_is_gone(directory: Path) -> None:
+    program = [sys.executable, "-c", "import signal; signal.pause()"]
+    process = ServerProcess(program, log=directory / "log", stop_signal=signal.SIGTERM)
+    os.kill(process.pid, signal.SIGSTOP)
+    is_stopping = asyncio.Event()
+
+    async def restart() -> None:
+        is_stopping.set()
+        await process.stop(grace=timedelta(minutes=1))
+        await asyncio.Event().wait()
+
+    restarting = asyncio.create_task(restart())
+    await is_stopping.wait()
+    restarting.cancel()
+    os.kill(process.pid, signal.SIGCONT)
+
+    with pytest.raises(asyncio.CancelledError):
+        await restarting
+    assert process.has_ended
+    assert restarting.cancelling() == 1
 
 
 def test_free_port_is_one_that_nobody_has_or_was_given() -> None:
