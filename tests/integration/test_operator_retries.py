@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import grpc
 import pytest
@@ -17,7 +18,9 @@ from kongflow.v1.queue_job_pb2 import (
     QueueJobState,
 )
 
+from services.endpoints.domain.ports.queue_control import QueueJobFilter
 from services.endpoints.domain.queue_job import Queue
+from services.endpoints.domain.queue_job import QueueJobState as State
 from tests.support.fake_endpoint import FakeEndpoint, event_job, on, status
 from tests.support.offers import answer, job
 from tests.support.operator import Operator
@@ -29,9 +32,19 @@ if TYPE_CHECKING:
 
     import asyncpg
 
+    from services.endpoints.store.postgres import PostgresStore
     from tests.support.stage import Stage
 
 JOBS = ["a", "b", "c"]
+# Each with 720,000 bytes of args, and nothing to compress.
+LARGE_QUEUE_JOBS = """
+INSERT INTO queue_jobs
+    (id, environment_id, kind, args, queue, lane, priority, state, max_attempts, attempt, finalized_at)
+SELECT gen_random_uuid(), $1, 'unknown', jsonb_build_object('noise', noise.text), 'default', 'lane', 2, 'DISCARDED', 3,
+    3, now()
+FROM generate_series(1, $2::integer)
+CROSS JOIN (SELECT string_agg(gen_random_uuid()::text, '') AS text FROM generate_series(1, 20000)) AS noise
+"""
 
 
 @pytest.fixture
@@ -289,6 +302,34 @@ async def test_retry_by_filter_takes_the_oldest_so_many_and_says_whether_there_a
     assert (rest.matched_count, rest.retried_count, rest.has_more) == (1, 1, False)
     await operator.work_off()
     assert state_name(await operator.index(created.index_id)) == "SUCCEEDED"
+
+
+async def test_retry_by_filter_takes_large_ones_in_several_transactions(operator: Operator) -> None:
+    await operator.connection.execute(LARGE_QUEUE_JOBS, UUID(operator.stage.ours.development.id), 7)
+    result = await operator.retry_all()
+    assert (result.matched_count, result.retried_count, result.has_more) == (7, 7, False)
+    together = await operator.connection.fetch(
+        "SELECT count(*) FROM queue_jobs WHERE state = 'AVAILABLE' GROUP BY xmin::text ORDER BY 1"
+    )
+    # With the sixth they come to 4 MiB.
+    assert [row["count"] for row in together] == [1, 6]
+
+
+async def test_lists_read_no_args_and_neither_does_what_locks(
+    operator: Operator, endpoint: FakeEndpoint, store: PostgresStore
+) -> None:
+    await operator.create(endpoint)
+    async with store.reading() as tx:
+        of_all = await tx.queue_control.list_queue_jobs(QueueJobFilter(), limit=9, before=None)
+        available = QueueJobFilter(state=State.AVAILABLE)
+        by_state = await tx.queue_control.list_queue_jobs(available, limit=9, before=None)
+        one = await tx.queue_control.get(of_all[0].id)
+    async with store.transaction() as tx:
+        assert await tx.queue_control.lock([of_all[0].id, UUID(int=1)]) == {of_all[0].id: State.AVAILABLE}
+
+    assert [each.args_json for each in (*of_all, *by_state)] == [None, None]
+    assert one is not None
+    assert "indexId" in (one.args_json or "")
 
 
 async def test_retry_by_filter_leaves_out_whom_it_does_not_name(operator: Operator, endpoint: FakeEndpoint) -> None:

@@ -92,12 +92,12 @@ class QueueJobError:
 
 @dataclass(frozen=True, slots=True)
 class QueueJobRecord:
-    """One row of `queue_jobs`, as operators read it."""
+    """One row of `queue_jobs`, as operators read it; `args_json` is None in lists."""
 
     id: UUID
     environment_id: UUID
     kind: str
-    args_json: str
+    args_json: str | None
     queue: Queue
     lane: str
     priority: Priority

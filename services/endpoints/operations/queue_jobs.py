@@ -133,7 +133,7 @@ class QueueJobOperations:
         return await self._store.transact(work)
 
     async def retry_many(self, principal: Principal, request: RetryMany) -> RetriedMany:
-        """Let all queue jobs of a filter run again, oldest first, up to 200 of them in one transaction.
+        """Let all queue jobs of a filter run again, oldest first, up to 200 or about 4 MiB of them in one transaction.
 
         Raises:
             NotFoundError: the filter names an environment that is not there for this principal.
@@ -146,8 +146,9 @@ class QueueJobOperations:
         result = RetriedMany(matched=len(matching), has_more=len(found) > len(matching))
         if request.validate_only:
             return result
-        for start in range(0, len(matching), _RETRIED_TOGETHER):
-            outcome = await self._retry_together(matching[start : start + _RETRIED_TOGETHER], request)
+        while matching:
+            outcome = await self._retry_together(matching[:_RETRIED_TOGETHER], request)
+            matching = [*outcome.left, *matching[_RETRIED_TOGETHER:]]
             result.retried += len(outcome.queue_jobs)
             result.refusals |= outcome.refusals
         return result

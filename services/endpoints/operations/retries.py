@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from services.endpoints.domain.operator_decisions import retry_refusal
@@ -20,10 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """What became of the queue jobs of one transaction; the states are those from before."""
+    """What became of the queue jobs of one transaction; the states are those from before.
+
+    Those that are `left` were too large to go with the others.
+    """
 
     queue_jobs: Sequence[RetriedQueueJob] = ()
     refusals: Mapping[UUID, KongflowError] = field(default_factory=dict)
+    left: Sequence[UUID] = ()
 
 
 class Retries:
@@ -41,16 +45,19 @@ class Retries:
         allow_repeat: bool,
         only_state: QueueJobState | None = None,
     ) -> Retried:
-        """Retry queue jobs; each that may not be is refused for itself.
+        """Retry queue jobs, named in the order of their ids; each that may not be is refused for itself.
 
         Those that are gone, or with `only_state` in another state by now, are passed over.
         """
-        for handler, batch in self._by_handler(await tx.queue_control.read(queue_job_ids)):
+        known = await tx.queue_control.read(queue_job_ids)
+        for handler, batch in self._by_handler(known):
             await handler.hold(tx, batch)
+        # Whom a queue job is for never changes: its args are read once.
+        states = await tx.queue_control.lock([queue_job.id for queue_job in known])
         locked = [
-            queue_job
-            for queue_job in await tx.queue_control.lock(queue_job_ids)
-            if only_state is None or queue_job.state is only_state
+            replace(queue_job, state=state)
+            for queue_job in known
+            if (state := states.get(queue_job.id)) is not None and only_state in {None, state}
         ]
         refusals: dict[UUID, KongflowError] = {}
         for queue_job in locked:
@@ -63,7 +70,8 @@ class Retries:
             await tx.queue_control.retry([queue_job.id for queue_job in retried])
             for handler, batch in self._by_handler(retried):
                 await handler.on_retry(tx, batch)
-        return Retried(retried, refusals)
+        left = [queue_job_id for queue_job_id in queue_job_ids if known and queue_job_id > known[-1].id]
+        return Retried(retried, refusals, left)
 
     def _by_handler(self, queue_jobs: Sequence[RetriedQueueJob]) -> list[tuple[OnRetry, list[RetriedQueueJob]]]:
         batches: dict[OnRetry, list[RetriedQueueJob]] = {}

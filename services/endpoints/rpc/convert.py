@@ -179,13 +179,13 @@ def item_message(item: EndpointIndexItem) -> endpoint_index_item_pb2.EndpointInd
     )
 
 
-def queue_job_message(queue_job: QueueJobRecord, *, with_args: bool) -> queue_job_pb2.QueueJob:
-    """Return a queue job, with its args when asked."""
+def queue_job_message(queue_job: QueueJobRecord) -> queue_job_pb2.QueueJob:
+    """Return a queue job, with its args when they were read."""
     return queue_job_pb2.QueueJob(
         id=str(queue_job.id),
         environment_id=optional_id(queue_job.environment_id),
         kind=queue_job.kind,
-        args_json=queue_job.args_json if with_args else "",
+        args_json=queue_job.args_json or "",
         queue=enums.QUEUE[queue_job.queue],
         lane=queue_job.lane,
         priority=enums.PRIORITY[queue_job.priority],

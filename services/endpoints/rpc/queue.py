@@ -56,7 +56,7 @@ class QueueServicer(QueueServiceServicer):
         checks.finish()
         page = await self._operations.list_queue_jobs(principal, wanted, asked)
         return messages.ListQueueJobsResponse(
-            queue_jobs=[queue_job_message(queue_job, with_args=False) for queue_job in page.items],
+            queue_jobs=map(queue_job_message, page.items),
             next_page_token=self._paging.next_token(principal, request, page),
         )
 
@@ -64,7 +64,7 @@ class QueueServicer(QueueServiceServicer):
         """Return one queue job."""
         queue_job_id = _queue_job_id(request.queue_job_id)
         queue_job = await self._operations.get_queue_job(current_principal(), queue_job_id)
-        return messages.GetQueueJobResponse(queue_job=queue_job_message(queue_job, with_args=True))
+        return messages.GetQueueJobResponse(queue_job=queue_job_message(queue_job))
 
     async def RetryQueueJob(
         self, request: messages.RetryQueueJobRequest, context: Context
@@ -74,9 +74,7 @@ class QueueServicer(QueueServiceServicer):
         queue_job, repeats_effect = await self._operations.retry(
             current_principal(), queue_job_id, allow_repeat=request.allow_repeat
         )
-        return messages.RetryQueueJobResponse(
-            queue_job=queue_job_message(queue_job, with_args=True), repeats_effect=repeats_effect
-        )
+        return messages.RetryQueueJobResponse(queue_job=queue_job_message(queue_job), repeats_effect=repeats_effect)
 
     async def RetryQueueJobs(
         self, request: messages.RetryQueueJobsRequest, context: Context
@@ -102,7 +100,7 @@ class QueueServicer(QueueServiceServicer):
         queue_job_id = _queue_job_id(request.queue_job_id)
         queue_job = await self._operations.cancel(current_principal(), queue_job_id)
         return messages.CancelQueueJobResponse(
-            queue_job=queue_job_message(queue_job, with_args=True),
+            queue_job=queue_job_message(queue_job),
             is_pending=queue_job.state is QueueJobState.RUNNING,
         )
 

@@ -18,6 +18,7 @@ from services.endpoints.domain.queue_stats import (
     queue_stats,
 )
 from services.endpoints.store.errors import translated
+from services.endpoints.store.ledger import MAX_BYTES_TOGETHER
 from services.endpoints.store.queries import load
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class PostgresQueueControl:
         return _record(rows[0]) if rows else None
 
     async def list_queue_jobs(self, wanted: QueueJobFilter, *, limit: int, before: UUID | None) -> list[QueueJobRecord]:
-        """Read queue jobs, newest first, each with its last error."""
+        """Read queue jobs, newest first, each with its last error and without its args."""
         seen = (wanted.environment_id, wanted.organization_id)
         if (*seen, wanted.state) == (None, None, None):
             rows = await self._fetch("list_of_all", *_without_state(wanted), before, limit)
@@ -59,11 +60,11 @@ class PostgresQueueControl:
 
     async def read(self, queue_job_ids: Sequence[UUID]) -> list[RetriedQueueJob]:
         """Read queue jobs by id."""
-        return [_retried(row) for row in await self._fetch("read", queue_job_ids)]
+        return [_retried(row) for row in await self._fetch("read", queue_job_ids, MAX_BYTES_TOGETHER)]
 
-    async def lock(self, queue_job_ids: Sequence[UUID]) -> list[RetriedQueueJob]:
-        """Lock queue jobs by id."""
-        return [_retried(row) for row in await self._fetch("lock", queue_job_ids)]
+    async def lock(self, queue_job_ids: Sequence[UUID]) -> dict[UUID, QueueJobState]:
+        """Lock queue jobs by id; return their states."""
+        return {row["id"]: QueueJobState(row["state"]) for row in await self._fetch("lock", queue_job_ids)}
 
     async def retry(self, queue_job_ids: Sequence[UUID]) -> int:
         """Let queue jobs run again now."""

@@ -154,7 +154,7 @@ def test_an_index_tells_its_numbers_by_their_own_names() -> None:
     assert (message.items, message.pending_items) == (9, 2)
 
 
-def test_upkeep_belongs_to_no_environment_and_args_are_shown_when_asked() -> None:
+def test_upkeep_belongs_to_no_environment_and_args_are_shown_when_read() -> None:
     record = QueueJobRecord(
         id=ID,
         environment_id=NIL_UUID,
@@ -174,13 +174,13 @@ def test_upkeep_belongs_to_no_environment_and_args_are_shown_when_asked() -> Non
         started_at=NOW,
         finalized_at=NOW,
     )
-    message = queue_job_message(record, with_args=True)
+    message = queue_job_message(record)
     assert (message.environment_id, message.args_json) == ("", '{"a":1}')
     assert message.state == queue_job_pb2.QUEUE_JOB_STATE_DISCARDED
     assert (message.errors[0].attempt, message.errors[0].reason) == (3, "INTERNAL")
     assert not message.HasField("cancel_request_time")
     assert message.HasField("finalize_time")
-    assert queue_job_message(record, with_args=False).args_json == ""
+    assert queue_job_message(replace(record, args_json=None)).args_json == ""
 
 
 def test_queue_stats_leave_out_what_is_zero() -> None:

@@ -55,7 +55,7 @@ class QueueControl(Protocol):
         ...
 
     async def list_queue_jobs(self, wanted: QueueJobFilter, *, limit: int, before: UUID | None) -> list[QueueJobRecord]:
-        """Read queue jobs, newest first, each with its last error only; those with an id smaller than `before`."""
+        """Read queue jobs with an id smaller than `before`, newest first, each with its last error only and no args."""
         ...
 
     async def matching(self, wanted: QueueJobFilter, *, limit: int) -> list[UUID]:
@@ -63,11 +63,11 @@ class QueueControl(Protocol):
         ...
 
     async def read(self, queue_job_ids: Sequence[UUID]) -> list[RetriedQueueJob]:
-        """Read queue jobs by id without locking them."""
+        """Read queue jobs in id order without locking them: the first, and more up to about 4 MiB of args."""
         ...
 
-    async def lock(self, queue_job_ids: Sequence[UUID]) -> list[RetriedQueueJob]:
-        """Lock queue jobs in id order, whatever their state; those that are gone are left out."""
+    async def lock(self, queue_job_ids: Sequence[UUID]) -> dict[UUID, QueueJobState]:
+        """Lock queue jobs in id order and return their states, whatever these are; those that are gone are left out."""
         ...
 
     async def retry(self, queue_job_ids: Sequence[UUID]) -> int:

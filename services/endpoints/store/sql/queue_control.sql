@@ -7,9 +7,9 @@ FROM queue_jobs
 WHERE id = $1
 
 -- name: list_of_all
--- Reads everybody's queue jobs of every state, newest first, each with its last error.
+-- Reads everybody's queue jobs of every state, newest first, each with its last error and without its args.
 SELECT
-    id, environment_id, kind, args::text AS args, queue, lane, priority, state, run_at, attempt, max_attempts, rescues,
+    id, environment_id, kind, NULL::text AS args, queue, lane, priority, state, run_at, attempt, max_attempts, rescues,
     jsonb_path_query_array(errors, '$[last]')::text AS errors, cancel_requested_at, created_at, started_at, finalized_at
 FROM queue_jobs
 WHERE ($1::text IS NULL OR queue = $1)
@@ -22,7 +22,7 @@ ORDER BY id DESC
 LIMIT $7
 
 -- name: list_by_environment
--- Reads queue jobs with their last error, newest first, by environment and state as their index has them:
+-- Reads queue jobs with their last error and without args, newest first, by environment and state as their index has:
 -- those of one environment, of an organization's or, with nulls, of all and of upkeep. Pages are bounded and sorted by
 -- all three columns of that index, which the primary key cannot stand in for.
 WITH environment AS (
@@ -59,7 +59,7 @@ chosen AS (
     LIMIT $8
 )
 SELECT
-    id, environment_id, kind, args::text AS args, queue, lane, priority, state, run_at, attempt, max_attempts, rescues,
+    id, environment_id, kind, NULL::text AS args, queue, lane, priority, state, run_at, attempt, max_attempts, rescues,
     jsonb_path_query_array(errors, '$[last]')::text AS errors, cancel_requested_at, created_at, started_at, finalized_at
 FROM queue_jobs
 WHERE id IN (SELECT chosen.id FROM chosen)
@@ -93,16 +93,21 @@ ORDER BY found.id
 LIMIT $7
 
 -- name: read
--- Reads queue jobs by id.
-SELECT id, kind, args::text AS args, environment_id, state FROM queue_jobs WHERE id = ANY($1::uuid[]) ORDER BY id
+-- Reads the first queue jobs by id, up to the one with which their args come to $2 bytes.
+SELECT id, kind, args::text AS args, environment_id, state
+FROM (
+    SELECT
+        id, kind, args, environment_id, state,
+        sum(pg_column_size(args)) OVER (ORDER BY id) - pg_column_size(args) AS bytes_before
+    FROM queue_jobs
+    WHERE id = ANY($1::uuid[])
+) AS together
+WHERE bytes_before < $2
+ORDER BY id
 
 -- name: lock
 -- Locks queue jobs by id.
-SELECT id, kind, args::text AS args, environment_id, state
-FROM queue_jobs
-WHERE id = ANY($1::uuid[])
-ORDER BY id
-FOR UPDATE
+SELECT id, state FROM queue_jobs WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE
 
 -- name: retry
 -- Lets queue jobs run again now: final ones with a fresh set of attempts, waiting ones with those they have left.
