@@ -454,11 +454,11 @@ class EndpointOperations:
         index_id = await tx.requests.claim(principal.name, "CreateEndpoint", request.request_id, request_hash(request))
         if index_id is None:
             return None
-        index = await tx.indexes.get(index_id)
-        if index is None:
+        endpoint_id = await tx.indexes.endpoint_of(index_id)
+        if endpoint_id is None:
             raise NotFoundError("endpoint", request.slug)
         created = await tx.requests.flag(principal.name, "CreateEndpoint", request.request_id)
-        endpoint = _found(await tx.endpoints.get(index.endpoint_id), index.endpoint_id)
+        endpoint = _found(await tx.endpoints.get(endpoint_id), endpoint_id)
         return CreatedEndpoint(endpoint, created=created, index_id=index_id)
 
     async def _updated_before(

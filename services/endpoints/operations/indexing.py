@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -19,8 +19,10 @@ from services.endpoints.domain.ledger_settings import Retention
 from services.endpoints.domain.page import page_of
 from services.endpoints.domain.queue_job import Priority
 from services.endpoints.domain.request_hash import request_hash
+from services.endpoints.operations.authorization import require_owner
 from services.endpoints.operations.endpoints import owned_endpoint
 from services.endpoints.operations.index_requests import IndexRequested, IndexWish
+from services.endpoints.operations.shared_reads import SharedReads
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -85,6 +87,7 @@ class IndexingOperations:
         self._hook_delay = hook_delay
         self._kept_for = kept_for
         self._now = now
+        self._reads: SharedReads[UUID, tuple[EndpointIndex, Endpoint]] = SharedReads()
 
     async def index(self, principal: Principal, request: IndexEndpointRequest) -> IndexRequested:
         """Ask for an index of an endpoint.
@@ -168,7 +171,11 @@ class IndexingOperations:
             NotFoundError: there is none for this principal.
         """
         async with self._store.reading() as tx:
-            return await self._owned(tx, principal, index_id, with_data=with_data)
+            await self._require_owned(tx, principal, index_id)
+            index = await tx.indexes.get(index_id, with_data=with_data)
+        if index is None:
+            raise NotFoundError("index", str(index_id))
+        return index
 
     async def list_indexes(self, principal: Principal, endpoint_id: UUID, page: PageRequest) -> Page[EndpointIndex]:
         """Return an endpoint's indexes, newest first, without what the askers sent along.
@@ -191,7 +198,7 @@ class IndexingOperations:
             NotFoundError: there is no such index for this principal.
         """
         async with self._store.reading() as tx:
-            await self._owned(tx, principal, index_id)
+            await self._require_owned(tx, principal, index_id)
             rows = await tx.indexes.list_items(
                 index_id,
                 kind=wanted.kind,
@@ -211,7 +218,8 @@ class IndexingOperations:
     ) -> AsyncGenerator[EndpointIndex, None]:
         """Yield the index whenever its revision grew past `resume_revision`, and end with its final state.
 
-        What the asker sent along is left out: it may be half a megabyte, for every revision.
+        What the asker sent along is left out: it may be half a megabyte, for every revision. Those who watch the same
+        index share what is read of it.
 
         Raises:
             NotFoundError: there is no such index for this principal.
@@ -229,7 +237,7 @@ class IndexingOperations:
                 follower.seen = index.revision
                 if index.revision > seen:
                     seen = index.revision
-                    yield replace(index, source_data_json=None)
+                    yield index
                 if index.state.is_final:
                     return
                 while not await watch.changed():
@@ -237,7 +245,8 @@ class IndexingOperations:
 
     async def _watched(self, principal: Principal, index_id: UUID, seen: int) -> EndpointIndex:
         try:
-            return await self.get_index(principal, index_id)
+            index, endpoint = await self._reads.read(index_id, lambda: self._read(index_id))
+            _require_owner(principal, endpoint, index_id)
         except NotFoundError as error:
             made_at = time_of_uuid7(index_id)
             if seen and made_at is not None and made_at < self._now() - self._kept_for:
@@ -248,18 +257,23 @@ class IndexingOperations:
                     metadata={"resource": "index", "name": str(index_id)},
                 ) from error
             raise
-
-    async def _owned(
-        self, tx: Transaction, principal: Principal, index_id: UUID, *, with_data: bool = False
-    ) -> EndpointIndex:
-        index = await tx.indexes.get(index_id, with_data=with_data)
-        if index is None:
-            raise NotFoundError("index", str(index_id))
-        try:
-            await owned_endpoint(tx, principal, index.endpoint_id)
-        except NotFoundError as error:
-            raise NotFoundError("index", str(index_id)) from error
         return index
+
+    async def _read(self, index_id: UUID) -> tuple[EndpointIndex, Endpoint]:
+        """Read an index, for whoever watches it, and the endpoint that tells who may."""
+        async with self._store.reading() as tx:
+            index = await tx.indexes.get(index_id, with_source_data=False)
+            endpoint = await tx.endpoints.get(index.endpoint_id) if index is not None else None
+        if index is None or endpoint is None:
+            raise NotFoundError("index", str(index_id))
+        return index, endpoint
+
+    async def _require_owned(self, tx: Transaction, principal: Principal, index_id: UUID) -> None:
+        endpoint_id = await tx.indexes.endpoint_of(index_id)
+        endpoint = await tx.endpoints.get(endpoint_id) if endpoint_id is not None else None
+        if endpoint is None:
+            raise NotFoundError("index", str(index_id))
+        _require_owner(principal, endpoint, index_id)
 
     async def _environment_type(self, tx: Transaction, environment_id: UUID) -> EnvironmentType:
         environment = await tx.tenancy.known_environment(environment_id)
@@ -273,6 +287,16 @@ class IndexingOperations:
         if queue_job is None or index is None:
             raise NotFoundError("index", str(queue_job_id))
         return IndexRequested(index, queue_job_id, deduplicated=deduplicated, run_time=queue_job.run_at)
+
+
+def _require_owner(principal: Principal, endpoint: Endpoint, index_id: UUID) -> None:
+    require_owner(
+        principal,
+        organization_id=endpoint.organization_id,
+        environment_id=endpoint.environment_id,
+        resource="index",
+        name=str(index_id),
+    )
 
 
 async def _hooked(tx: Transaction, environment_id: UUID, slug: str, hook_identifier: str) -> Endpoint:

@@ -128,9 +128,16 @@ class PostgresIndexes:
         rows = await self._fetch("settle", index_ids)
         return [row["queue_job_id"] for row in rows if row["state"] == "FAILED"]
 
-    async def get(self, index_id: UUID, *, with_data: bool = False) -> EndpointIndex | None:
+    async def get(
+        self, index_id: UUID, *, with_data: bool = False, with_source_data: bool = True
+    ) -> EndpointIndex | None:
         """Read one index."""
-        return _one(await self._fetch("get", index_id, with_data))
+        return _one(await self._fetch("get", index_id, with_data, with_source_data))
+
+    async def endpoint_of(self, index_id: UUID) -> UUID | None:
+        """Read which endpoint an index is of."""
+        rows = await self._fetch("endpoint_of", index_id)
+        return rows[0]["endpoint_id"] if rows else None
 
     async def revisions(self, index_ids: Collection[UUID]) -> dict[UUID, int]:
         """Read the revisions of indexes."""

@@ -115,8 +115,14 @@ class Indexes(Protocol):
         """Recompute locked indexes from their items; return the queue jobs of those that became FAILED."""
         ...
 
-    async def get(self, index_id: UUID, *, with_data: bool = False) -> EndpointIndex | None:
-        """Read one index."""
+    async def get(
+        self, index_id: UUID, *, with_data: bool = False, with_source_data: bool = True
+    ) -> EndpointIndex | None:
+        """Read one index and count its items, of which there may be 20,000."""
+        ...
+
+    async def endpoint_of(self, index_id: UUID) -> UUID | None:
+        """Read which endpoint an index is of, and nothing else of it; None when it is gone."""
         ...
 
     async def revisions(self, index_ids: Collection[UUID]) -> dict[UUID, int]:

@@ -159,17 +159,22 @@ WHERE endpoint_indexes.id = counted.id AND endpoint_indexes.state = 'REGISTERING
 RETURNING endpoint_indexes.state, endpoint_indexes.queue_job_id
 
 -- name: get
--- Reads one index, its data only when asked.
+-- Reads one index, its data and what came with the request only when asked.
 SELECT
     id, endpoint_id, state, stats::text AS stats, CASE WHEN $2 THEN data::text END AS data, source,
-    source_data::text AS source_data, reason, error, sequence, revision, queue_job_id, created_at, updated_at,
-    (SELECT count(*) FROM endpoint_index_items AS item WHERE item.index_id = endpoint_indexes.id) AS items,
-    (
-        SELECT count(*) FROM endpoint_index_items AS item
-        WHERE item.index_id = endpoint_indexes.id AND item.state = 'PENDING'
-    ) AS pending_items
+    CASE WHEN $3 THEN source_data::text END AS source_data, reason, error, sequence, revision, queue_job_id, created_at, updated_at,
+    counted.items, counted.pending_items
 FROM endpoint_indexes
+CROSS JOIN LATERAL (
+    SELECT count(*) AS items, count(*) FILTER (WHERE item.state = 'PENDING') AS pending_items
+    FROM endpoint_index_items AS item
+    WHERE item.index_id = endpoint_indexes.id
+) AS counted
 WHERE id = $1
+
+-- name: endpoint_of
+-- Reads which endpoint an index is of.
+SELECT endpoint_id FROM endpoint_indexes WHERE id = $1
 
 -- name: revisions
 -- Reads the revisions of indexes.
@@ -188,12 +193,13 @@ WHERE queue_job_id = $1
 SELECT
     id, endpoint_id, state, stats::text AS stats, NULL::text AS data, source, NULL::text AS source_data, reason,
     error, sequence, revision, queue_job_id, created_at, updated_at,
-    (SELECT count(*) FROM endpoint_index_items AS item WHERE item.index_id = endpoint_indexes.id) AS items,
-    (
-        SELECT count(*) FROM endpoint_index_items AS item
-        WHERE item.index_id = endpoint_indexes.id AND item.state = 'PENDING'
-    ) AS pending_items
+    counted.items, counted.pending_items
 FROM endpoint_indexes
+CROSS JOIN LATERAL (
+    SELECT count(*) AS items, count(*) FILTER (WHERE item.state = 'PENDING') AS pending_items
+    FROM endpoint_index_items AS item
+    WHERE item.index_id = endpoint_indexes.id
+) AS counted
 WHERE endpoint_id = $1 AND ($2::uuid IS NULL OR id < $2)
 ORDER BY id DESC
 LIMIT $3
