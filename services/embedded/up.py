@@ -13,7 +13,6 @@ import asyncpg
 import grpc
 from alembic.util import CommandError as AlembicError
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from sqlalchemy.exc import DBAPIError
 
 from services.configuration.file import FILE_VARIABLE
 from services.embedded.development import Development, DevelopmentSetup, remember_addresses
@@ -321,9 +320,6 @@ async def _migrate(database_url: str) -> None:
         await upgrade(database_url)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise EmbeddedServerError(f"The database cannot be migrated: {error}") from error
-    except DBAPIError as error:
-        # What the driver says to a connection that it or the server refuses, wrapped by SQLAlchemy.
-        raise EmbeddedServerError(f"The database cannot be migrated: {error.orig}") from error
     except AlembicError as error:
         raise EmbeddedServerError(
             f"The database has a schema that this release does not know ({error}): "

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -207,3 +208,18 @@ async def test_status_follows_the_database(empty_database_url: str) -> None:
 async def test_unreachable_database_is_the_drivers_error(directory: Path) -> None:
     with pytest.raises(FileNotFoundError):
         await runner.status(f"postgresql:///kongflow?host={directory}")
+
+
+async def test_database_that_refuses_who_asks_is_the_drivers_error(empty_database_url: str) -> None:
+    where = urlsplit(empty_database_url)
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        await runner.status(where._replace(netloc=f"{where.username}:wrong@{where.hostname}:{where.port}").geturl())
+
+
+@pytest.mark.parametrize(
+    "address", ["postgresql://kongflow:a/secret@127.0.0.1:5432/kongflow", "postgresql://127.0.0.1:99999/kongflow"]
+)
+async def test_address_that_cannot_be_read_is_the_drivers_error_and_is_not_quoted(address: str) -> None:
+    with pytest.raises(asyncpg.InterfaceError) as refused:
+        await runner.status(address)
+    assert "secret" not in str(refused.value)

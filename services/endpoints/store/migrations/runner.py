@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import cycle
@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from sqlalchemy.engine import Connection
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -60,7 +60,8 @@ async def upgrade(database_url: str, revision: str = "head", *, patience: timede
 
     Raises:
         asyncpg.LockNotAvailableError: somebody held a table for longer than `patience`.
-        asyncpg.PostgresError, OSError: what the driver raises when the database refuses or cannot be reached.
+        asyncpg.PostgresError, asyncpg.InterfaceError, OSError: what the driver raises when the database refuses, when
+            it or its address is not what it should be, or when it cannot be reached.
     """
     await _migrate(database_url, lambda config: command.upgrade(config, revision), patience)
 
@@ -112,13 +113,8 @@ async def _run_patiently(connection: AsyncConnection, run: Callable[[Config], No
 def _run(connection: Connection, run: Callable[[Config], None]) -> None:
     configuration = _configuration()
     configuration.attributes["connection"] = connection
-    try:
+    with _driver_errors():
         run(configuration)
-    except DBAPIError as error:
-        # SQLAlchemy's wrapping of its adapter's wrapping of the driver's error.
-        if error.orig is None or error.orig.__cause__ is None:
-            raise
-        raise error.orig.__cause__ from error
 
 
 def _configuration() -> Config:
@@ -132,10 +128,38 @@ def _configuration() -> Config:
 @asynccontextmanager
 async def _connection(database_url: str) -> AsyncIterator[AsyncConnection]:
     engine = create_async_engine(
-        "postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(database_url), poolclass=NullPool
+        "postgresql+asyncpg://", async_creator=lambda: _connected(database_url), poolclass=NullPool
     )
     try:
-        async with engine.connect() as connection:
+        connection = engine.connect()
+        with _driver_errors():
+            await connection.start()
+        try:
             yield connection
+        finally:
+            await connection.close()
     finally:
         await engine.dispose()
+
+
+async def _connected(database_url: str) -> asyncpg.Connection[asyncpg.Record]:
+    try:
+        return await asyncpg.connect(database_url)
+    except asyncpg.InterfaceError:
+        raise
+    except (ValueError, OverflowError):
+        # Its text may hold a part of the password.
+        raise asyncpg.InterfaceError(
+            "the address cannot be read: a port is a number, and special characters of a password are percent-encoded"
+        ) from None
+
+
+@contextmanager
+def _driver_errors() -> Iterator[None]:
+    """Raise the driver's own errors, not SQLAlchemy's wrapping of its adapter's wrapping of them."""
+    try:
+        yield
+    except DBAPIError as error:
+        if error.orig is None:
+            raise
+        raise error.orig.__cause__ or error.orig from error
