@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -19,6 +18,7 @@ from services.endpoints.domain.ports.dispatch import InvocationKey, NewInvocatio
 from services.endpoints.domain.queue_job import QueueJobState
 from services.endpoints.operations.dispatch_args import delivered_event, invocation_args, required
 from services.endpoints.operations.fair_shares import in_turns
+from services.endpoints.operations.parts import in_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -126,7 +126,8 @@ class DeliverEvent:
         """Return the dispatchers that want each event, for one event and as many more as are quickly done."""
         begun = _begun(await _with_listeners(tx, events))
         matches: dict[UUID, list[UUID]] = {event.id: [] for event, _ in begun}
-        for part in _parts(chain.from_iterable(listeners for _, listeners in begun), self._max_filter_bytes):
+        filters = {each.dispatcher_id: each.filter_bytes for _, listeners in begun for each in listeners}
+        for part in in_parts(filters, size=filters.__getitem__, most=self._max_filter_bytes):
             rules = await self._read_rules(tx, part)
             for start in range(0, len(begun), _CONTENTS_READ_TOGETHER):
                 some = [
@@ -237,20 +238,6 @@ def _begun(
         begun.append((event, listeners))
         tests += len(listeners)
     return begun
-
-
-def _parts(listeners: Iterable[Listener], max_filter_bytes: int) -> Iterator[list[UUID]]:
-    """Yield dispatchers, each once, in parts whose filters are held together."""
-    part: list[UUID] = []
-    held = 0
-    for dispatcher_id, filter_bytes in {each.dispatcher_id: each.filter_bytes for each in listeners}.items():
-        if part and held + filter_bytes > max_filter_bytes:
-            yield part
-            part, held = [], 0
-        part.append(dispatcher_id)
-        held += filter_bytes
-    if part:
-        yield part
 
 
 async def _ask(

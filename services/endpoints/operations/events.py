@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -30,6 +30,7 @@ from services.endpoints.operations.authorization import (
     require_environment,
     require_owner,
 )
+from services.endpoints.operations.parts import in_parts
 from services.endpoints.operations.replays import EVENTS_ARE_KEPT, replay_events
 from services.endpoints.operations.shared_reads import SharedReads
 
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 _CANCELLED_WITH_EVENT: Final = "The event was cancelled."
 _ATTEMPTS: Final = 3
 _COMPARED_AT_ONCE: Final = 50
+_MAX_BYTES_COMPARED_AT_ONCE: Final = 4 * 1024 * 1024
 _TRY_AGAIN_AFTER: Final = timedelta(milliseconds=100)
 
 
@@ -117,7 +119,7 @@ class EventOperations:
     async def send_many(
         self, principal: Principal, environment_id: UUID | None, contents: Sequence[NewEvent]
     ) -> list[SentEvent]:
-        """Take in up to 1,000 events, all or none; answers are in their order.
+        """Take in up to 1,000 events, all or none; answers are in their order, those of older events without payloads.
 
         Raises:
             InvalidRequestError: two of one event id differ.
@@ -128,11 +130,13 @@ class EventOperations:
         ids = consecutive_ids(self._new_id(), len(contents))
         queue_job_ids = consecutive_ids(self._new_id(), len(contents))
         events: dict[str, EventToWrite] = {}
+        places: dict[str, int] = {}
         order = []
         violations = []
         for index, (content, *new_ids) in enumerate(zip(contents, ids, queue_job_ids, strict=True)):
             event = _to_write(wanted, content, *new_ids)
             first = events.setdefault(event.event_id, event)
+            places.setdefault(event.event_id, index)
             order.append(first)
             if first is not event and (differs := differing_fields(content, first.content)):
                 description = f"must be sent once, or with the same content: {', '.join(differs)} differ"
@@ -144,13 +148,14 @@ class EventOperations:
             await self._add_accounts(tx, wanted, contents)
             written = await tx.events.write(wanted, list(events.values()), max_attempts=self._max_attempts)
             sent = {event.event_id: SentEvent(event, created=True) for event in written}
-            taken = [event_id for event_id in events if event_id not in sent]
-            if taken:
-                found = await tx.events.find(wanted, taken)
-                sent |= {event.event_id: SentEvent(event, created=False) for event in found}
-                if not sent and await tx.tenancy.get_environment(wanted) is None:
+            if taken := {event_id: places[event_id] for event_id in events if event_id not in sent}:
+                sizes = await tx.events.read_sizes(wanted, list(taken))
+                if not sent and not sizes and await tx.tenancy.get_environment(wanted) is None:
                     raise NotFoundError("environment", str(wanted))
-            return await _in_order(sent, [event.event_id for event in order], contents)
+                for part in in_parts(taken, size=lambda each: sizes.get(each, 0), most=_MAX_BYTES_COMPARED_AT_ONCE):
+                    found = {event.event_id: event for event in await tx.events.find(wanted, part)}
+                    sent |= await _same({event_id: taken[event_id] for event_id in part}, found, contents)
+            return [sent[event.event_id] for event in order]
 
         return await self._store.transact(work)
 
@@ -308,22 +313,21 @@ def _to_write(environment_id: UUID, content: NewEvent, event_record_id: UUID, qu
     )
 
 
-async def _in_order(
-    sent: Mapping[str, SentEvent], event_ids: Sequence[str], contents: Sequence[NewEvent]
-) -> list[SentEvent]:
-    """Return what became of each event, checking that those which were there have the content that was sent."""
-    answers = []
-    for index, (event_id, content) in enumerate(zip(event_ids, contents, strict=True)):
-        answer = sent.get(event_id)
-        if answer is None:
+async def _same(
+    places: Mapping[str, int], found: Mapping[str, Event], contents: Sequence[NewEvent]
+) -> dict[str, SentEvent]:
+    """Return the events that were there, without what they say, checking that they say what was sent at each place."""
+    same: dict[str, SentEvent] = {}
+    for count, (event_id, index) in enumerate(places.items()):
+        first = found.get(event_id)
+        if first is None:
             raise _vanishing(event_id)
-        if not answer.created:
-            if index % _COMPARED_AT_ONCE == 0:
-                await asyncio.sleep(0)
-            if differs := differing_fields(content, answer.event):
-                raise _taken(answer.event, differs, index=index)
-        answers.append(answer)
-    return answers
+        if count % _COMPARED_AT_ONCE == 0:
+            await asyncio.sleep(0)
+        if differs := differing_fields(contents[index], first):
+            raise _taken(first, differs, index=index)
+        same[event_id] = SentEvent(replace(first, payload_json=None, context_json=None), created=False)
+    return same
 
 
 def _taken(first: Event, differs: Sequence[str], *, index: int | None = None) -> KongflowError:

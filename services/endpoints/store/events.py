@@ -87,6 +87,11 @@ class PostgresEvents:
         """Read events by their event ids."""
         return [_event(row) for row in await self._fetch("find", environment_id, event_ids)]
 
+    async def read_sizes(self, environment_id: UUID, event_ids: Sequence[str]) -> dict[str, int]:
+        """Read how long events are."""
+        rows = await self._fetch("read_sizes", environment_id, event_ids)
+        return {row["event_id"]: row["bytes"] for row in rows}
+
     async def lock(self, event_record_id: UUID) -> EventState | None:
         """Lock one event."""
         rows = await self._fetch("lock", event_record_id)

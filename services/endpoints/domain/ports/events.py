@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
     from uuid import UUID
 
@@ -77,6 +77,10 @@ class Events(Protocol):
 
     async def find(self, environment_id: UUID, event_ids: Sequence[str]) -> list[Event]:
         """Read events by their event ids."""
+        ...
+
+    async def read_sizes(self, environment_id: UUID, event_ids: Sequence[str]) -> Mapping[str, int]:
+        """Read how many bytes, or hardly more, the payloads and contexts of events have, by their event ids."""
         ...
 
     async def lock(self, event_record_id: UUID) -> EventState | None:

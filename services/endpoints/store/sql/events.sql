@@ -85,6 +85,16 @@ FROM unnest($2::text[]) AS wanted (event_id)
 JOIN events ON events.environment_id = $1 AND events.event_id = wanted.event_id
 LEFT JOIN external_accounts AS account ON account.id = events.external_account_id
 
+-- name: read_sizes
+-- Reads how long events of an environment are, by their event ids.
+SELECT
+    events.event_id,
+    -- What is compressed may be a hundred times as long; how long it is would have to be read.
+    pg_column_size(events.payload) * CASE WHEN pg_column_compression(events.payload) IS NULL THEN 1 ELSE 100 END
+    + pg_column_size(events.context) * CASE WHEN pg_column_compression(events.context) IS NULL THEN 1 ELSE 100 END AS bytes
+FROM unnest($2::text[]) AS wanted (event_id)
+JOIN events ON events.environment_id = $1 AND events.event_id = wanted.event_id
+
 -- name: lock
 -- Locks one event.
 SELECT state FROM events WHERE id = $1 FOR UPDATE
