@@ -101,6 +101,31 @@ async def test_range_is_narrowed_by_name_and_source_and_goes_on_where_it_ended(
     assert not rest.has_more
 
 
+async def test_replays_that_go_on_leave_nobody_out_whatever_the_clocks_of_servers_say(
+    stage: Stage, connection: Connection
+) -> None:
+    sent = (await send_many(stage.developer, [new_event("a") for _ in range(6)])).events
+    # Written by turns by servers whose clocks differ: the ids are in another order than the times.
+    order = [sent[place].id for place in (3, 0, 4, 1, 5, 2)]
+    for place, event_id in enumerate(order):
+        await connection.execute(
+            "UPDATE events SET created_at = clock_timestamp() - interval '1 hour' + $2 * interval '1 second'"
+            " WHERE id = $1",
+            UUID(event_id),
+            place,
+        )
+    now = await connection.fetchval("SELECT clock_timestamp()")
+    wanted = {"created_from": now - DAY, "created_before": now - timedelta(minutes=1), "max_count": 4}
+
+    first = await replay(stage.developer, **wanted)
+    last = await get(stage.developer, first.events[-1].replay_of)
+    wanted["created_from"] = last.create_time.ToDatetime(tzinfo=UTC) + timedelta(microseconds=1)
+    rest = await replay(stage.developer, **wanted)
+
+    assert [event.replay_of for event in (*first.events, *rest.events)] == order
+    assert (first.has_more, rest.has_more) == (True, False)
+
+
 async def test_request_id_replays_once_however_often_it_comes(stage: Stage, connection: Connection) -> None:
     await send_many(stage.developer, [new_event(event_id=str(number)) for number in range(3)])
     wanted: dict[str, Any] = {**await around_now(connection), "request_id": str(uuid4()), "max_count": 2}

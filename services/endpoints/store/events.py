@@ -153,7 +153,6 @@ class PostgresEvents:
             wanted.source,
             wanted.created_from,
             wanted.created_before,
-            *_id_bounds(wanted),
             limit,
         )
         return [Original(row["id"], row["event_id"]) for row in rows]

@@ -163,16 +163,15 @@ LIMIT $10
 SELECT id, event_id FROM events WHERE id = ANY($2::uuid[]) AND environment_id = $1 ORDER BY created_at, id
 
 -- name: matching
--- Reads which events match, oldest first; the bounds on ids, which begin with a time, are wider than those on times.
+-- Reads which events match, oldest first, by the index that has them in this order: `priority > 0` names it.
 SELECT id, event_id
 FROM events
-WHERE environment_id = $1
+WHERE environment_id = $1 AND priority > 0
     AND ($2::text IS NULL OR name = $2)
     AND ($3::text IS NULL OR source = $3)
     AND created_at >= $4 AND created_at < $5
-    AND id >= $6 AND id < $7
 ORDER BY created_at, id
-LIMIT $8
+LIMIT $6
 
 -- name: replay
 -- Inserts copies of events, due now, and the queue job of each, in the order they were given.
