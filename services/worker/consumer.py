@@ -98,7 +98,7 @@ class PoppingWorker(Worker):
         self._is_backlogged = False
         self._call_numbers = itertools.count()
         self._popping_connection = 0
-        self.connections = 0
+        self.pops = 0
         self._has_redis = False
         self._draining = asyncio.Event()
         self._slot_freed = asyncio.Event()
@@ -117,9 +117,8 @@ class PoppingWorker(Worker):
         """
         # All commands of this coroutine follow one another, so the pool gives them this one connection.
         self._popping_connection = int(await self.pool.client_id())
-        self.connections += 1
-        self._log.info("popping")
         self._note_redis(has_redis=True)
+        pops_before = self.pops
         try:
             while not self._draining.is_set():
                 if self.job_counter >= self.max_jobs:
@@ -128,6 +127,9 @@ class PoppingWorker(Worker):
                     await self._reachable_or_draining()
                 else:
                     await self._pop(self.max_jobs - self.job_counter)
+                    self.pops += 1
+                    if self.pops == pops_before + 1:
+                        self._log.info("popping")
         finally:
             self._note_redis(has_redis=False)
 

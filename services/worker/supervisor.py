@@ -19,8 +19,8 @@ class Consumer(Protocol):
     """What is kept going."""
 
     @property
-    def connections(self) -> int:
-        """Return how often it found Redis so far."""
+    def pops(self) -> int:
+        """Return how many of its pops Redis answered so far."""
         ...
 
     async def main(self) -> None:
@@ -33,7 +33,8 @@ async def supervise(
 ) -> None:
     """Run `consumer` until it ends by itself or `stopping` is set, again and again after each loss of Redis.
 
-    Between two attempts it waits 50 ms doubling to 2 s; an outage is logged once. `jitter` gives numbers in [0, 1).
+    Between two attempts it waits 50 ms doubling to 2 s; an outage is logged once. It ends with a pop that is answered,
+    because a Redis that takes connections may refuse every pop. `jitter` gives numbers in [0, 1).
     """
     log = structlog.get_logger(__name__).bind(queue=queue)
     failures = 0
@@ -42,8 +43,8 @@ async def supervise(
         try:
             await consumer.main()
         except (RedisError, OSError) as error:
-            failures = 1 if consumer.connections > seen else failures + 1
-            seen = consumer.connections
+            failures = 1 if consumer.pops > seen else failures + 1
+            seen = consumer.pops
             if failures == 1:
                 log.warning("redis_away", error=type(error).__name__)
             await _wait(stopping, backoff(failures, jitter=jitter()).total_seconds())

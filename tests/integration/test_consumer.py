@@ -110,7 +110,7 @@ async def test_nothing_is_popped_while_the_server_is_away(redis_client: Any, ser
     await publisher.publish("default", [["endpoint-1"]])
     worker = _worker(redis_client, server)
     popping = asyncio.create_task(worker.main())
-    await eventually(lambda: worker.connections == 1)
+    await eventually(lambda: worker.is_popping)
     await _stop(worker, popping)
     assert await publisher.waiting("default") == 1
     assert server.calls == []
@@ -147,7 +147,7 @@ async def test_drain_waits_for_what_is_held_and_cancels_what_is_late(redis_clien
 async def test_message_popped_by_the_last_pop_is_still_run(redis_client: Any, server: MemoryServer) -> None:
     worker = _worker(redis_client, server)
     popping = asyncio.create_task(worker.main())
-    await eventually(lambda: worker.connections == 1)
+    await eventually(lambda: worker.is_popping)
     worker.stop_popping()
     await ArqPublisher(redis=redis_client).publish("default", [["endpoint-1"]])
     await popping

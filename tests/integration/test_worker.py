@@ -8,7 +8,7 @@ import pickle
 import signal
 import socket
 import sys
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -29,6 +29,7 @@ from services.worker.message import MAX_MESSAGE_BYTES, queue_key, set_aside_key
 from services.worker.settings import WorkerSettings, load_settings
 from tests.support.eventually import eventually
 from tests.support.machine_time import machine_time
+from tests.support.proxy import TcpProxy
 from tests.support.redis_process import RedisProcess
 from tests.support.worker_service import FakeWorkerService
 
@@ -289,6 +290,55 @@ async def test_consumer_outlives_a_redis_killed_and_started_empty(
     assert server.lanes == ["before", "after"]
     assert _events(logs, "redis_away") == 1
     assert _events(logs, "popping") == 2
+
+
+@pytest.mark.parametrize(
+    "commands",
+    [
+        pytest.param(("ACL SETUSER default -bzpopmin", "ACL SETUSER default +@all"), id="NOPERM"),
+        pytest.param(("CONFIG SET min-replicas-to-write 1", "CONFIG SET min-replicas-to-write 0"), id="NOREPLICAS"),
+    ],
+)
+async def test_redis_that_refuses_every_pop_is_one_outage(
+    commands: tuple[str, str],
+    redis_process: RedisProcess,
+    redis_client: Any,
+    server: FakeWorkerService,
+    logs: list[Any],
+) -> None:
+    async def refused_often() -> bool:
+        statistics = await redis_client.info("commandstats")
+        return bool(statistics.get("cmdstat_bzpopmin", {}).get("rejected_calls", 0) >= 4)
+
+    refuse, allow = commands
+    await redis_client.execute_command(*refuse.split())
+    async with _worker(_settings(redis_process, server)):
+        await eventually(refused_often)
+        assert _events(logs, "redis_away") == 1
+        await redis_client.execute_command(*allow.split())
+        await ArqPublisher(redis=redis_client).publish("default", [["lane"]])
+        await _called(server, 1)
+    assert _events(logs, "redis_away") == _events(logs, "popping") == 1
+
+
+async def test_consumer_leaves_a_redis_that_became_a_replica(
+    redis_process: RedisProcess, redis_client: Any, server: FakeWorkerService, logs: list[Any]
+) -> None:
+    """No pop is under way then, and Redis hangs up on nobody else."""
+    primary = RedisProcess()
+    async with TcpProxy(upstream_port=redis_process.port) as proxy, AsyncExitStack() as stack:
+        stack.push_async_callback(primary.kill)
+        await primary.start()
+        await server.stop()
+        async with _worker(_settings(redis_process, server, redis_url=f"redis://127.0.0.1:{proxy.port}/0")):
+            await eventually(lambda: _events(logs, "server_away") and proxy.connections)
+            await redis_client.replicaof("127.0.0.1", str(primary.port))
+            proxy.upstream_port = primary.port
+            await server.start()
+            client = await stack.enter_async_context(open_redis(primary.url))
+            await ArqPublisher(redis=client).publish("default", [["lane"]])
+            await _called(server, 1)
+    assert _events(logs, "redis_away") == _events(logs, "popping") == 1
 
 
 async def test_call_under_way_survives_the_loss_of_redis(

@@ -1,4 +1,4 @@
-"""A connection that closes under what is written to it is a loss like every other, also where uvloop says so."""
+"""A connection that closes under what is written to it, or leads to a replica, is a loss like every other."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ReadOnlyError
 
 from services.endpoints.domain.errors import DatabaseUnavailableError
 from services.endpoints.queue import connection as of_the_server
@@ -32,6 +33,24 @@ async def test_redis_is_lost_when_its_transport_is_closed(module: ModuleType, mo
     connection = redis.connection_pool.make_connection()
     with pytest.raises(RedisConnectionError):
         await connection.send_packed_command(b"PING")
+
+
+@pytest.mark.parametrize("module", MODULES)
+async def test_redis_is_lost_when_it_became_a_replica(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def read(*_: Any, **__: Any) -> None:
+        raise ReadOnlyError("You can't write against a read only replica.")
+
+    ended: list[AbstractConnection] = []
+
+    async def disconnect(connection: AbstractConnection, **_: Any) -> None:
+        ended.append(connection)
+
+    monkeypatch.setattr(AbstractConnection, "read_response", read)
+    monkeypatch.setattr(AbstractConnection, "disconnect", disconnect)
+    connection = module.open_redis("redis://127.0.0.1:1/0").connection_pool.make_connection()
+    with pytest.raises(RedisConnectionError):
+        await connection.read_response()
+    assert ended == [connection]
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -15,18 +15,18 @@ from services.worker.supervisor import supervise
 
 
 class ScriptedConsumer:
-    """Follows a script: an error to raise, "connected" before the next error, or the end."""
+    """Follows a script: an error to raise, "popped" before the next error, or the end."""
 
     def __init__(self, *script: Exception | str) -> None:
         self._script = list(script)
-        self.connections = 0
+        self.pops = 0
 
     async def main(self) -> None:
         while self._script:
             step = self._script.pop(0)
             if isinstance(step, Exception):
                 raise step
-            self.connections += 1
+            self.pops += 1
 
     @property
     def is_finished(self) -> bool:
@@ -40,13 +40,13 @@ async def _supervise(consumer: ScriptedConsumer) -> int:
 
 
 async def test_consumer_is_run_again_after_each_loss_and_an_outage_is_logged_once() -> None:
-    consumer = ScriptedConsumer(RedisConnectionError(), RedisTimeoutError(), OSError(), "connected")
+    consumer = ScriptedConsumer(RedisConnectionError(), RedisTimeoutError(), OSError(), "popped")
     assert await _supervise(consumer) == 1
     assert consumer.is_finished
 
 
 async def test_each_outage_is_logged() -> None:
-    consumer = ScriptedConsumer("connected", RedisConnectionError(), OSError(), "connected", RedisConnectionError())
+    consumer = ScriptedConsumer("popped", RedisConnectionError(), OSError(), "popped", RedisConnectionError())
     assert await _supervise(consumer) == 2
 
 
