@@ -114,7 +114,11 @@ def _why_not_ready(stopping: asyncio.Event, workers: Mapping[str, PoppingWorker]
         return "It is stopping."
     if not workers or not all(worker.is_popping for worker in workers.values()):
         return "Redis is away."
-    return None if client.is_reachable else "The endpoints service is away."
+    if client.is_reachable:
+        return None
+    if client.refusal is not None:
+        return f"The endpoints service refuses this worker: {client.refusal}."
+    return "The endpoints service is away."
 
 
 async def _pop_until(stopping: asyncio.Event, workers: dict[str, PoppingWorker]) -> None:

@@ -23,18 +23,19 @@ if TYPE_CHECKING:
     from services.worker.metrics import WorkerMetrics
 
 PROBE_PERIOD: Final = timedelta(milliseconds=50)
+PROBE_TIMEOUT: Final = timedelta(seconds=5)
 CLOSE_GRACE: Final = timedelta(seconds=1)
 
-# What another message would meet too. Everything else concerns this one call, and the ledger rings again.
-_PAUSING: Final = frozenset(
-    {
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.RESOURCE_EXHAUSTED,
-        grpc.StatusCode.UNAUTHENTICATED,
-        grpc.StatusCode.PERMISSION_DENIED,
-        grpc.StatusCode.UNIMPLEMENTED,
-    }
+# What every call of this worker meets, until somebody changes its token or the server.
+_REFUSING: Final = frozenset(
+    {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNIMPLEMENTED}
 )
+
+# What says nothing of whether calls are taken.
+_UNANSWERED: Final = frozenset({grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED})
+
+# What another message would meet too. Everything else concerns this one call, and the ledger rings again.
+_PAUSING: Final = _REFUSING | {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED}
 
 _CHANNEL_OPTIONS: Final = (
     # A server that says by health that it does not serve is passed over; one that has no health service is called.
@@ -75,6 +76,9 @@ class WorkerClient:
     A failed call is logged, counted and let go: the ledger rings again. A failure that the next message would meet too
     closes the gate for a moment (50 ms doubling to 2 s), and it stays closed until the channel is connected, so that
     messages keep waiting in Redis while there is nobody to take them.
+
+    Whether the server takes calls of this worker at all is asked with a call that names no lanes, before the first
+    message and after each refusal: servers look at the token first.
     """
 
     def __init__(
@@ -109,6 +113,9 @@ class WorkerClient:
         self._failures = 0
         self._resume_at = 0.0
         self._is_away: bool | None = None
+        self._is_welcome = False
+        self._refusal: str | None = None
+        self._probing: asyncio.Task[None] | None = None
         self._log = structlog.get_logger(__name__).bind(target=target)
 
     @property
@@ -117,7 +124,16 @@ class WorkerClient:
         state = self._channel.get_state(try_to_connect=True)
         if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
             self._note_away("CONNECTION")
-        return state is grpc.ChannelConnectivity.READY and self._clock() >= self._resume_at
+        if state is not grpc.ChannelConnectivity.READY or self._clock() < self._resume_at:
+            return False
+        if not self._is_welcome and (self._probing is None or self._probing.done()):
+            self._probing = asyncio.create_task(self._probe())
+        return self._is_welcome
+
+    @property
+    def refusal(self) -> str | None:
+        """Return the status with which the server refuses whatever this worker calls, None when it does not."""
+        return self._refusal
 
     async def wait_until_reachable(self) -> None:
         """Return when `is_reachable`."""
@@ -133,7 +149,9 @@ class WorkerClient:
         try:
             response = await self._stub.RunQueueJobs(request, timeout=self._timeout_seconds, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
-            self._failed(queue, error)
+            self._metrics.calls.labels(queue, error.code().name).inc()
+            if not self._has_paused(error):
+                self._log.warning("call_failed", queue=queue, status=error.code().name, details=error.details())
         else:
             crash_point("after_call_back", queue)
             self._answered()
@@ -143,9 +161,24 @@ class WorkerClient:
 
     async def close(self) -> None:
         """Hang up; calls still under way get a second to end."""
+        if self._probing is not None:
+            self._probing.cancel()
+            await asyncio.gather(self._probing, return_exceptions=True)
         await self._channel.close(CLOSE_GRACE.total_seconds())
 
+    async def _probe(self) -> None:
+        """Ask whether calls are taken: they are when the server finds fault with the call itself."""
+        request = worker_service_pb2.RunQueueJobsRequest()
+        try:
+            await self._stub.RunQueueJobs(request, timeout=PROBE_TIMEOUT.total_seconds(), metadata=self._metadata)
+        except grpc.aio.AioRpcError as error:
+            if error.code() in _UNANSWERED or self._has_paused(error):
+                return
+        self._answered()
+
     def _answered(self) -> None:
+        self._is_welcome = True
+        self._refusal = None
         self._failures = 0
         self._resume_at = 0.0
         if self._is_away is not False:
@@ -153,17 +186,20 @@ class WorkerClient:
             self._metrics.server_reachable.set(1)
             self._log.info("server_answers")
 
-    def _failed(self, queue: str, error: grpc.aio.AioRpcError) -> None:
+    def _has_paused(self, error: grpc.aio.AioRpcError) -> bool:
+        """Close the gate if the next call would fail too, and tell whether it is closed."""
         code = error.code()
-        self._metrics.calls.labels(queue, code.name).inc()
         if code not in _PAUSING:
-            self._log.warning("call_failed", queue=queue, status=code.name, details=error.details())
-            return
+            return False
+        if code in _REFUSING:
+            self._is_welcome = False
+            self._refusal = code.name
         self._note_away(code.name, error.details())
         # Calls under way fail together: only the first one of a pause lengthens the next.
         if self._clock() >= self._resume_at:
             self._failures += 1
             self._resume_at = self._clock() + backoff(self._failures, jitter=self._jitter()).total_seconds()
+        return True
 
     def _note_away(self, status: str, details: str | None = None) -> None:
         if self._is_away is not True:

@@ -81,12 +81,16 @@ class Between(grpc.GenericRpcHandler):
         self._other = other
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
-        assert handler_call_details.method == METHOD
+        if handler_call_details.method != METHOD:
+            return None
         return grpc.unary_unary_rpc_method_handler(self._pass_on)
 
     async def _pass_on(self, raw: bytes, context: Any) -> bytes:
         metadata = [pair for pair in context.invocation_metadata() if pair[0] == "authorization"]
-        answer = await self._forward(self._other.request(raw), metadata=metadata, timeout=context.time_remaining())
+        try:
+            answer = await self._forward(self._other.request(raw), metadata=metadata, timeout=context.time_remaining())
+        except grpc.aio.AioRpcError as error:
+            await context.abort(error.code(), error.details())
         self.calls += 1
         return self._other.answer(answer)
 

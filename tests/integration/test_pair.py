@@ -15,10 +15,13 @@ from arq.constants import job_key_prefix
 from kongflow.v1 import catalog_service_pb2, endpoint_index_pb2, endpoint_service_pb2, queue_job_pb2
 
 from services.endpoints.queue.connection import open_redis
+from services.worker.app import run as run_worker
 from services.worker.message import queue_key, set_aside_key
+from services.worker.settings import load_settings as load_worker_settings
 from tests.support.eventually import eventually
 from tests.support.fake_endpoint import EMPTY_INDEX, FakeEndpoint, event_job, held_until, index_of, on, status
 from tests.support.pair import running_pair, running_workers, state_name
+from tests.support.ports import free_ports
 
 if TYPE_CHECKING:
     from tests.support.pair import Pair
@@ -378,3 +381,38 @@ async def test_request_id_makes_create_endpoint_safe_to_repeat(pair: Pair) -> No
     assert repeated == first
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert len(endpoint.calls("PING")) == 1
+
+
+async def test_worker_with_a_wrong_token_is_not_ready_and_says_why(database_url: str, redis_url: str) -> None:
+    (health_port,) = free_ports(1)
+    async with running_pair(database_url=database_url, redis_url=redis_url, workers=0) as pair:
+        settings = load_worker_settings(
+            redis_url=redis_url,
+            grpc_target=pair.grpc_target,
+            worker_token="kf_worker_of_nobody",
+            worker_health_address=f"127.0.0.1:{health_port}",
+        )
+        stop = asyncio.Event()
+        running = asyncio.create_task(run_worker(settings, stop))
+
+        async def is_refused() -> bool:
+            async with aiohttp.ClientSession() as http:
+                try:
+                    async with http.get(f"http://127.0.0.1:{health_port}/readyz") as answer:
+                        return answer.status == 503 and "UNAUTHENTICATED" in await answer.text()
+                except aiohttp.ClientConnectionError:
+                    return False
+
+        try:
+            await eventually(is_refused)
+            tenant = await pair.new_tenant()
+            async with FakeEndpoint(index=index_of(1), api_key=tenant.api_key) as endpoint:
+                created = await pair.client(tenant.api_key).create_endpoint(tenant, endpoint.url)
+                assert await is_refused()
+                # A worker that is taken does the work beside it, which stays refused.
+                async with running_workers(pair):
+                    assert state_name((await pair.client(tenant.api_key).watch(created.index_id))[-1]) == "SUCCEEDED"
+            assert await is_refused()
+        finally:
+            stop.set()
+            await running

@@ -460,7 +460,42 @@ async def test_unavailable_server_is_not_hammered(
         await _called(server, 5)
     assert server.lanes == [f"endpoint-{number}" for number in range(5)]
     assert _events(logs, "server_away") == 1
-    assert _events(logs, "server_answers") == 1
+    assert _events(logs, "server_answers") == 2
+
+
+@pytest.mark.parametrize("status", ["UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED"])
+async def test_worker_that_is_refused_is_not_ready_and_leaves_messages_in_redis(
+    redis_process: RedisProcess, publisher: ArqPublisher, server: FakeWorkerService, logs: list[Any], status: str
+) -> None:
+    refused = f"The endpoints service refuses this worker: {status}.\n"
+    server.refusal = grpc.StatusCode[status]
+    async with _worker(_settings(redis_process, server, worker_health_address="127.0.0.1:0")):
+        await eventually(lambda: _events(logs, "health_listening"))
+        await eventually(lambda: _is_not_ready(logs, refused))
+        await publisher.publish("default", [["lane"]])
+        for _ in range(3):
+            asked = server.asked
+            await eventually(lambda asked=asked: server.asked > asked)  # type: ignore[misc]
+            assert await _is_not_ready(logs, refused)
+        assert await publisher.waiting("default") == 1
+        server.refusal = None
+        await _called(server, 1)
+        assert await _is_ready(logs)
+    assert _events(logs, "server_away") == _events(logs, "server_answers") == 1
+
+
+async def test_worker_whose_token_was_revoked_is_not_ready_until_it_is_taken_again(
+    redis_process: RedisProcess, publisher: ArqPublisher, server: FakeWorkerService, logs: list[Any]
+) -> None:
+    async with _worker(_settings(redis_process, server, worker_health_address="127.0.0.1:0")):
+        await publisher.publish("default", [["before"]])
+        await _called(server, 1)
+        assert await _is_ready(logs)
+        server.refusal = grpc.StatusCode.UNAUTHENTICATED
+        await publisher.publish("default", [["refused"]])
+        await eventually(lambda: _is_not_ready(logs, "The endpoints service refuses this worker: UNAUTHENTICATED.\n"))
+        server.refusal = None
+        await eventually(lambda: _is_ready(logs))
 
 
 async def test_failed_call_is_let_go_and_the_next_message_runs(

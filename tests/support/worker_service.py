@@ -26,13 +26,17 @@ class Call:
 
 @dataclass
 class FakeWorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
-    """Answers at once while `is_open` is set; `failures` are the statuses of the next calls.
+    """Answers at once while `is_open` is set; `failures` are the statuses of the next calls, `refusal` that of all.
+
+    A call without lanes, by which a worker asks whether it is welcome, is refused and counted in `asked` only.
 
     It has a health service once it was told how it is.
     """
 
     calls: list[Call] = field(default_factory=list)
     failures: list[grpc.StatusCode] = field(default_factory=list)
+    refusal: grpc.StatusCode | None = None
+    asked: int = 0
     is_open: asyncio.Event = field(default_factory=asyncio.Event)
     in_flight: int = 0
     most_in_flight: int = 0
@@ -82,11 +86,16 @@ class FakeWorkerService(worker_service_pb2_grpc.WorkerServiceServicer):
             worker_service_pb2.RunQueueJobsRequest, worker_service_pb2.RunQueueJobsResponse
         ],
     ) -> worker_service_pb2.RunQueueJobsResponse:
+        if not request.lanes:
+            self.asked += 1
+            await context.abort(self.refusal or grpc.StatusCode.INVALID_ARGUMENT, "there are no lanes")
         metadata = dict(context.invocation_metadata() or ())
         queue = queue_pb2.Queue.Name(request.queue).removeprefix("QUEUE_").lower()
         authorization = metadata.get("authorization")
         assert authorization is None or isinstance(authorization, str)
         self.calls.append(Call(queue, tuple(request.lanes), authorization, context.time_remaining()))
+        if self.refusal is not None:
+            await context.abort(self.refusal, "as the test asked")
         if self.failures:
             await context.abort(self.failures.pop(0), "as the test asked")
         self.in_flight += 1
