@@ -54,6 +54,7 @@ GROUPS: Final[Mapping[str, Sequence[Fixed]]] = {
         Fixed("how long a request id is remembered", (), _PROMISE, shown="1 d"),
         _fixed("events of one SendEvents", "endpoints.rpc.events:MAX_EVENTS", _PROMISE),
         _fixed("events of one ReplayEvents", "endpoints.operations.replays:MAX_REPLAYED", _PROMISE),
+        _fixed("… and bytes of a time range", "endpoints.operations.replays:MAX_BYTES_COPIED_AT_ONCE", _PROMISE),
         _fixed("queue jobs of one RetryQueueJobs", "endpoints.operations.queue_jobs:MAX_RETRIED", _PROMISE),
         _fixed("… when none is named", "endpoints.rpc.queue:_DEFAULT_RETRIED", _PROMISE),
         _fixed(
@@ -226,6 +227,7 @@ GROUPS: Final[Mapping[str, Sequence[Fixed]]] = {
         _fixed("… of those that are done", "endpoints.domain.queue_stats:MAX_COMPLETED_COUNTED", "stats stay cheap"),
         _fixed("the time that rates are about", "endpoints.domain.queue_stats:RATE_WINDOW", "the same for all readers"),
         _fixed("args of one transaction", "endpoints.store.ledger:MAX_BYTES_TOGETHER", _MEMORY),
+        _fixed("filters held together", "endpoints.operations.deliver_event:MAX_FILTER_BYTES_AT_ONCE", _MEMORY),
         _fixed(
             "invocations of one transaction",
             "endpoints.operations.deliver_event:MAX_INVOCATIONS_AT_ONCE",
@@ -296,8 +298,12 @@ GROUPS: Final[Mapping[str, Sequence[Fixed]]] = {
         _fixed("one wait of a worker for a message", "worker.app:POP_TIMEOUT", "a stopping worker waits for no more"),
         _fixed("how far a call may outlast its deadline", "worker.app:CALL_OVERRUN", "the status has to arrive"),
         _fixed("how often a worker looks for the service", "worker.client:PROBE_PERIOD", "back to work at once"),
+        _fixed("how long it waits to be told whether it is welcome", "worker.client:PROBE_TIMEOUT", "it asks again"),
         _fixed("how long its connection may take to close", "worker.client:CLOSE_GRACE", "nothing is held any more"),
         _fixed("how often a worker's health is looked at", "worker.health:LOOK_EVERY", "probes come every few seconds"),
+        _fixed(
+            "how long a stopping worker says so by health", "worker.health:TOLD_WITHIN", "what was said has to leave"
+        ),
         _fixed("the largest count of `worker.queues`", "worker.settings:MAX_CONCURRENCY", "sockets of one process"),
         _fixed("the largest port", "configuration.values:MAX_PORT", "TCP"),
         _fixed(

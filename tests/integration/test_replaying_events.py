@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import grpc
+import pytest
 from kongflow.v1 import event_pb2
 from kongflow.v1.event_service_pb2 import CancelEventRequest, ReplayEventsRequest
 
 from services.endpoints.domain.identifiers import new_uuid7
+from services.endpoints.operations import replays
+from services.endpoints.store.events import PostgresEvents
 from tests.support.events import deliveries, get, new_event, send, send_many
 from tests.support.rpc import refused
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Sequence
 
     import asyncpg
 
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
 DAY = timedelta(days=1)
+LONG = 500_000
 
 
 def replay(caller: Caller, **fields: Any) -> Awaitable[Any]:
@@ -99,6 +104,63 @@ async def test_range_is_narrowed_by_name_and_source_and_goes_on_where_it_ended(
     rest = await replay(stage.developer, **wanted)
     assert [event.replay_of for event in rest.events] == [event.id for event in sent[3:]]
     assert not rest.has_more
+
+
+@pytest.fixture
+async def long_events(stage: Stage) -> list[str]:
+    """Events of half a megabyte, which do not become shorter: the ids of ten."""
+    return [(await send(stage.developer, payload_json=f'"{secrets.token_hex(LONG // 2)}"')).event.id for _ in range(10)]
+
+
+@pytest.fixture
+def bytes_copied(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How much each statement copied, of at most 2 MB."""
+    monkeypatch.setattr(replays, "MAX_BYTES_COPIED_AT_ONCE", 2_000_000)
+    copied: list[int] = []
+    copy = PostgresEvents.replay
+
+    async def counted(self: PostgresEvents, environment_id: UUID, events: Sequence[Any], **rest: Any) -> None:
+        copied.append(sum(event.original.bytes for event in events))
+        await copy(self, environment_id, events, **rest)
+
+    monkeypatch.setattr(PostgresEvents, "replay", counted)
+    return copied
+
+
+async def test_a_range_of_large_events_goes_on_where_as_many_as_are_copied_at_once_end(
+    stage: Stage, connection: Connection, long_events: list[str], bytes_copied: list[int]
+) -> None:
+    wanted: dict[str, Any] = await around_now(connection)
+    wanted["created_before"] = await connection.fetchval("SELECT clock_timestamp()")
+    counted = await replay(stage.developer, **wanted, validate_only=True)
+    assert (counted.matched_count, counted.has_more) == (3, True)
+
+    replayed, has_more, rounds = [], True, 0
+    while has_more:
+        request_id = str(uuid4())
+        answer = await replay(stage.developer, **wanted, request_id=request_id)
+        assert answer == await replay(stage.developer, **wanted, request_id=request_id)
+        replayed += [event.replay_of for event in answer.events]
+        last = await get(stage.developer, replayed[-1])
+        wanted["created_from"] = last.create_time.ToDatetime(tzinfo=UTC) + timedelta(microseconds=1)
+        has_more, rounds = answer.has_more, rounds + 1
+
+    assert (replayed, rounds) == (long_events, 4)
+    assert len(bytes_copied) == 4
+    assert max(bytes_copied) <= 2_000_000
+
+
+async def test_large_events_named_by_their_ids_are_copied_all_a_few_at_a_time(
+    stage: Stage, connection: Connection, long_events: list[str], bytes_copied: list[int]
+) -> None:
+    answer = await replay(stage.developer, ids=long_events)
+
+    assert [event.replay_of for event in answer.events] == long_events
+    assert (answer.matched_count, answer.has_more) == (10, False)
+    assert len(bytes_copied) == 4
+    assert max(bytes_copied) <= 2_000_000
+    made = "SELECT replay_of FROM events WHERE replay_of IS NOT NULL ORDER BY created_at"
+    assert [str(row["replay_of"]) for row in await connection.fetch(made)] == long_events
 
 
 async def test_replays_that_go_on_leave_nobody_out_whatever_the_clocks_of_servers_say(

@@ -478,7 +478,9 @@ class ReplayEventsRequest(_message.Message):
     source: _builtins.str
     """Only events of this source, compared as it is. Empty: every source. Refused with `ids`."""
     max_count: _builtins.int
-    """How many of the time range at most, oldest first, 1 to 1,000. 0: 1,000."""
+    """How many of the time range at most, oldest first, 1 to 1,000; fewer where their payloads and contexts, as they are
+    stored, take more than 16 MiB together. 0: 1,000.
+    """
     validate_only: _builtins.bool
     """True: count what would be sent and change nothing."""
     request_id: _builtins.str
@@ -530,7 +532,7 @@ class ReplayEventsResponse(_message.Message):
     matched_count: _builtins.int
     """How many matched, at most `max_count`."""
     has_more: _builtins.bool
-    """True: more match than `max_count`; call again with `created_from` after the last one's original."""
+    """True: more match than these; call again with `created_from` after the last one's original."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]:
         """The new events, oldest original first, without payloads and contexts. Empty with `validate_only`."""

@@ -17,6 +17,7 @@ from services.endpoints.domain.identifiers import (
 from services.endpoints.domain.ledger_settings import Retention
 from services.endpoints.domain.ports.events import EventFilter, ReplayToWrite
 from services.endpoints.domain.request_hash import request_hash
+from services.endpoints.operations.parts import in_parts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from services.endpoints.domain.tenancy import Principal
 
 MAX_REPLAYED: Final = 1_000
+MAX_BYTES_COPIED_AT_ONCE: Final = 16 * 1024 * 1024
 EVENTS_ARE_KEPT: Final = Retention().events
 
 _METHOD: Final = "ReplayEvents"
@@ -39,7 +41,7 @@ _MAX_EVENT_ID_CHARACTERS: Final = 256
 class ReplayEvents:
     """A request to send events once more: those of `ids`, or those of a time range that match; `most` is 1 to 1,000.
 
-    Both times are given when there are no `ids`.
+    Both times are given when there are no `ids`. Of a time range go as many as are copied at once.
     """
 
     environment_id: UUID | None
@@ -89,9 +91,9 @@ async def replay_events(
         return Replayed((), len(originals), has_more=has_more)
     # Consecutive ids, so that the first one finds all of them again.
     first = first_of_consecutive(new_id())
-    await tx.events.replay(
-        environment_id, _replays(environment_id, originals, first, new_id), max_attempts=max_attempts
-    )
+    replays = _replays(environment_id, originals, first, new_id)
+    for part in in_parts(replays, size=lambda replay: replay.original.bytes, most=MAX_BYTES_COPIED_AT_ONCE):
+        await tx.events.replay(environment_id, part, max_attempts=max_attempts)
     if request.request_id is not None:
         await tx.requests.record(
             principal.name, _METHOD, request.request_id, request_hash(request), first, flag=has_more
@@ -120,8 +122,10 @@ async def _originals(
         created_from=request.created_from,
         created_before=request.created_before,
     )
-    originals = await tx.events.matching(wanted, limit=request.most + 1)
-    return originals[: request.most], len(originals) > request.most
+    matching = await tx.events.matching(wanted, limit=request.most + 1)
+    parts = in_parts(matching[: request.most], size=lambda original: original.bytes, most=MAX_BYTES_COPIED_AT_ONCE)
+    originals = next(parts, [])
+    return originals, len(originals) < len(matching)
 
 
 def _replays(environment_id: UUID, originals: Sequence[Original], first: UUID, new_id: NewId) -> list[ReplayToWrite]:
@@ -137,7 +141,7 @@ def _replays(environment_id: UUID, originals: Sequence[Original], first: UUID, n
                 event_id=event_id,
                 queue_job_id=queue_job_id,
                 lane=event_lane(environment_id, event_id),
-                original_id=original.id,
+                original=original,
             )
         )
     return replays

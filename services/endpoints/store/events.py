@@ -142,7 +142,7 @@ class PostgresEvents:
     async def of_ids(self, environment_id: UUID, event_record_ids: Sequence[UUID]) -> list[Original]:
         """Read which of these an environment has."""
         rows = await self._fetch("of_ids", environment_id, event_record_ids)
-        return [Original(row["id"], row["event_id"]) for row in rows]
+        return [Original(row["id"], row["event_id"], row["bytes"]) for row in rows]
 
     async def matching(self, wanted: EventFilter, *, limit: int) -> list[Original]:
         """Read which events match."""
@@ -155,7 +155,7 @@ class PostgresEvents:
             wanted.created_before,
             limit,
         )
-        return [Original(row["id"], row["event_id"]) for row in rows]
+        return [Original(row["id"], row["event_id"], row["bytes"]) for row in rows]
 
     async def replay(self, environment_id: UUID, replays: Sequence[ReplayToWrite], *, max_attempts: int) -> None:
         """Insert copies of events."""
@@ -169,7 +169,7 @@ class PostgresEvents:
             [replay.event_id for replay in replays],
             [replay.queue_job_id for replay in replays],
             [replay.lane for replay in replays],
-            [replay.original_id for replay in replays],
+            [replay.original.id for replay in replays],
             *_DELIVERY,
             max_attempts,
             current_traceparent(),

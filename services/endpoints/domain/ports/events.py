@@ -39,10 +39,11 @@ class EventFilter:
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """An event that is to be sent once more."""
+    """An event that is to be sent once more; its payload and context take `bytes` where they are stored."""
 
     id: UUID
     event_id: str
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class ReplayToWrite:
     event_id: str
     queue_job_id: UUID
     lane: str
-    original_id: UUID
+    original: Original
 
 
 class Events(Protocol):

@@ -160,11 +160,14 @@ LIMIT $10
 
 -- name: of_ids
 -- Reads which of some events an environment has, oldest first.
-SELECT id, event_id FROM events WHERE id = ANY($2::uuid[]) AND environment_id = $1 ORDER BY created_at, id
+SELECT id, event_id, pg_column_size(payload) + pg_column_size(context) AS bytes
+FROM events
+WHERE id = ANY($2::uuid[]) AND environment_id = $1
+ORDER BY created_at, id
 
 -- name: matching
 -- Reads which events match, oldest first, by the index that has them in this order: `priority > 0` names it.
-SELECT id, event_id
+SELECT id, event_id, pg_column_size(payload) + pg_column_size(context) AS bytes
 FROM events
 WHERE environment_id = $1 AND priority > 0
     AND ($2::text IS NULL OR name = $2)
