@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     NotReady = Callable[[], str | None]
 
 LOOK_EVERY: Final = timedelta(milliseconds=250)
+TOLD_WITHIN: Final = timedelta(milliseconds=200)
 
 
 class HealthServer:
@@ -104,7 +105,8 @@ class GrpcHealthServer:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)
         await self._health.enter_graceful_shutdown()
-        await self._server.stop(None)
+        # What watchers were told has to leave before their connections are closed.
+        await self._server.stop(TOLD_WITHIN.total_seconds())
 
     async def _look_forever(self) -> None:
         while True:

