@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 
 from redis.asyncio import Redis
 
-from tests.support.fake_endpoint import FakeEndpoint, index_of
-from tests.support.pair import state_name
 from tests.support.processes import running_processes
 from tests.support.proxy import TcpProxy
 from tests.support.redis_process import RedisProcess
@@ -18,19 +16,8 @@ from tests.support.redis_process import RedisProcess
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.support.processes import Processes
-
 BACK_TO_WORK = timedelta(seconds=30)
 FEW_LINES = 10
-
-
-async def index(processes: Processes) -> None:
-    """Have an endpoint indexed, which takes both services and Redis."""
-    tenant = await processes.pair.new_tenant()
-    client = processes.pair.client(tenant.api_key)
-    async with FakeEndpoint(index=index_of(10), api_key=tenant.api_key) as endpoint:
-        created = await client.create_endpoint(tenant, endpoint.url)
-        assert state_name((await client.watch(created.index_id))[-1]) == "SUCCEEDED"
 
 
 async def test_work_goes_on_when_the_primary_becomes_a_replica(database_url: str, tmp_path: Path) -> None:
@@ -46,7 +33,7 @@ async def test_work_goes_on_when_the_primary_becomes_a_replica(database_url: str
                 database_url=database_url, redis_url=f"redis://127.0.0.1:{proxy.port}/0", directory=tmp_path
             )
         )
-        await index(processes)
+        await processes.index()
         lines_before = [len(process.log_text().splitlines()) for process in (processes.server, processes.worker)]
         proxy.upstream_port = new.port
         async with Redis.from_url(old.url) as old_client:
@@ -54,7 +41,7 @@ async def test_work_goes_on_when_the_primary_becomes_a_replica(database_url: str
 
         async with asyncio.timeout(BACK_TO_WORK.total_seconds()):
             for _ in range(3):
-                await index(processes)
+                await processes.index()
         for process, before in zip((processes.server, processes.worker), lines_before, strict=True):
             lines = process.log_text().splitlines()[before:]
             assert len(lines) < FEW_LINES, lines

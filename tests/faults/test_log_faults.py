@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.eventually import eventually
-from tests.support.fake_endpoint import FakeEndpoint, index_of
-from tests.support.pair import state_name
 from tests.support.processes import running_processes
 from tests.support.redis_process import RedisProcess
 
@@ -32,15 +30,6 @@ async def redis_process() -> AsyncIterator[RedisProcess]:
     await process.kill()
 
 
-async def index(processes: Processes) -> None:
-    """Have an endpoint indexed, which takes both services and Redis."""
-    tenant = await processes.pair.new_tenant()
-    client = processes.pair.client(tenant.api_key)
-    async with FakeEndpoint(index=index_of(10), api_key=tenant.api_key) as endpoint:
-        created = await client.create_endpoint(tenant, endpoint.url)
-        assert state_name((await client.watch(created.index_id))[-1]) == "SUCCEEDED"
-
-
 async def worker_is_away(processes: Processes) -> bool:
     return await processes.worker.http_status("/readyz") == 503
 
@@ -56,7 +45,7 @@ async def test_services_work_and_drain_when_the_reader_of_their_log_has_gone(
         async with running_processes(
             database_url=database_url, redis_url=redis_process.url, directory=tmp_path
         ) as processes:
-            await index(processes)
+            await processes.index()
             readers.close()
             for log in logs:
                 log.unlink()
@@ -64,6 +53,6 @@ async def test_services_work_and_drain_when_the_reader_of_their_log_has_gone(
             await eventually(lambda: worker_is_away(processes))
             await redis_process.start()
             await processes.server.ready(within=BACK_TO_WORK)
-            await index(processes)
+            await processes.index()
             assert await processes.worker.terminate() == 0
             assert await processes.server.terminate() == 0

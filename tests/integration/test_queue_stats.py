@@ -23,6 +23,7 @@ from kongflow.v1.token_pb2 import TOKEN_KIND_SERVICE, TOKEN_SCOPE_READ
 from services.endpoints.store.queue_control import PostgresQueueControl
 from tests.support.eventually import eventually
 from tests.support.operator import Operator
+from tests.support.passing import lasting
 from tests.support.rpc import refusal_of, refused
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ async def test_watch_tells_a_change_soon_and_ends_when_the_server_drains(operato
 async def test_watches_of_many_environments_are_counted_for_one_after_the_other_and_with_rests(
     operator: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    takes, counting, counts = 0.03, 0, 0
+    takes, counting, counts = timedelta(milliseconds=30), 0, 0
     usual = PostgresQueueControl.stats
 
     async def slow(self: PostgresQueueControl, *arguments: Any, **more: Any) -> Any:
@@ -181,13 +182,13 @@ async def test_watches_of_many_environments_are_counted_for_one_after_the_other_
         counting += 1
         assert counting == 1
         try:
-            await asyncio.sleep(takes)
+            await lasting(takes)
             return await usual(self, *arguments, **more)
         finally:
             counting -= 1
 
     stage = operator.stage
-    environments = ["", *(each.id for tenant in (stage.ours, stage.theirs) for each in (tenant.development,))]
+    environments = ["", stage.ours.development.id, stage.theirs.development.id]
     monkeypatch.setattr(PostgresQueueControl, "stats", slow)
     watches = [
         aiter(stage.admin.queue.WatchQueueStats(WatchQueueStatsRequest(environment_id=each))) for each in environments
@@ -199,7 +200,7 @@ async def test_watches_of_many_environments_are_counted_for_one_after_the_other_
     took = asyncio.get_running_loop().time() - began
 
     assert counts >= 3 * len(environments)
-    assert took >= (counts - 1) * takes * 4 * 0.9
+    assert took >= (counts - 1) * takes.total_seconds() * 4 * 0.9
 
 
 async def test_watches_end_soon_after_their_token_was_revoked(operator: Operator) -> None:

@@ -19,7 +19,8 @@ import grpc
 from services.embedded.process import LAUNCHER
 from services.endpoints.app import Listening
 from tests.support.eventually import eventually
-from tests.support.pair import ADMIN_TOKEN, LOOKUP_PEPPER, SECRET_KEYS, Pair
+from tests.support.fake_endpoint import FakeEndpoint, index_of
+from tests.support.pair import ADMIN_TOKEN, LOOKUP_PEPPER, SECRET_KEYS, Pair, state_name
 from tests.support.ports import free_ports
 
 if TYPE_CHECKING:
@@ -172,6 +173,14 @@ class Processes:
     server: ServiceProcess
     worker: ServiceProcess
     pair: Pair
+
+    async def index(self) -> None:
+        """Have an endpoint of a new tenant indexed, which takes both services and Redis."""
+        tenant = await self.pair.new_tenant()
+        client = self.pair.client(tenant.api_key)
+        async with FakeEndpoint(index=index_of(10), api_key=tenant.api_key) as endpoint:
+            created = await client.create_endpoint(tenant, endpoint.url)
+            assert state_name((await client.watch(created.index_id))[-1]) == "SUCCEEDED"
 
 
 @asynccontextmanager

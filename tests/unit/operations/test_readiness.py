@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from services.endpoints.operations.readiness import Readiness
+from tests.support.eventually import eventually
 
 
 class SlowDatabase:
@@ -27,7 +28,7 @@ async def test_those_who_ask_at_once_share_a_look() -> None:
     database = SlowDatabase()
     readiness = Readiness(database=database, health=NoHealth(), finding=lambda: None)
     asked = [asyncio.create_task(readiness.why_not()) for _ in range(50)]
-    await asyncio.sleep(0)
+    await eventually(lambda: database.looks)
     database.answers.set()
 
     assert set(await asyncio.gather(*asked)) == {"The database takes no changes."}
