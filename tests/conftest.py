@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import pytest
 import pytest_asyncio
 import redis.asyncio
 import structlog
+from _pytest.faulthandler import fault_handler_stderr_fd_key
 from _pytest.nodeid import coerce_node_id
 
 from services.embedded.redis import EmbeddedRedis
@@ -16,7 +18,7 @@ from tests.support.ports import MOST_PROCESSES
 from tests.support.servers import fresh_database, reachable_directory, running_postgres
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Generator, Iterator
     from pathlib import Path
 
     from services.embedded.postgres import EmbeddedPostgres
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 # Where tests take minutes, and where they start processes and take seconds.
 _LONGEST = "test_random_faults.py"
 _LONG = ("faults", "acceptance")
+
+# Seconds that a test which was ended by its timeout has for putting away what it holds.
+_OUTLIVES_ITS_TIMEOUT = 120
 
 
 def pytest_configure() -> None:
@@ -55,6 +60,22 @@ def _keep_group(item: pytest.Item) -> None:
     group = item.get_closest_marker("xdist_group")
     if group is not None and not item.nodeid.endswith(f"@{group.args[0]}"):
         item._id = coerce_node_id(f"{item.nodeid}@{group.args[0]}")
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """End a process whose test outlives its timeout, and show where each of its threads was: the others finish the run.
+
+    A timeout is an exception in whatever runs at that moment, and that may keep it to itself.
+    """
+    marker = item.get_closest_marker("timeout")
+    timeout = float(marker.args[0] if marker else item.config.getini("timeout"))
+    shown = item.config.stash[fault_handler_stderr_fd_key]
+    faulthandler.dump_traceback_later(timeout + _OUTLIVES_ITS_TIMEOUT, exit=True, file=shown)
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture
