@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 RECOVERY_LIMIT: Final = timedelta(seconds=15)
 _ASKING: Final = timedelta(seconds=9)
 _PATIENCE: Final = timedelta(seconds=60)
+_SUSPICIOUS: Final = timedelta(seconds=6)
+_SHOWN_EVERY: Final = timedelta(seconds=3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,10 @@ class _Lane:
 
 
 async def _recovery(stack: FaultStack) -> timedelta:
-    """Wait until all that is due now has had its turn; return how long that took after the round's last fault (I4)."""
+    """Wait until all that is due now has had its turn; return how long that took after the round's last fault (I4).
+
+    What takes suspiciously long is shown while it waits: afterwards nothing tells what it waited for.
+    """
     due: list[Any] = [
         row["id"]
         for row in await stack.postgres.fetch(
@@ -147,11 +152,19 @@ async def _recovery(stack: FaultStack) -> timedelta:
         )
     ]
     healed = time.monotonic()
+    shown_at = _SUSPICIOUS.total_seconds()
     waiting = "SELECT count(*) FROM queue_jobs WHERE id = ANY($1) AND finalized_at IS NULL AND run_at <= $2"
     now = await stack.postgres.value("SELECT clock_timestamp()")
 
     async def had_its_turn() -> bool:
-        return not await stack.postgres.value(waiting, due, now)
+        nonlocal shown_at
+        if not await stack.postgres.value(waiting, due, now):
+            return True
+        passed = time.monotonic() - healed
+        if passed > shown_at:
+            shown_at += _SHOWN_EVERY.total_seconds()
+            print(f"  after {passed:.1f} s:", *await stack.still_open(due, now), sep="\n    ", flush=True)
+        return False
 
     await eventually(had_its_turn, within=_PATIENCE)
     return timedelta(seconds=time.monotonic() - healed)

@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from services.embedded.postgres import EmbeddedPostgres
 from services.endpoints.app import Listening
 from services.endpoints.store.migrations import runner
+from services.worker.message import queue_key
 from tests.support.endpoint_farm import EndpointFarm
 from tests.support.eventually import eventually
 from tests.support.fault_audit import AUDIT
@@ -29,6 +30,7 @@ from tests.support.servers import THROWAWAY_SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from datetime import datetime
     from pathlib import Path
 
     from tests.support.endpoint_farm import FarmEndpoint
@@ -159,6 +161,23 @@ class FaultStack:
         )
         assert rows == [], [dict(row) for row in rows]
         return True
+
+    async def still_open(self, ids: list[Any], due_at: datetime) -> list[str]:
+        """Return a line for some of these queue jobs that were due then, with their lanes, and one for each queue."""
+        rows = await self.postgres.fetch(
+            "SELECT job.queue, job.lane, job.kind, job.state, job.attempt, job.rescues,"
+            " clock_timestamp() - job.run_at AS due_for, clock_timestamp() - job.started_at AS started_for,"
+            " lane.state AS lane_state, lane.claim, lane.lease_until - clock_timestamp() AS lease_for, lane.rings,"
+            " lane.suspect, count(*) OVER () AS of"
+            " FROM queue_jobs AS job LEFT JOIN queue_lanes AS lane USING (queue, lane)"
+            " WHERE job.id = ANY($1) AND job.finalized_at IS NULL AND job.run_at <= $2"
+            " ORDER BY job.started_at LIMIT 10",
+            ids,
+            due_at,
+        )
+        async with self.redis_client() as redis:
+            messages = {queue: await redis.zcard(queue_key(queue)) for queue in ("default", "execution", "events")}
+        return [*(" ".join(f"{name}={value}" for name, value in row.items()) for row in rows), f"messages: {messages}"]
 
     async def is_well(self) -> bool:
         """Tell whether every endpoint is HEALTHY again, and those that are indexed anew for it have their queue job."""
