@@ -37,6 +37,7 @@ RECORDED: dict[str, Any] = {
 }
 NOW = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
 SHORT = timedelta(milliseconds=300)
+LONG = timedelta(seconds=4)
 UNPARSABLE = (
     "Could not parse response from endpoint. Make sure it points to the correct URL (you might be missing /api/trigger)"
 )
@@ -269,8 +270,9 @@ async def test_retry_after_is_obeyed_and_capped(client: EndpointClient) -> None:
 async def test_endpoint_that_gives_no_whole_answer_is_no_response(
     client: EndpointClient, behaviour: fake.Behaviour, failure: CallFailure, detail: str
 ) -> None:
+    timeout = SHORT if failure is CallFailure.TIMED_OUT else LONG
     async with FakeEndpoint(behaviour=behaviour) as endpoint, asyncio.timeout(5):
-        result = await client.ping(address_of(endpoint), timeout=SHORT)
+        result = await client.ping(address_of(endpoint), timeout=timeout)
     assert result.error == f"Could not connect to endpoint {endpoint.url}"
     assert (result.failure, result.http_status, result.retryable) == (failure, None, True)
     assert detail in str(result.detail)
