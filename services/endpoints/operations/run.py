@@ -8,6 +8,8 @@ from collections import Counter
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -294,22 +296,25 @@ class QueueJobRunner:
         for (kind, result), attempts in ended.items():
             self._observer.count_attempts(kind, result, attempts)
 
-    # A suspect lane: held by a claim, one queue job at a time, each beginning committed before it.
+    # A suspect lane: held by a claim, each beginning committed before it. First one queue job, and twice as many after
+    # each time that went well; what has begun without an end before is always by itself.
 
     async def _run_suspect(self, queue: Queue, lane: str) -> RunResult:
         claim = await self._store.transact(lambda tx: self._take_suspect(tx, queue, lane), Pool.CALL_BACKS)
         if claim is None:
             return _NOTHING
-        result = _NOTHING
+        result, together = _NOTHING, 1
         self._leases.hold(claim)
         try:
-            while result.completed + result.failed < self._settings.max_queue_jobs_per_call:
-                queue_job = await self._store.transact(
-                    lambda tx: self._begin_alone(tx, queue, lane, claim), Pool.CALL_BACKS
-                )
-                if queue_job is None:
+            while left := max(0, self._settings.max_queue_jobs_per_call - result.completed - result.failed):
+                most = min(together, left, self._pace.size(queue))
+                begin = partial(self._begin_alone, queue=queue, lane=lane, claim=claim, most=most)
+                begun = await self._store.transact(begin, Pool.CALL_BACKS)
+                if not begun:
                     break
-                result += await self._run_alone(queue_job, claim)
+                done = await self._run_alone(begun, claim)
+                result += done
+                together = 1 if done.is_nothing_due else 2 * together
             await self._store.transact(lambda tx: tx.ledger.release(claim), Pool.CALL_BACKS)
         except FencedError:
             _log.warning("suspect_lane_was_fenced", lane=lane, claim=claim)
@@ -322,50 +327,60 @@ class QueueJobRunner:
             return None
         return await tx.ledger.take_lane(queue, lane, lease=self._settings.lease)
 
-    async def _begin_alone(self, tx: Transaction, queue: Queue, lane: str, claim: int) -> QueueJob | None:
+    async def _begin_alone(
+        self, tx: Transaction, *, queue: Queue, lane: str, claim: int, most: int = 1
+    ) -> Sequence[QueueJob]:
+        """Count that attempts begin: of one queue job that once began without an end, or of several that never did."""
         require_held(await tx.ledger.lock_claim(claim))
-        while pulled := await tx.ledger.pull(queue, [lane], limit=1):
-            queue_job = pulled[0]
-            if queue_job.rescues < self._settings.max_unended_attempts:
-                await tx.ledger.begin_alone(queue_job.id)
-                return queue_job
-            message = f"{queue_job.rescues} attempts began and never ended."
-            _log.error("queue_job_poisoned", queue_job_id=str(queue_job.id), kind=queue_job.kind)
-            poisoned = Failure(queue_job.id, queue_job.kind, AttemptReason.POISONED, message, retry_in=None)
+        while pulled := await tx.ledger.pull(queue, [lane], limit=most):
+            first = pulled[0]
+            if first.rescues < self._settings.max_unended_attempts:
+                innocent = list(takewhile(lambda queue_job: not queue_job.rescues, pulled))
+                await tx.ledger.begin_alone([queue_job.id for queue_job in innocent or [first]])
+                return innocent or [first]
+            message = f"{first.rescues} attempts began and never ended."
+            _log.error("queue_job_poisoned", queue_job_id=str(first.id), kind=first.kind)
+            poisoned = Failure(first.id, first.kind, AttemptReason.POISONED, message, retry_in=None)
             await self._close(tx, [], [poisoned], isolating=True)
-        return None
+        return ()
 
-    async def _run_alone(self, queue_job: QueueJob, claim: int) -> RunResult:
-        async def work(tx: Transaction) -> RunResult:
+    async def _run_alone(self, queue_jobs: Sequence[QueueJob], claim: int) -> RunResult:
+        """Carry out what has begun; nothing when it is to be tried by itself, or somebody else has ended it."""
+
+        async def held(tx: Transaction) -> list[QueueJob]:
             require_held(await tx.ledger.lock_claim(claim))
-            if not await tx.ledger.end_alone(queue_job.id):
-                return _NOTHING
-            completed, failures = await self._attempt_all(tx, [queue_job], isolating=True)
+            waiting = await tx.ledger.end_alone([queue_job.id for queue_job in queue_jobs])
+            return [queue_job for queue_job in queue_jobs if queue_job.id in waiting]
+
+        async def work(tx: Transaction) -> RunResult:
+            waiting = await held(tx)
+            completed, failures = await self._attempt_all(tx, waiting, isolating=True)
             await self._close(tx, completed, failures, isolating=True)
-            return RunResult(len(completed), len(failures), recorded(self._tracer, [queue_job]))
+            return RunResult(len(completed), len(failures), recorded(self._tracer, waiting))
 
         async def fail(tx: Transaction) -> RunResult:
-            require_held(await tx.ledger.lock_claim(claim))
-            if not await tx.ledger.end_alone(queue_job.id):
+            waiting = await held(tx)
+            if len(queue_jobs) > 1 or not waiting:
                 return _NOTHING
-            await self._close(tx, [], [failure], isolating=True)
+            await self._close(tx, [], [self._too_slow(waiting[0], too_slow)], isolating=True)
             return RunResult(failed=1)
 
-        async with self._ending_alone(queue_job, Pool.CALL_BACKS):
+        async with self._ending_alone(queue_jobs, Pool.CALL_BACKS):
             try:
                 return await self._store.transact(work, Pool.CALL_BACKS)
             except StatementTooSlowError as error:
-                failure = self._too_slow(queue_job, error)
+                too_slow = error
                 return await self._store.transact(fail, Pool.CALL_BACKS)
 
     @asynccontextmanager
-    async def _ending_alone(self, queue_job: QueueJob, pool: Pool) -> AsyncIterator[None]:
-        """Take back that an attempt began when it has ended, if not well: only what never ends counts as poison."""
+    async def _ending_alone(self, queue_jobs: Sequence[QueueJob], pool: Pool) -> AsyncIterator[None]:
+        """Take back that attempts began when they have ended, if not well: only what never ends counts as poison."""
         try:
             yield
         except (ConflictError, DatabaseUnavailableError, FencedError):
+            ids = [queue_job.id for queue_job in queue_jobs]
             with suppress(KongflowError):
-                await self._store.transact(lambda tx: tx.ledger.end_alone(queue_job.id), pool)
+                await self._store.transact(lambda tx: tx.ledger.end_alone(ids), pool)
             raise
 
     # Calling a customer: a transaction before, a transaction after, none in between.
@@ -396,12 +411,13 @@ class QueueJobRunner:
             return _NOTHING
         self._leases.hold(claim)
         try:
-            queue_job = await self._store.transact(lambda tx: self._begin_alone(tx, queue, lane, claim), Pool.CALLS)
-            if queue_job is None:
+            begin = partial(self._begin_alone, queue=queue, lane=lane, claim=claim)
+            begun = await self._store.transact(begin, Pool.CALLS)
+            if not begun:
                 await self._store.transact(lambda tx: tx.ledger.release(claim), Pool.CALLS)
                 return _NOTHING
-            async with self._ending_alone(queue_job, Pool.CALLS):
-                return await self._begin_call(lambda tx: self._take_alone(tx, queue_job, claim))
+            async with self._ending_alone(begun, Pool.CALLS):
+                return await self._begin_call(lambda tx: self._take_alone(tx, begun[0], claim))
         except FencedError:
             _log.warning("suspect_lane_was_fenced", lane=lane, claim=claim)
             return _NOTHING
@@ -424,7 +440,7 @@ class QueueJobRunner:
     async def _take_alone(self, tx: Transaction, queue_job: QueueJob, claim: int) -> QueueJob | RunResult:
         """Lock the lane of a claim, RUNG again, and the queue job that was to begin."""
         require_held(await tx.ledger.return_lane(claim))
-        if await tx.ledger.end_alone(queue_job.id):
+        if await tx.ledger.end_alone([queue_job.id]):
             return queue_job
         await tx.ledger.close_lanes(queue_job.queue, [queue_job.lane])
         return _NOTHING

@@ -225,14 +225,13 @@ class PostgresLedger:
         """Lock the queue job of this attempt."""
         return _waiting(await self._fetch("lock_running", queue_job_id, attempt))
 
-    async def begin_alone(self, queue_job_id: UUID) -> int:
-        """Count an attempt as begun and not ended."""
-        rows = await self._fetch("begin_alone", queue_job_id)
-        return int(rows[0]["rescues"])
+    async def begin_alone(self, queue_job_ids: Sequence[UUID]) -> None:
+        """Count attempts as begun and not ended."""
+        await self._execute("begin_alone", queue_job_ids)
 
-    async def end_alone(self, queue_job_id: UUID) -> bool:
-        """Take back that an attempt began."""
-        return bool(await self._fetch("end_alone", queue_job_id))
+    async def end_alone(self, queue_job_ids: Sequence[UUID]) -> set[UUID]:
+        """Take back that attempts began."""
+        return {row["id"] for row in await self._fetch("end_alone", queue_job_ids)}
 
     async def complete(self, queue_jobs: Sequence[QueueJob], *, closing: Lanes = NO_LANES) -> None:
         """End queue jobs that did what they were for, and make lanes idle as `close_lanes` does.

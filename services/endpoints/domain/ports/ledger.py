@@ -227,12 +227,12 @@ class Ledger(Protocol):
         """Lock a RUNNING queue job of this attempt; None when it is no longer that."""
         ...
 
-    async def begin_alone(self, queue_job_id: UUID) -> int:
-        """Count that an attempt of a suspect lane begins; return how many began and never ended, this one included."""
+    async def begin_alone(self, queue_job_ids: Sequence[UUID]) -> None:
+        """Count for each of these locked queue jobs of a suspect lane that an attempt begins which may never end."""
         ...
 
-    async def end_alone(self, queue_job_id: UUID) -> bool:
-        """Take back that an attempt of a suspect lane began; False means that the queue job waits no more, or anew."""
+    async def end_alone(self, queue_job_ids: Sequence[UUID]) -> set[UUID]:
+        """Take back that these attempts of a suspect lane began; return which queue jobs still wait, and not anew."""
         ...
 
     async def complete(self, queue_jobs: Sequence[QueueJob], *, closing: Lanes = NO_LANES) -> None:

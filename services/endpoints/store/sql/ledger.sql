@@ -410,14 +410,22 @@ WHERE id = $1 AND state = 'RUNNING' AND attempt = $2
 FOR UPDATE
 
 -- name: begin_alone
--- Counts an attempt of a suspect lane as begun and not ended.
+-- Counts attempts of a suspect lane, locked by who pulled them, as begun and not ended.
 UPDATE queue_jobs SET rescues = rescues + 1, started_at = clock_timestamp()
-WHERE id = $1 AND state = 'AVAILABLE'
-RETURNING rescues
+WHERE id = ANY($1::uuid[]) AND state = 'AVAILABLE'
 
 -- name: end_alone
--- Takes back that an attempt of a suspect lane began, unless somebody else ended the queue job or began it anew.
-UPDATE queue_jobs SET rescues = rescues - 1 WHERE id = $1 AND state = 'AVAILABLE' AND rescues > 0 RETURNING id
+-- Takes back that attempts of a suspect lane began, but of what somebody else ended or began anew; locks by id.
+WITH begun AS MATERIALIZED (
+    SELECT id FROM queue_jobs
+    WHERE id = ANY($1::uuid[]) AND state = 'AVAILABLE' AND rescues > 0
+    ORDER BY id
+    FOR UPDATE
+)
+UPDATE queue_jobs SET rescues = rescues - 1
+FROM begun
+WHERE queue_jobs.id = begun.id AND state = 'AVAILABLE' AND rescues > 0
+RETURNING queue_jobs.id
 
 -- name: complete
 -- Ends queue jobs that did what they were for, and makes the lanes $3 of the queue $2 idle.
