@@ -1,4 +1,4 @@
-"""What a suspect lane does when its server freezes between the steps, and when PostgreSQL ends its work each time."""
+"""What a suspect lane does when its server freezes between the steps."""
 
 from __future__ import annotations
 
@@ -6,23 +6,20 @@ import asyncio
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import pytest
-from structlog.testing import capture_logs
 
-from services.endpoints.domain.errors import StatementTooSlowError
 from services.endpoints.domain.ports.store import Pool
-from services.endpoints.domain.queue_job import Queue, QueueJobState
+from services.endpoints.domain.queue_job import Queue
 from services.endpoints.operations.run import QueueJobRunner
-from services.endpoints.store.errors import translated
 from services.endpoints.telemetry.metrics import Metrics
 from tests.support.ledger import queue_job
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
 
     from services.endpoints.domain.ports.store import Store, Transaction
-    from services.endpoints.domain.queue_job import NewQueueJob, QueueJob
+    from services.endpoints.domain.queue_job import NewQueueJob
     from services.endpoints.operations.gathering import RunResult
-    from services.endpoints.store.postgres import PostgresStore, PostgresTransaction
+    from services.endpoints.store.postgres import PostgresStore
     from tests.support.ledger import World
 
 _Result = TypeVar("_Result")
@@ -154,32 +151,3 @@ def _runner_on(store: FreezingStore, world: World) -> QueueJobRunner:
         observer=Metrics(),
         jitter=lambda: 0.0,
     )
-
-
-async def test_work_that_the_database_never_has_time_for_ends_and_lets_its_lane_go_on(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    usual = world.batch.run
-
-    async def run(tx: Transaction, queue_jobs: Sequence[QueueJob]) -> None:
-        if any(each.args["name"] == "endless" for each in queue_jobs):
-            connection = cast("PostgresTransaction", tx).connection
-            with translated():
-                await connection.execute("SET LOCAL statement_timeout = '20ms'")
-                await connection.execute("SELECT pg_sleep(60)")
-        await usual(tx, queue_jobs)
-
-    monkeypatch.setattr(world.batch, "run", run)
-    await world.enqueue(queue_job("endless", max_attempts=1), queue_job("behind it"))
-    await world.relay.run_once()
-    with pytest.raises(StatementTooSlowError):
-        await world.runner.run_queue_jobs(Queue.DEFAULT, ["lane-a"])
-    assert await world.states() == {"endless": "AVAILABLE", "behind it": "AVAILABLE"}
-    await world.connection.execute("UPDATE queue_lanes SET suspect = true, rings = 3")
-
-    with capture_logs():
-        await world.runner.run_queue_jobs(Queue.DEFAULT, ["lane-a"])
-
-    assert await world.states() == {"endless": "DISCARDED", "behind it": "COMPLETED"}
-    assert ("endless", QueueJobState.DISCARDED, "TOOK_TOO_LONG") in world.batch.final
-    assert await world.lanes() == {}
