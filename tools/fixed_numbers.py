@@ -121,7 +121,7 @@ GROUPS: Final[Mapping[str, Sequence[Fixed]]] = {
         ),
         _fixed(
             "how many leases long the end of a call is stored again and again while the database is away",
-            "endpoints.operations.run:_LEASES_TO_STORE_AN_END",
+            "endpoints.operations.calls:_LEASES_TO_STORE_AN_END",
             "by then another server has the call",
         ),
         _fixed("the overlap of a rotation when none is named", "endpoints.rpc.tenancy:_DEFAULT_OVERLAP", _PROMISE),

@@ -12,8 +12,8 @@ import pytest
 
 from services.endpoints.domain.errors import ConflictError
 from services.endpoints.domain.queue_job import Priority, Queue, QueueJob
+from services.endpoints.operations.batches import _with_more
 from services.endpoints.operations.gathering import RunResult
-from services.endpoints.operations.run import _with_more
 from tests.support.ledger import failing, queue_job
 
 if TYPE_CHECKING:
@@ -120,14 +120,15 @@ async def test_suspect_lane_that_fails_is_its_own_call_backs_business(
     await world.enqueue(*(queue_job(lane, lane=lane) for lane in ("a", "b", "c")))
     await world.relay.run_once()
     await world.connection.execute("UPDATE queue_lanes SET suspect = true, rings = 2 WHERE lane IN ('a', 'c')")
-    alone = runner._run_suspect
+    batches = runner._batches
+    alone = batches._run_suspect
 
     async def fail_one(queue: Queue, lane: str) -> RunResult:
         if lane == "a":
             raise ConflictError("The database gave way.", retry_after=timedelta(seconds=1))
         return await alone(queue, lane)
 
-    monkeypatch.setattr(runner, "_run_suspect", fail_one)
+    monkeypatch.setattr(batches, "_run_suspect", fail_one)
     first, *ends = await asyncio.gather(
         *(runner.run_queue_jobs(Queue.DEFAULT, lanes) for lanes in (["none"], ["a", "b"], ["c"])),
         return_exceptions=True,
