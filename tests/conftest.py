@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,8 +29,10 @@ if TYPE_CHECKING:
 _LONGEST = "test_random_faults.py"
 _LONG = ("faults", "acceptance")
 
-# Seconds that a test which was ended by its timeout has for putting away what it holds.
+# Seconds that a test which was ended by its timeout has for putting away what it holds, and after how many of them what
+# goes on nevertheless is interrupted again.
 _OUTLIVES_ITS_TIMEOUT = 120
+_AGAIN_AFTER = 30
 
 
 def pytest_configure() -> None:
@@ -66,10 +69,14 @@ def _keep_group(item: pytest.Item) -> None:
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """End a process whose test outlives its timeout, and show where each of its threads was: the others finish the run.
 
-    A timeout is an exception in whatever runs at that moment, and that may keep it to itself.
+    A timeout is an exception in whatever runs at that moment. That may keep it to itself, or then wait for something
+    else: so it comes again and again.
     """
     marker = item.get_closest_marker("timeout")
     timeout = float(marker.args[0] if marker else item.config.getini("timeout"))
+    until_timeout, _ = signal.getitimer(signal.ITIMER_REAL)
+    if until_timeout:
+        signal.setitimer(signal.ITIMER_REAL, until_timeout, _AGAIN_AFTER)
     shown = item.config.stash[fault_handler_stderr_fd_key]
     faulthandler.dump_traceback_later(timeout + _OUTLIVES_ITS_TIMEOUT, exit=True, file=shown)
     try:
