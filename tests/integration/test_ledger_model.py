@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,15 @@ LANES = st.sampled_from(["lane-a", "lane-b", "lane-c"])
 MAYBE_LANES = st.one_of(st.none(), LANES)
 PICKS = st.integers(0, 11)
 
+# Far more than the database takes to give up any statement.
+_STEP_WITHIN = timedelta(seconds=60)
+
+
+async def _ending(work: Coroutine[Any, Any, None]) -> None:
+    """Have a step that hangs fail: the test's own timeout would be one more failure that hypothesis plays again."""
+    async with asyncio.timeout(_STEP_WITHIN.total_seconds()):
+        await work
+
 
 class LedgerMachine(RuleBasedStateMachine):
     """One history, most of it in queues whose work is done in batches."""
@@ -57,7 +67,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.run(ledger.begin())
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
-        self._runner.run(work)
+        self._runner.run(_ending(work))
 
     # Callers and operators.
 

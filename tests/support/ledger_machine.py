@@ -341,14 +341,17 @@ class LedgerUnderTest:
         }
         begun = asyncio.create_task(self.call.begun.get())
         pending: set[asyncio.Task[Any]] = {*tasks, begun}
-        # Either every server found nothing to call for, or one of them calls and the others are done.
-        while pending and not (begun.done() and len(pending) <= 1) and pending != {begun}:
-            _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
-            if task.done():
-                task.result()
-        if not begun.done():
-            begun.cancel()
+        try:
+            # Either every server found nothing to call for, or one of them calls and the others are done.
+            while pending and not (begun.done() and len(pending) <= 1) and pending != {begun}:
+                _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done():
+                    task.result()
+        finally:
+            # It would take the next call from whoever waits for that one.
+            is_called = not begun.cancel()
+        if not is_called:
             assert wanted is None, f"{wanted} was not called"
             return
         name, answered = begun.result()
