@@ -105,7 +105,11 @@ class Shell:
                 assert process.poll() is None, self.background_log
             finally:
                 os.killpg(process.pid, signal.SIGINT)
-                process.wait(60)
+                try:
+                    process.wait(60)
+                except subprocess.TimeoutExpired:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    raise
 
 
 @pytest.fixture

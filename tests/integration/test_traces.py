@@ -116,7 +116,7 @@ async def test_the_sdk_is_not_imported_while_traces_are_off() -> None:
         "import sys, services.endpoints.app; sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
     )
     result = await asyncio.to_thread(
-        subprocess.run, [sys.executable, "-c", check], check=False, env={"PYTHONPATH": ".:gen"}
+        subprocess.run, [sys.executable, "-c", check], check=False, env={"PYTHONPATH": ".:gen"}, timeout=60
     )
     assert result.returncode == 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 ADMIN_TOKEN = "kf_admin_" + "a" * 40
 SECRET_KEYS = "11" * 32
 LOOKUP_PEPPER = "22" * 32
+
+# A drain of two seconds, and as long for each pool that does not get its connections back.
+_STOPS_WITHIN = timedelta(seconds=60)
 
 
 def endpoints_settings(*, database_url: str, redis_url: str, **given: Any) -> EndpointsSettings:
@@ -279,4 +283,5 @@ async def _stopped_after(service: Any, settings: Any, *arguments: Any) -> AsyncI
         yield stop
     finally:
         stop.set()
-        await running
+        async with asyncio.timeout(_STOPS_WITHIN.total_seconds()):
+            await running

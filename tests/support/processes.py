@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
+# Much longer than a service drains.
+_ENDS_WITHIN: Final = timedelta(minutes=2)
+
 # A test's own channel finds a restarted server as fast as the worker does.
 CHANNEL_OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -134,11 +137,16 @@ class ServiceProcess:
             await process.wait()
 
     async def terminate(self) -> int:
-        """Ask it to end and return its exit status."""
+        """Ask it to end and return its exit status; what does not end is killed."""
         process, self._process = self._process, None
         assert process is not None
         process.terminate()
-        return await process.wait()
+        try:
+            async with asyncio.timeout(_ENDS_WITHIN.total_seconds()):
+                return await process.wait()
+        finally:
+            if process.returncode is None:
+                process.kill()
 
     def freeze(self) -> None:
         """Stop it in its tracks: connections stay open and nothing is answered."""
@@ -153,7 +161,8 @@ class ServiceProcess:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
     def log_text(self) -> str:
-        return self._log.read_text(errors="replace")
+        """Return what it has said; nothing when that went into a pipe."""
+        return self._log.read_text(errors="replace") if self._log.is_file() else ""
 
     async def _is_ready(self, http: aiohttp.ClientSession) -> bool:
         assert self._process is not None

