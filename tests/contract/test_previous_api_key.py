@@ -127,19 +127,20 @@ async def test_endpoint_that_knows_neither_key_is_asked_twice_and_neither_key_no
 
 
 async def test_both_calls_together_end_within_the_timeout(client: EndpointClient) -> None:
-    timeout, began = timedelta(seconds=1), machine_time()
+    timeout, began = timedelta(seconds=4), machine_time()
 
     async def refuse_late(_request: Any, endpoint: FakeEndpoint) -> fake.Answer:
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(endpoint.closing.wait(), 0.6)
+            await asyncio.wait_for(endpoint.closing.wait(), 2)
         return fake.reply({}, status=401)
 
     async with FakeEndpoint(behaviour=fake.in_turn(refuse_late, fake.hang)) as endpoint:
         result = await client.ping(rotated(endpoint), timeout=timeout)
         took = machine_time() - began
-    assert (result.failure, result.detail) == (CallFailure.TIMED_OUT, "timed out after 1 s")
+    assert (result.failure, result.detail) == (CallFailure.TIMED_OUT, "timed out after 4 s")
     assert len(endpoint.journal) == 2
-    assert 0.9 < took < 1.5
+    assert result.duration > 0.9 * timeout
+    assert took < 5.5
 
 
 async def test_answer_of_the_second_call_took_as_long_as_both(client: EndpointClient) -> None:

@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 
 BAD_KEY: Final = "Forbidden: client apiKey mismatch: Make sure you are using the correct API Key for your environment"
 NO_ANSWER: Final = "Could not connect to endpoint {url}"
-BOUNDED: Final = timedelta(seconds=10)
+BOUNDED: Final = timedelta(seconds=20)
 BOUNDED_BY_SIZE: Final = timedelta(seconds=30)
 MEBIBYTE: Final = 1024 * 1024
 
 
 @pytest.fixture
 async def impatient(database_url: str, redis_url: str) -> AsyncIterator[Pair]:
-    """Both services, which wait two seconds for an endpoint."""
+    """Both services, which wait four seconds for an endpoint."""
     async with running_pair(
-        database_url=database_url, redis_url=redis_url, endpoint_timeout_seconds=2, ping_total_seconds=3
+        database_url=database_url, redis_url=redis_url, endpoint_timeout_seconds=4, ping_total_seconds=6
     ) as pair:
         yield pair
 
@@ -86,8 +86,8 @@ FAILED_FOR_GOOD: Final = {
 MAY_PASS: Final = {
     "500": (fake.status(500), NO_ANSWER + ". Status code: 500"),
     "HTML": (fake.html(), UNPARSABLE_TEXT),
-    "hangs": (fake.hang, NO_ANSWER + " (timed out after 2 s)"),
-    "drips": (fake.drip(pause=timedelta(milliseconds=100)), NO_ANSWER + " (timed out after 2 s)"),
+    "hangs": (fake.hang, NO_ANSWER + " (timed out after 4 s)"),
+    "drips": (fake.drip(pause=timedelta(milliseconds=100)), NO_ANSWER + " (timed out after 4 s)"),
     "endless headers": (fake.endless_headers, NO_ANSWER + " (not valid HTTP, or more than 128 header lines"),
     "not HTTP": (fake.not_http, NO_ANSWER + " (not valid HTTP"),
     "hangs up": (fake.hang_up, NO_ANSWER + " (the connection was closed before the answer)"),

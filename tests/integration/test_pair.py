@@ -321,13 +321,14 @@ async def test_lane_that_a_message_nobody_could_read_has_named_is_rung_again(dat
         client = pair.client(tenant.api_key)
         endpoint = await stack.enter_async_context(FakeEndpoint(index=index_of(1), api_key=tenant.api_key))
         created = await client.create_endpoint(tenant, endpoint.url)
-        [message] = await eventually(lambda: redis.zrange(queue_key("execution"), 0, -1))
-        await redis.set(job_key_prefix + message.decode(), b"of another world")
+        # On a slow machine it has been rung again already.
+        for message in await eventually(lambda: redis.zrange(queue_key("execution"), 0, -1)):
+            await redis.set(job_key_prefix + message.decode(), b"of another world")
         await stack.enter_async_context(running_workers(pair))
         states = await client.watch(created.index_id)
         aside = await redis.lrange(set_aside_key("execution"), 0, -1)
 
-    assert aside == [b"of another world"]
+    assert set(aside) == {b"of another world"}
     assert state_name(states[-1]) == "SUCCEEDED"
 
 

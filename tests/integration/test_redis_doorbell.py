@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 LONG = timedelta(seconds=5)
 SHORT = timedelta(milliseconds=30)
+# As long may an answer take.
+IDLE_CHECK = timedelta(seconds=1)
 
 
 @pytest.fixture
@@ -158,7 +160,7 @@ async def test_listeners_are_woken_when_redis_is_back(redis_process: RedisProces
 
 
 async def test_silent_subscription_proves_that_it_is_alive(redis_process: RedisProcess, redis_client: Any) -> None:
-    wake_ups = RedisWakeUps(redis=redis_client, idle_check=SHORT)
+    wake_ups = RedisWakeUps(redis=redis_client, idle_check=IDLE_CHECK)
     with capture_logs() as logs:
         async with _running(wake_ups), Redis.from_url(redis_process.url) as observer:
             await wake_ups.subscribed()
@@ -172,7 +174,7 @@ async def test_silent_subscription_proves_that_it_is_alive(redis_process: RedisP
 
 
 async def test_frozen_redis_is_noticed(redis_process: RedisProcess, redis_client: Any) -> None:
-    wake_ups = RedisWakeUps(redis=redis_client, idle_check=SHORT)
+    wake_ups = RedisWakeUps(redis=redis_client, idle_check=IDLE_CHECK)
     with capture_logs() as logs:
         async with _running(wake_ups):
             await wake_ups.subscribed()

@@ -96,8 +96,8 @@ async def test_calls_are_made_as_the_api_client_group_says(database_url: str, re
         api_client_max_retries=2,
         api_client_retry_backoff_seconds=0.3,
         api_client_user_agent="Ours/2",
-        endpoint_timeout_seconds=0.5,
-        ping_total_seconds=5,
+        endpoint_timeout_seconds=2,
+        ping_total_seconds=10,
     ) as pair:
         tenant = await pair.new_tenant()
         client = pair.client(tenant.api_key)
@@ -114,7 +114,7 @@ async def test_calls_are_made_as_the_api_client_group_says(database_url: str, re
     assert [ping.headers["user-agent"] for ping in pings] == ["Ours/2", "Ours/2"]
     assert pings[1].time - pings[0].time >= timedelta(seconds=0.3)
     assert len(hung_pings) == 2
-    assert timedelta(seconds=1) < took < timedelta(seconds=15)
+    assert timedelta(seconds=4) < took < timedelta(seconds=20)
 
 
 async def test_what_is_kept_longer_can_be_replayed_longer(database_url: str, redis_url: str) -> None:
@@ -147,7 +147,7 @@ async def test_bounds_of_calls_are_those_of_the_settings(database_url: str, redi
         workers=0,
         rpc_max_request_bytes=4 << 20,
         rpc_max_metadata_bytes=64 << 10,
-        rpc_ping_deadline_seconds=1.5,
+        rpc_ping_deadline_seconds=4,
         tenant_watches_at_once=1,
         hook_delay_seconds=600,
     ) as pair:
@@ -187,7 +187,7 @@ async def test_bounds_of_calls_are_those_of_the_settings(database_url: str, redi
     assert len(sent.events) == 3
     assert not listed.endpoints
     assert one_too_many.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert timedelta(seconds=0.4) < took < timedelta(seconds=15)
+    assert timedelta(seconds=2.5) < took < timedelta(seconds=15)
     assert waiting.run_time.ToDatetime(tzinfo=UTC) - began > timedelta(seconds=500)
 
 
