@@ -16,6 +16,9 @@ Answer = TypeVar("Answer")
 
 _LOOK_AGAIN_AFTER = timedelta(milliseconds=10)
 
+# How much longer than all of them one look may take: one that hangs would never be looked at again.
+_HANGS_AFTER = timedelta(seconds=60)
+
 
 @overload
 async def eventually(predicate: Callable[[], Awaitable[Answer]], *, within: timedelta = ...) -> Answer: ...
@@ -30,6 +33,7 @@ async def eventually(predicate: Callable[[], object], *, within: timedelta = tim
     Raises:
         AssertionError: there was no truthy answer within `within` of the machine's time; it names the last answer or
             carries the last error.
+        TimeoutError: one look took a minute longer than that.
     """
     deadline = machine_time() + within.total_seconds()
     while True:
@@ -38,7 +42,8 @@ async def eventually(predicate: Callable[[], object], *, within: timedelta = tim
         try:
             answer = predicate()
             if inspect.isawaitable(answer):
-                answer = await answer
+                async with asyncio.timeout((within + _HANGS_AFTER).total_seconds()):
+                    answer = await answer
         except AssertionError as error:
             answer, unmet = None, error
         if answer:

@@ -43,6 +43,7 @@ LOOKUP_PEPPER = "22" * 32
 
 # A drain of two seconds, and as long for each pool that does not get its connections back.
 _STOPS_WITHIN = timedelta(seconds=60)
+_SERVES_WITHIN = timedelta(seconds=60)
 
 
 def endpoints_settings(*, database_url: str, redis_url: str, **given: Any) -> EndpointsSettings:
@@ -269,10 +270,11 @@ async def serving(channel: grpc.aio.Channel) -> None:
     from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: PLC0415 - only this needs it
 
     watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True)
-    async for answer in watch:
-        if answer.status == health_pb2.HealthCheckResponse.SERVING:
-            watch.cancel()
-            return
+    async with asyncio.timeout(_SERVES_WITHIN.total_seconds()):
+        async for answer in watch:
+            if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                watch.cancel()
+                return
 
 
 @asynccontextmanager
