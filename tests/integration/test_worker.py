@@ -538,8 +538,10 @@ async def test_health_and_metrics_are_served(
 
 
 async def test_readiness_follows_redis_the_server_and_the_end(
-    redis_process: RedisProcess, server: FakeWorkerService, logs: list[Any]
+    redis_process: RedisProcess, server: FakeWorkerService, logs: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # It ends as soon as the watch has been told, however slow the machine.
+    monkeypatch.setattr("services.worker.health.TOLD_WITHIN", timedelta(seconds=10))
     settings = _settings(
         redis_process, server, worker_health_address="127.0.0.1:0", worker_grpc_health_address="127.0.0.1:0"
     )
