@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import pairwise
@@ -222,25 +223,26 @@ async def _events_without_runs(stack: FaultStack, events: EventLoad) -> list[str
 
 async def _count_calls(stack: FaultStack, load: IndexLoad, findings: Findings) -> None:
     """Compare the calls that each endpoint saw with the attempts that the ledger admits to (I5, I6)."""
-    admitted = {
-        row["endpoint_id"]: row
-        for row in await stack.postgres.fetch(
-            "SELECT args ->> 'id' AS endpoint_id, sum(attempt)::int AS attempts, sum(rescues)::int AS rescues,"
-            " sum(jsonb_array_length(errors))::int AS errors"
-            " FROM queue_jobs WHERE kind = 'indexEndpoint' GROUP BY 1"
-        )
-    }
+    seen = {endpoint.id: endpoint.farm.index_calls() for endpoint in (*load.endpoints, *load.deleted)}
+    admitted: defaultdict[str, dict[str, Any]] = defaultdict(dict)
+    for row in await stack.postgres.fetch(
+        "SELECT args ->> 'id' AS endpoint_id, id::text, state, attempt, rescues, errors::text,"
+        " jsonb_array_length(errors) AS ends FROM queue_jobs WHERE kind = 'indexEndpoint'"
+    ):
+        admitted[row["endpoint_id"]][row["id"]] = row
     for endpoint in (*load.endpoints, *load.deleted):
-        calls = endpoint.farm.index_calls()
-        row: Any = admitted.get(endpoint.id, {"attempts": 0, "rescues": 0, "errors": 0})
+        calls, rows = seen[endpoint.id], admitted[endpoint.id]
         findings.calls += len(calls)
-        findings.doubled_calls += max(0, len(calls) - row["attempts"])
-        if len(calls) > row["attempts"] + row["rescues"]:
-            findings.other.append(f"I6: {endpoint.farm.slug} saw {len(calls)} calls of {dict(row)}")
+        findings.doubled_calls += max(0, len(calls) - sum(row["attempt"] for row in rows.values()))
+        for id_, times in Counter(call.idempotency_id for call in calls).items():
+            known = rows.get(id_)
+            if known is None or times > known["attempt"] + known["rescues"]:
+                of_it = [call for call in calls if call.idempotency_id == id_]
+                findings.other.append(f"I6: {endpoint.farm.slug} saw {of_it} of {known and dict(known)}")
         overlaps = sum(later.began < (earlier.ended or later.began) for earlier, later in pairwise(calls))
         # A call overlaps another only after that one was given up or its server was lost, and both are written down.
-        if overlaps > row["errors"]:
-            findings.other.append(f"I5: {endpoint.farm.slug} saw {overlaps} calls at once of {dict(row)}")
+        if overlaps > sum(row["ends"] for row in rows.values()):
+            findings.other.append(f"I5: {endpoint.farm.slug} saw {overlaps} calls at once")
         if not all(call.key_fits for call in endpoint.farm.journal):
             findings.other.append(f"I7: {endpoint.farm.slug} was sent another's key")
 
