@@ -193,9 +193,14 @@ class FaultStack:
         await eventually(self.is_over, within=within)
 
     def errors(self) -> str:
-        """Return the last lines of the logs that tell of something wrong."""
-        lines = [line for line in self.logs().splitlines() if '"error"' in line or "Error" in line or "warning" in line]
-        return "\n".join(line[:2_000] for line in lines[-40:])
+        """Return the last lines of each log that tell of something wrong, and what went wrong inside a server."""
+        told: list[str] = []
+        for process in (*self.servers, *self.workers):
+            lines = process.log_text().splitlines()
+            told += [line[:8_000] for line in lines if '"reference"' in line]
+            wrong = [line for line in lines if '"error"' in line or "Error" in line or "warning" in line]
+            told += [line[:2_000] for line in wrong[-20:]]
+        return "\n".join(told)
 
     def logs(self) -> str:
         """Return what all processes said."""
