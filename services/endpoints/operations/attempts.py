@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Way(Enum):
-    """How lanes are run: all effects together, each failure isolated, or one queue job at a time."""
+    """How lanes are run: all effects together, each failure isolated, or a suspect lane by itself."""
 
     TOGETHER = "together"
     ISOLATING = "isolating"
