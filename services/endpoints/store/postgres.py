@@ -328,7 +328,8 @@ class PostgresStore:
             raise
         finally:
             try:
-                with suppress(TimeoutError):
+                # What was done is done or undone by now; the pool replaces a connection that it cannot take back.
+                with suppress(DatabaseUnavailableError), translated():
                     await lender.release(lent, timeout=_SILENCE.total_seconds())
             finally:
                 share.release()
@@ -374,24 +375,23 @@ async def _begun(connection: _Connection) -> AsyncIterator[None]:
     try:
         yield
     except BaseException:
-        if not _is_lost(connection):
-            try:
-                with translated():
-                    async with asyncio.timeout(_SILENCE.total_seconds()):
-                        await transaction.rollback()
-            except DatabaseUnavailableError:
-                connection.terminate()
+        await _roll_back(connection, transaction)
         raise
     with translated():
         await transaction.commit()
 
 
-def _is_lost(connection: _Connection) -> bool:
-    """Tell whether there is nobody left to roll back for: the pool takes a connection that broke from its borrower."""
+async def _roll_back(connection: _Connection, transaction: asyncpg.transaction.Transaction) -> None:
+    """Undo what was begun, and end the connection where that fails."""
     try:
-        return connection.is_closed()
-    except asyncpg.InterfaceError:
-        return True
+        with translated():
+            if not connection.is_closed():
+                async with asyncio.timeout(_SILENCE.total_seconds()):
+                    await transaction.rollback()
+    except DatabaseUnavailableError:
+        # The pool takes a connection that broke from its borrower, who can no longer end it.
+        with suppress(asyncpg.InterfaceError):
+            connection.terminate()
 
 
 async def _borrowed(
