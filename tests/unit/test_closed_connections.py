@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,16 +24,28 @@ CLOSED = "unable to perform operation on <TCPTransport closed=True reading=False
 MODULES = [pytest.param(of_the_server, id="server"), pytest.param(of_the_worker, id="worker")]
 
 
-@pytest.mark.parametrize("module", MODULES)
-async def test_redis_is_lost_when_its_transport_is_closed(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def write(*_: Any) -> None:
+class ClosedWriter:
+    """What uvloop's transport is in the moment between its end and the notice of it."""
+
+    def __init__(self) -> None:
+        self.is_closed = False
+
+    def writelines(self, _: Any) -> None:
         raise RuntimeError(CLOSED)
 
-    monkeypatch.setattr(AbstractConnection, "send_packed_command", write)
-    redis = module.open_redis("redis://127.0.0.1:1/0")
-    connection = redis.connection_pool.make_connection()
+    def close(self) -> None:
+        self.is_closed = True
+
+
+@pytest.mark.parametrize("module", MODULES)
+async def test_redis_is_lost_when_its_transport_is_closed(module: ModuleType) -> None:
+    connection = module.open_redis("redis://127.0.0.1:1/0").connection_pool.make_connection()
+    writer = ClosedWriter()
+    connection._reader, connection._writer = asyncio.StreamReader(), writer
     with pytest.raises(RedisConnectionError):
         await connection.send_packed_command(b"PING")
+    assert writer.is_closed
+    assert not connection.is_connected
 
 
 @pytest.mark.parametrize("module", MODULES)
