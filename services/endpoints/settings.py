@@ -91,7 +91,7 @@ class EndpointsSettings(Tuning):
     call_backs_pool_size: int = Field(
         default=3, ge=1, le=200, json_schema_extra={"key": "database.call_backs_pool_size"}
     )
-    """Connections to PostgreSQL for batches of work, of which so many run at once.
+    """Connections to PostgreSQL for batches of work, of which so many run at once, a third fewer while they are slow.
 
     Few, so that a backlog cannot crowd out callers and calls.
     """

@@ -28,6 +28,11 @@ class Pace:
         """Return how many queue jobs the next batch may hold."""
         return self._sizes.get(queue, self.most)
 
+    @property
+    def is_slow(self) -> bool:
+        """Tell whether full batches of a queue hold less than they might, because they took too long."""
+        return any(size < self.most for size in self._sizes.values())
+
     def learn(self, queue: Queue, *, queue_jobs: int, took: timedelta) -> None:
         """Note how long a batch took.
 

@@ -68,6 +68,7 @@ class BatchRunner:
         tracer: Tracer,
     ) -> None:
         """Hold the ports; more than `at_once` transactions would wait for each other."""
+        self._most_at_once = at_once
         self._store = store
         self._handlers = handlers
         self._endings = endings
@@ -80,7 +81,7 @@ class BatchRunner:
             settings.max_queue_jobs_per_call,
             settings.batch_takes,
         )
-        self._gathering = Gathering(run=self._run_shares, most_lanes=self._most_lanes, at_once=at_once)
+        self._gathering = Gathering(run=self._run_shares, most_lanes=self._most_lanes, at_once=self._at_once)
 
     async def run(self, queue: Queue, lanes: Sequence[str]) -> list[RunResult | BaseException]:
         """Run lanes with those of others, then the suspect ones each by itself until one fails."""
@@ -97,6 +98,14 @@ class BatchRunner:
     def _most_lanes(self, queue: Queue) -> int:
         """Return how many lanes go together: few enough that a batch with one queue job of each is no full one."""
         return self._pace.size(queue) * 3 // 4
+
+    def _at_once(self) -> int:
+        """Return how many transactions go on at once.
+
+        A third fewer while full ones take longer than they should: the processors are busy, and one more would slow
+        the others and everybody's calls.
+        """
+        return max(1, self._most_at_once * 2 // 3) if self._pace.is_slow else self._most_at_once
 
     async def _run_shares(self, queue: Queue, shares: Sequence[Share]) -> None:
         """Carry out one transaction of what is due in these lanes."""

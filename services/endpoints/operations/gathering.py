@@ -9,12 +9,14 @@ from collections import deque
 from contextvars import Context
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from services.endpoints.domain.queue_job import Queue
+
+_PASSED_OVER_AT_MOST: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +70,9 @@ class Gathering:
     """Runs some batches at once, each of all that waits for one queue when it begins.
 
     `run` carries out the shares of one queue, and ends the lanes of each that have nothing left to do. Who has others
-    waits again, behind those who came meanwhile: a long lane keeps nobody waiting for more than a batch. A batch has no
-    more lanes than `most_lanes` says, unless one call back alone has more.
+    waits again in a line of its own, before which go those who come, up to four batches of them: many long lanes keep
+    nobody waiting for more than a batch. A batch has no more lanes than `most_lanes` says, unless one call back alone
+    has more.
     """
 
     def __init__(
@@ -77,25 +80,27 @@ class Gathering:
         *,
         run: Callable[[Queue, Sequence[Share]], Awaitable[None]],
         most_lanes: Callable[[Queue], int],
-        at_once: int,
+        at_once: Callable[[], int],
     ) -> None:
         """Wait for the first call back."""
         self._run = run
         self._most_lanes = most_lanes
         self._at_once = at_once
-        self._waiting: deque[Share] = deque()
+        self._coming: deque[Share] = deque()
+        self._resuming: deque[Share] = deque()
+        self._passed_over = 0
         self._batches: set[asyncio.Task[None]] = set()
 
     async def join(self, queue: Queue, lanes: Iterable[str]) -> Share:
         """Return what came of lanes, once they have ended or `run` has raised."""
         share = Share(queue, set(lanes))
-        self._waiting.append(share)
+        self._coming.append(share)
         self._begin()
         await share.ended
         return share
 
     def _begin(self) -> None:
-        while self._waiting and len(self._batches) < self._at_once:
+        while (self._coming or self._resuming) and len(self._batches) < self._at_once():
             shares = self._next()
             for share in shares:
                 share.began = min(share.began, time.monotonic())
@@ -114,20 +119,23 @@ class Gathering:
             if error is not None:
                 share.fail(error)
             elif share.lanes:
-                self._waiting.append(share)
+                self._resuming.append(share)
         self._begin()
 
     def _next(self) -> list[Share]:
-        """Take who has waited longest, and those of the same queue who fit in with it."""
-        queue = self._waiting[0].queue
+        """Take who has waited longest in the line whose turn it is, and those of the same queue who fit in with it."""
+        resumes = bool(self._resuming) and (not self._coming or self._passed_over >= _PASSED_OVER_AT_MOST)
+        self._passed_over = self._passed_over + 1 if self._resuming and not resumes else 0
+        lines = (self._resuming, self._coming) if resumes else (self._coming, self._resuming)
+        queue = lines[0][0].queue
         room = self._most_lanes(queue)
         taken: list[Share] = []
-        left: deque[Share] = deque()
-        for share in self._waiting:
-            if share.queue is queue and (not taken or len(share.lanes) <= room):
-                room -= len(share.lanes)
-                taken.append(share)
-            else:
-                left.append(share)
-        self._waiting = left
+        for line in lines:
+            for _ in range(len(line)):
+                share = line.popleft()
+                if share.queue is queue and (not taken or len(share.lanes) <= room):
+                    room -= len(share.lanes)
+                    taken.append(share)
+                else:
+                    line.append(share)
         return taken

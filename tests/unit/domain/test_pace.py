@@ -16,6 +16,17 @@ def test_first_batch_takes_as_many_as_one_call_may() -> None:
     assert Pace(50, 200, AIM).size(Queue.DEFAULT) == 200
 
 
+def test_it_is_slow_while_batches_of_any_queue_are_cut() -> None:
+    pace = Pace(50, 200, AIM)
+    assert not pace.is_slow
+    pace.learn(Queue.EVENTS, queue_jobs=200, took=2 * AIM)
+    pace.learn(Queue.DEFAULT, queue_jobs=200, took=AIM)
+    assert pace.is_slow
+    for _ in range(3):
+        pace.learn(Queue.EVENTS, queue_jobs=pace.size(Queue.EVENTS), took=timedelta(milliseconds=1))
+    assert not pace.is_slow
+
+
 def test_batches_shrink_until_they_take_as_long_as_they_should() -> None:
     pace, each = Pace(50, 200, AIM), timedelta(milliseconds=0.75)
     sizes = []

@@ -28,7 +28,8 @@ class Batches:
         self.go_on = asyncio.Semaphore(0)
         self.another = asyncio.Event()
         self.failure: BaseException | None = None
-        self.gathering = Gathering(run=self.run, most_lanes=lambda _: most_lanes, at_once=at_once)
+        self.at_once = at_once
+        self.gathering = Gathering(run=self.run, most_lanes=lambda _: most_lanes, at_once=lambda: self.at_once)
 
     async def run(self, queue: Queue, shares: Sequence[Share]) -> None:
         self.begun.append([set(share.lanes) for share in shares])
@@ -81,6 +82,22 @@ async def test_as_many_batches_as_may_run_at_once() -> None:
     assert await asyncio.gather(*calls) == [DONE] * 3
 
 
+async def test_batches_end_before_another_begins_when_fewer_may_run() -> None:
+    batches = Batches(at_once=2)
+    calls = [batches.join(lane, queue=queue) for lane, queue in zip("abcd", [*Queue][:4], strict=True)]
+    await batches.have_begun(2)
+    batches.at_once = 1
+    batches.go_on.release()
+    assert await calls[0] == DONE
+    assert len(batches.begun) == 2
+    batches.go_on.release()
+    await batches.have_begun(3)
+    assert await calls[1] == DONE
+    for _ in range(2):
+        batches.go_on.release()
+    assert await asyncio.gather(*calls) == [DONE] * 4
+
+
 async def test_those_who_waited_go_together_up_to_so_many_lanes() -> None:
     batches = Batches(most_lanes=4)
     calls = [batches.join(*lanes) for lanes in ("a", "bc", "def", "g", "h")]
@@ -127,7 +144,7 @@ async def test_call_back_is_answered_when_the_last_of_its_lanes_ends() -> None:
         shares[0].end(["b"])
         answered_between.append(shares[0].ended.done())
 
-    gathering = Gathering(run=run, most_lanes=lambda _: 4, at_once=1)
+    gathering = Gathering(run=run, most_lanes=lambda _: 4, at_once=lambda: 1)
     assert await result_of(gathering, "a", "b") == DONE
     assert answered_between == [False, True]
 
@@ -159,11 +176,53 @@ async def test_who_has_lanes_left_waits_again_behind_those_who_came_meanwhile() 
             share.result += DONE
             share.end([min(share.lanes)])
 
-    gathering = Gathering(run=run, most_lanes=lambda _: 2, at_once=1)
+    gathering = Gathering(run=run, most_lanes=lambda _: 2, at_once=lambda: 1)
     ends = await asyncio.gather(*(result_of(gathering, *lanes) for lanes in ("abc", "d", "e")))
 
     assert batches == [[{"a", "b", "c"}], [{"d"}, {"e"}], [{"b", "c"}], [{"c"}]]
     assert ends == [RunResult(completed=3), DONE, DONE]
+
+
+async def test_who_comes_goes_before_who_waits_again_up_to_four_times() -> None:
+    begun: list[str] = []
+    coming = iter("opqrst")
+    calls: list[asyncio.Task[RunResult]] = []
+
+    async def run(_queue: Queue, shares: Sequence[Share]) -> None:
+        (share,) = shares
+        begun.append("".join(sorted(share.lanes)))
+        # Somebody else comes with every batch, however long others have waited.
+        if (lane := next(coming, None)) is not None:
+            calls.append(asyncio.create_task(result_of(gathering, lane)))
+            await asyncio.sleep(0)
+        share.end([min(share.lanes)])
+
+    gathering = Gathering(run=run, most_lanes=lambda _: 1, at_once=lambda: 1)
+    await asyncio.gather(*(result_of(gathering, *lanes) for lanes in ("abc", "xy")))
+    await asyncio.gather(*calls)
+
+    assert begun == ["abc", "xy", "o", "p", "q", "bc", "r", "s", "t", "y", "c"]
+
+
+async def test_who_was_passed_over_goes_along_where_there_is_room() -> None:
+    begun: list[list[str]] = []
+    rooms = iter([2, 1, 1, 1, 9, 9])
+    coming = iter("opqrs")
+    calls: list[asyncio.Task[RunResult]] = []
+
+    async def run(_queue: Queue, shares: Sequence[Share]) -> None:
+        begun.append(["".join(sorted(share.lanes)) for share in shares])
+        if (lane := next(coming, None)) is not None:
+            calls.append(asyncio.create_task(result_of(gathering, lane)))
+            await asyncio.sleep(0)
+        for share in shares:
+            share.end([max(share.lanes)])
+
+    gathering = Gathering(run=run, most_lanes=lambda _: next(rooms), at_once=lambda: 1)
+    await result_of(gathering, "a", "b")
+    await asyncio.gather(*calls)
+
+    assert begun == [["ab"], ["o"], ["p"], ["q"], ["r", "a"], ["s"]]
 
 
 async def test_batches_carry_the_context_of_no_call() -> None:
@@ -174,7 +233,7 @@ async def test_batches_carry_the_context_of_no_call() -> None:
         for share in shares:
             share.end(list(share.lanes))
 
-    gathering = Gathering(run=run, most_lanes=lambda _: 1, at_once=1)
+    gathering = Gathering(run=run, most_lanes=lambda _: 1, at_once=lambda: 1)
 
     async def call(name: str) -> None:
         caller.set(name)
