@@ -164,6 +164,7 @@ ROWS: Final = (
     _failing(22, "500", status(500)),
     _failing(22, "HTML", html()),
     _failing(22, "302", redirect("http://example.com/")),
+    _failing(22, "a time that no calendar has", status(404, headers={"Retry-After": "1 Jan 99999999999 00:00:00 GMT"})),
     _failing(23, "not ok", json_body({"ok": False, "error": "a\x1b\n" * 1000})),
     Row(27, "unknown path", _update_an_unknown_path, fields=("update_mask",)),
     Row(28, "absent", _delete_absent, ABSENT, "NOT_FOUND"),

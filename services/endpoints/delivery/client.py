@@ -388,7 +388,7 @@ def parse_retry_after(text: str, *, now: datetime) -> timedelta | None:
         return timedelta(seconds=min(int(stripped[:9]), MAX_RETRY_AFTER.total_seconds()))
     try:
         moment = parsedate_to_datetime(stripped)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
     return min(max(moment - now, timedelta()), MAX_RETRY_AFTER)

@@ -112,6 +112,8 @@ def test_retry_after_counts_only_where_repeating_does() -> None:
             ("", None),
             ("1.5", None),
             ("²", None),
+            ("Thu, 01 Jan 99999999999 00:00:00 GMT", None),
+            ("Thu, 01 Jan 2026 00:00:00 +99999999999999", None),
         ),
     ],
 )
