@@ -220,13 +220,13 @@ def joined_run_at(
 
     Alone, the wish would run at `earliest`. An index that waits after a failed attempt keeps its time, which the
     endpoint may have asked for, unless the wish forces or the endpoint has moved. A wish for quiet moves the index
-    back, within a minute of `asked_at`, so that a steady stream of them cannot starve it; any other wish never makes it
-    later.
+    back, within a minute of `asked_at`, so that a steady stream of them cannot starve it; no other wish makes it later,
+    and none lets it wait for a time that only an earlier one named.
     """
     if waiting.has_begun and not (wish.force or wish.has_moved):
         return waiting.run_at
     if wish.quiet and not wish.force:
-        return max(waiting.run_at, min(now + wish.quiet, asked_at + _MAX_POSTPONED))
+        return max(min(waiting.run_at, earliest), min(now + wish.quiet, asked_at + _MAX_POSTPONED))
     return min(waiting.run_at, earliest)
 
 

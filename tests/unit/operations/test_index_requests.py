@@ -65,3 +65,11 @@ def test_wish_for_quiet_moves_the_index_back_for_a_minute_at_most(
     run_at = joined_run_at(waiting_until(after(waiting)), wish, earliest=after(900), now=NOW, asked_at=after(asked))
 
     assert run_at == after(expected)
+
+
+def test_wish_for_quiet_does_not_wait_for_a_time_that_an_earlier_wish_named() -> None:
+    wish, in_a_month = IndexWish(IndexSource.HOOK, quiet=timedelta(seconds=5)), after(30 * 86_400)
+
+    run_at = joined_run_at(waiting_until(in_a_month), wish, earliest=after(5), now=NOW, asked_at=after(-3_600))
+
+    assert run_at == after(5)
