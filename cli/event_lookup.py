@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from cli.failures import CommandError
+from cli.identifiers import is_uuid
 
 if TYPE_CHECKING:
     from cli.connection import Connection
-
-
-def is_uuid(text: str) -> bool:
-    """Tell whether a text is an id as the server makes them."""
-    try:
-        UUID(text)
-    except ValueError:
-        return False
-    return True
 
 
 def call_for_event(connection: Connection, method: str, request: Any, event: str) -> Any:  # noqa: ANN401 - by method

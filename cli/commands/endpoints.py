@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any
-from uuid import UUID
 
 import typer
 
 from cli.connection import PING_SECONDS, connected, resolve_target
 from cli.failures import USAGE, CommandError
+from cli.identifiers import is_uuid
 from cli.options import EndpointArgument, EnvironmentOption, JsonOption, NoWaitOption, ServerOption, TokenOption
 from cli.output import NOTHING, as_dict, console, duration_text, enum_name, print_json, printable, table, time_text
 from cli.watching import follow_index, index_progress
@@ -260,19 +260,26 @@ def delete(
 
 
 def find_endpoint(connection: Connection, endpoint: str) -> Any:  # noqa: ANN401 - generated without types for callers
-    """Return the endpoint of this id, or of this slug in the target's environment.
+    """Return the endpoint of this id, and else of this slug in the target's environment.
 
     Raises:
         CommandError: there is none, or the server cannot be asked.
     """
     from kongflow.v1 import endpoint_pb2, endpoint_service_pb2  # noqa: PLC0415 - see above
 
-    if _is_uuid(endpoint):
-        request = endpoint_service_pb2.GetEndpointRequest(endpoint_id=endpoint)
-    else:
-        key = endpoint_pb2.EndpointKey(environment_id=connection.target.environment_id, slug=endpoint)
-        request = endpoint_service_pb2.GetEndpointRequest(key=key)
-    return connection.call("EndpointService.GetEndpoint", request).endpoint
+    get, not_found = "EndpointService.GetEndpoint", None
+    if is_uuid(endpoint):
+        try:
+            return connection.call(get, endpoint_service_pb2.GetEndpointRequest(endpoint_id=endpoint)).endpoint
+        except CommandError as error:
+            if error.reason != "NOT_FOUND":
+                raise
+            not_found = error
+    key = endpoint_pb2.EndpointKey(environment_id=connection.target.environment_id, slug=endpoint)
+    try:
+        return connection.call(get, endpoint_service_pb2.GetEndpointRequest(key=key)).endpoint
+    except CommandError as error:
+        raise not_found or error from None
 
 
 def list_items(connection: Connection, index_id: str) -> list[Any]:
@@ -319,11 +326,3 @@ def _show_outcome(connection: Connection, response: Any, index_id: str, *, wait:
         error = f": {printable(final.error)}" if final.error else ""
         out.print(f"The index {state.lower().replace('_', ' ')}{error}.", markup=False)
     return 1 if state == "FAILED" else 0
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        UUID(text)
-    except ValueError:
-        return False
-    return True

@@ -131,6 +131,19 @@ async def test_list_and_show_tell_what_is_registered(command: Command, endpoint:
     assert len(facts["items"]) == 4
 
 
+@pytest.mark.parametrize("slug", ["d41d8cd98f00b204e9800998ecf8427e", "01890a5d-ac96-774b-bcce-b302099a8057"])
+async def test_endpoint_is_found_by_a_slug_that_looks_like_an_id(
+    command: Command, endpoint: FakeEndpoint, slug: str
+) -> None:
+    endpoint.slug = slug
+    created = await command.json("endpoints", "create", slug, endpoint.url)
+    for name in (slug, created["endpoint"]["id"]):
+        assert (await command.json("endpoints", "show", name))["endpoint"]["id"] == created["endpoint"]["id"]
+    code, _, err = await command("endpoints", "show", "01890a5d-ac96-774b-bcce-b302099a8058")
+    assert code == 1
+    assert err == "There is no endpoint '01890a5d-ac96-774b-bcce-b302099a8058' here. [NOT_FOUND]\n"
+
+
 async def test_ping_says_whether_the_endpoint_answers(command: Command, endpoint: FakeEndpoint) -> None:
     await command.json("endpoints", "create", "shop", endpoint.url)
     assert (await command("endpoints", "ping", "shop"))[1].startswith("shop answered in ")

@@ -97,6 +97,14 @@ async def test_event_is_sent_and_shown_with_its_runs(listening: Command, tmp_pat
         assert word in out, word
 
 
+@pytest.mark.parametrize("event_id", ["d41d8cd98f00b204e9800998ecf8427e", "01890a5d-ac96-774b-bcce-b302099a8057"])
+async def test_event_is_found_by_the_senders_own_id_that_looks_like_one_of_the_servers(
+    command: Command, event_id: str
+) -> None:
+    event = await sent(command, "soil.dry", "--id", event_id)
+    assert (await command.json("events", "show", event_id))["event"]["id"] == event["id"]
+
+
 async def test_explain_says_which_clause_failed_and_what_came_of_the_others(listening: Command) -> None:
     event = await sent(listening, "soil.dry", "--payload", '{"bed": {"moisture": 30}}')
     explained = await until_done(listening, event["id"], runs=1)
