@@ -53,10 +53,12 @@ def resolve_target(*, server: str, token: str, environment: str = "", as_admin: 
     key, which has one of its own.
 
     Raises:
-        CommandError: there is no credential.
+        CommandError: there is no credential, or one that cannot be sent.
     """
     kept = KeptState.of_this_shell()
     credential = token or _kept_token(kept, server, as_admin=as_admin)
+    if not (credential.isascii() and credential.isprintable()):
+        raise CommandError("The token holds what no token does, such as a line break.", exit_code=USAGE)
     has_environment_of_its_own = credential.startswith(_API_KEY_PREFIX)
     if not environment and not server and not has_environment_of_its_own:
         environment = kept.fact("environment_id")

@@ -82,6 +82,14 @@ def test_no_token_at_all_is_a_usage_error(tmp_path: Path, monkeypatch: pytest.Mo
     assert raised.value.exit_code == 2
 
 
+@pytest.mark.parametrize("token", ["kf_service_a\r", "kf_service_a\nb", "kf_service_\u00e9", "kf_service_\udcff"])
+def test_token_that_cannot_be_sent_is_a_usage_error_that_does_not_show_it(token: str) -> None:
+    with pytest.raises(CommandError, match="The token holds what no token does") as raised:
+        resolve_target(server="here:1", token=token)
+    assert raised.value.exit_code == 2
+    assert token not in raised.value.message
+
+
 def test_token_is_never_part_of_what_a_target_shows_of_itself() -> None:
     assert "secret" not in repr(resolve_target(server="here:1", token="secret"))
 
