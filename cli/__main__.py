@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from cli.application import application
-from cli.failures import CommandError, show_failure
+from cli.failures import USAGE, CommandError, show_failure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,9 +24,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     except CommandError as error:
-        show_failure(error, as_json="--json" in given)
-        return error.exit_code
-    return 0
+        failure = error
+    except UnicodeEncodeError as error:
+        # What is no text in the command line or in a variable comes in as lone surrogates, which no request can hold.
+        if not error.reason.startswith("surrogates"):
+            raise
+        failure = CommandError(f"{error.object!r:.200} is not UTF-8 text.", exit_code=USAGE)
+    else:
+        return 0
+    show_failure(failure, as_json="--json" in given)
+    return failure.exit_code
 
 
 if __name__ == "__main__":

@@ -43,6 +43,16 @@ def test_wrong_command_line_ends_with_two(arguments: list[str], capsys: pytest.C
     assert "Usage: kongflow" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["endpoints", "show", "caf\udce9"], ["events", "send", "x", "--id", "caf\udce9"], ["queue", "show", "caf\udce9"]],
+    ids=["slug", "option", "id"],
+)
+def test_argument_that_is_no_text_is_a_usage_error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*arguments, "--server", "127.0.0.1:1", "--token", "any"]) == 2
+    assert capsys.readouterr().err == "'caf\\udce9' is not UTF-8 text.\n"
+
+
 def test_starting_the_command_loads_neither_grpc_nor_the_services() -> None:
     look = (
         "import sys, cli.application; "
