@@ -67,7 +67,10 @@ def console(*, to_errors: bool = False) -> Console:
 
     stream = sys.stderr if to_errors else sys.stdout
     # Where nobody watches, a line is as long as what it says.
-    return Console(file=stream, width=None if stream.isatty() else 160, highlight=False)
+    is_watched = stream.isatty()
+    return Console(
+        file=stream, width=None if is_watched else 160, soft_wrap=not is_watched, highlight=False, emoji=False
+    )
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> RenderableType:

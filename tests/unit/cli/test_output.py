@@ -48,6 +48,12 @@ def test_cells_are_never_read_as_markup(capsys: pytest.CaptureFixture[str]) -> N
     assert "\x1b" not in out
 
 
+@pytest.mark.parametrize("sentence", ["It said a:b:c :warning:", "It said " + "a b " * 60 + "c"])
+def test_sentence_is_shown_as_it_is(capsys: pytest.CaptureFixture[str], sentence: str) -> None:
+    console().print(sentence, markup=False)
+    assert capsys.readouterr().out == f"{sentence}\n"
+
+
 def test_json_has_the_names_of_the_contract_and_every_plain_field(capsys: pytest.CaptureFixture[str]) -> None:
     endpoint = endpoint_pb2.Endpoint(environment_id="e", slug="ünï")
     print_json(endpoint)
