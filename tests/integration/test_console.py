@@ -209,6 +209,14 @@ async def test_what_is_no_form_is_refused_before_anything_else(
             assert (answer.status, "log of the service" in await answer.text()) == (status, False)
 
 
+async def test_form_that_is_not_what_its_encoding_says_is_refused(pair: Pair) -> None:
+    async with visitor(pair.http_url) as somebody:
+        await somebody.get("/console/sign-in")
+        headers = {"Content-Type": "application/x-www-form-urlencoded", "Content-Encoding": "gzip"}
+        async with somebody.session.post("/console/sign-in", data=b"csrf=a", headers=headers) as answer:
+            assert (answer.status, "log of the service" in await answer.text()) == (400, False)
+
+
 async def test_dead_letter_is_retried_with_one_form(pair: Pair) -> None:
     async with exhibition(pair) as shown, visitor(pair.http_url, shown.tenant.service_token) as operator:
         dead = await shown.dead_letter(on("INDEX_ENDPOINT", status(500)))

@@ -29,3 +29,16 @@ async def in_time(reading: Awaitable[Read], *, within: timedelta) -> Read:
             return await reading
     except TimeoutError as error:
         raise web.HTTPRequestTimeout(reason=f"The body did not come within {within.total_seconds():g} s") from error
+
+
+async def body_of(request: web.Request, *, within: timedelta) -> bytes:
+    """Return a request's body; nothing of one that is not what its `Content-Encoding` says.
+
+    Raises:
+        web.HTTPRequestTimeout: it has not come `within` that time.
+        web.HTTPRequestEntityTooLarge: it is larger than the application takes.
+    """
+    try:
+        return await in_time(request.read(), within=within)
+    except web.RequestPayloadError:
+        return b""

@@ -19,7 +19,7 @@ from services.endpoints.domain.errors import (
     ServerOverloadedError,
 )
 from services.endpoints.domain.identifiers import is_hook_identifier, is_slug
-from services.endpoints.http.bodies import BODY_WITHIN, in_time
+from services.endpoints.http.bodies import BODY_WITHIN, body_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -74,7 +74,7 @@ def hooks_and_health(
             return _error(404, _NOT_FOUND)
 
         async def read_body() -> bytes:
-            return await in_time(request.read(), within=body_within) if request.method == "POST" else b""
+            return await body_of(request, within=body_within) if request.method == "POST" else b""
 
         try:
             admit()

@@ -103,6 +103,22 @@ async def test_body_that_does_not_come_is_waited_for_no_longer_than_its_time() -
     assert json.loads(body) == {"error": "The body did not come within 0.05 s."}
 
 
+async def test_body_that_is_not_what_its_encoding_says_is_nothing() -> None:
+    bodies = []
+
+    async def deployed(
+        environment_id: UUID, slug: str, hook_identifier: str, read_body: Callable[[], Awaitable[bytes]]
+    ) -> None:
+        assert (environment_id, slug, hook_identifier) == (UUID(int=1), "shop", "a" * 10)
+        bodies.append(await read_body())
+
+    application = hooks_and_health(deployed=deployed, not_ready=why_not, admit=PLENTY.admit)
+    async with TestClient(TestServer(application)) as client:
+        answer = await client.post(HOOK, data=b"{}", headers={"Content-Encoding": "gzip"})
+        assert (answer.status, await answer.json()) == (200, {"ok": True})
+    assert bodies == [b""]
+
+
 async def test_server_that_stops_does_not_wait_for_a_body_that_does_not_come() -> None:
     begun = asyncio.Event()
     application = hooks_and_health(deployed=read_the_body, not_ready=why_not, admit=begun.set)

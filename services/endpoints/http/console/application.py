@@ -304,7 +304,7 @@ class _Console:
             raise InvalidRequestError([_NO_FORM])
         try:
             form = await in_time(request.post(), within=self._body_within)
-        except (ValueError, LookupError) as error:
+        except (ValueError, LookupError, web.RequestPayloadError) as error:
             raise InvalidRequestError([_NO_FORM]) from error
         session = self._session(request)
         if session is None or not session.is_of(str(form.get("csrf", ""))):
