@@ -95,6 +95,7 @@ GROUPS: Final[Mapping[str, Sequence[Fixed]]] = {
         ),
         _fixed("violations in one answer", "endpoints.rpc.errors:MAX_VIOLATIONS", "they travel in trailing metadata"),
         _fixed("the message of a status", "endpoints.rpc.errors:MAX_MESSAGE_CHARACTERS", "the same"),
+        _fixed("a status in all", "endpoints.rpc.errors:MAX_STATUS_BYTES", "clients take 8 KiB of metadata by default"),
         _fixed(
             "how much before a deadline its own status leaves",
             "endpoints.rpc.deadlines:MARGIN",

@@ -182,8 +182,9 @@ async def test_another_tenants_index_and_queue_job_read_as_absent(stage: Stage) 
         (redirect("http://example.com/"), "302", "Could not connect to endpoint"),
         (json_body({"ok": False, "error": "Endpoint ID mismatch"}), "200", "Endpoint ID mismatch"),
         (json_body({"ok": False, "error": "a\x1b\n" * 1000}), "200", "a"),
+        (json_body({"ok": False, "error": "\U0001f680" * 1000}), "200", "\U0001f680"),
     ],
-    ids=["401", "404", "500", "HTML", "302", "not ok", "long and with control characters"],
+    ids=["401", "404", "500", "HTML", "302", "not ok", "long and with control characters", "long and no ASCII"],
 )
 async def test_a_failed_ping_refuses_the_endpoint_and_says_why(
     stage: Stage,
@@ -289,6 +290,15 @@ async def test_update_masks(stage: Stage, connection: asyncpg.Connection[asyncpg
         )
         assert ignored.endpoint == stored
         assert ignored.index_id == ""
+
+
+@pytest.mark.parametrize("text", ["a" * 100, "\U0001f680" * 100], ids=["ASCII", "no ASCII"])
+async def test_a_refusal_of_very_much_is_no_more_than_clients_take(stage: Stage, text: str) -> None:
+    mask = FieldMask(paths=[f"{number}{text}" for number in range(200)])
+    request = endpoints.UpdateEndpointRequest(endpoint=Endpoint(id=str(uuid4())), update_mask=mask)
+    for _ in range(20):
+        refusal = await refused(stage.writer.endpoints.UpdateEndpoint(request))
+        assert (refusal.code, refusal.reason, set(refusal.fields)) == (INVALID, "INVALID_REQUEST", {"update_mask"})
 
 
 async def test_deleting_what_is_not_there(stage: Stage) -> None:

@@ -245,6 +245,14 @@ async def test_a_text_filter_is_data(stage: Stage, text: str) -> None:
     assert refusal.code is ABSENT
 
 
+@pytest.mark.parametrize("character", ["a", "\U0001f680"], ids=["ASCII", "no ASCII"])
+async def test_a_long_name_is_absent_like_a_short_one(stage: Stage, character: str) -> None:
+    request = catalog.GetJobRequest(environment_id=stage.ours.development.id, slug=character * 1000)
+    refusal = await refused(stage.writer.catalog.GetJob(request))
+    assert (refusal.code, refusal.reason) == (ABSENT, "NOT_FOUND")
+    assert refusal.message.startswith(f"There is no job '{character * 100}")
+
+
 async def test_a_title_is_stored_as_it_came(stage: Stage) -> None:
     title = "'); drop table endpoints;--"
     request = tenancy.CreateOrganizationRequest(slug="odd", title=title)

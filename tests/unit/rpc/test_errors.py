@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 import pytest
@@ -107,3 +108,23 @@ def test_a_used_up_quota_names_whose_it_is(reason: Reason) -> None:
     found = details(error)
     assert [(each.subject, each.description) for each in found["QuotaFailure"].violations] == [("admin", "Too many.")]
     assert found["RetryInfo"].retry_delay.ToTimedelta() == timedelta(seconds=2)
+
+
+@pytest.mark.parametrize("character", ["a", "%", "é", "界", "\U0001f600"])
+@pytest.mark.parametrize("violated", [0, 1, 60])
+@pytest.mark.parametrize("reason", [Reason.FAILED_PING, Reason.NOT_FOUND, Reason.RATE_LIMITED])
+def test_a_status_fits_the_headers_that_clients_take(character: str, violated: int, reason: Reason) -> None:
+    text = character * 1000
+    error = KongflowError(
+        text,
+        reason=reason,
+        violations=[FieldViolation(f"lanes[{position}]", text) for position in range(violated)],
+        metadata={"resource": "job", "name": text, "tenant": text},
+        retry_after=timedelta(seconds=1),
+    )
+    status = status_proto(error)
+    size_bytes = len(quote(status.message, safe=" ")) + status.ByteSize()
+    assert size_bytes < 7.5 * 1024
+    assert 100 <= len(status.message) <= MAX_MESSAGE_CHARACTERS
+    if violated:
+        assert details(error)["BadRequest"].field_violations[0].field == "lanes[0]"
