@@ -30,8 +30,9 @@ class KeptState:
             return (self.directory / name).read_text(encoding="utf-8").strip()
         except FileNotFoundError:
             return ""
-        except OSError as error:
-            raise CommandError(f"{self.directory / name} cannot be read: {error.strerror}.", exit_code=USAGE) from error
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise CommandError(f"{self.directory / name} cannot be read: {why}.", exit_code=USAGE) from error
 
     def fact(self, name: str) -> str:
         """Return one entry of `development.json`, such as `server` or `environment_id`."""
@@ -39,9 +40,9 @@ class KeptState:
         if not text:
             return ""
         try:
-            facts = json.loads(text)
-        except ValueError as error:
+            facts = dict(json.loads(text))
+        except (ValueError, TypeError) as error:
             raise CommandError(
-                f"{self.directory / 'development.json'} is no JSON: start `kongflow up` again.", exit_code=USAGE
+                f"{self.directory / 'development.json'} is no JSON object: start `kongflow up` again.", exit_code=USAGE
             ) from error
         return str(facts.get(name, ""))

@@ -172,9 +172,9 @@ def remember_addresses(directory: Path, *, server: str, http_url: str, database_
 
 def _read_state(path: Path) -> dict[str, str]:
     try:
-        state = json.loads(path.read_text(encoding="ascii"))
+        state = dict(json.loads(path.read_text(encoding="ascii")))
     except FileNotFoundError:
         return {}
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise EmbeddedServerError(f"{path} cannot be read as JSON: move it away to start afresh.") from error
     return {str(name): str(value) for name, value in state.items()}

@@ -105,6 +105,14 @@ async def test_lost_state_means_another_environment_beside_the_old_one(
         assert await listed(stack, stack.service_token) == 0
 
 
+@pytest.mark.parametrize("text", ["{", "[1]"])
+async def test_broken_state_ends_the_start_with_a_sentence(directory: Path, servers: dict[str, str], text: str) -> None:
+    (directory / "development.json").write_text(text)
+    with pytest.raises(EmbeddedServerError, match="cannot be read as JSON: move it away"):
+        async with running_stack(StackSettings(directory=directory, variables=servers)):
+            pass
+
+
 async def test_another_database_means_another_environment(directory: Path, servers: dict[str, str]) -> None:
     async with running_stack(StackSettings(directory=directory)) as stack:
         environment_id = stack.environment_id

@@ -94,9 +94,17 @@ def test_token_is_never_part_of_what_a_target_shows_of_itself() -> None:
     assert "secret" not in repr(resolve_target(server="here:1", token="secret"))
 
 
-def test_broken_state_is_a_usage_error(kept: Path) -> None:
-    (kept / "development.json").write_text("{")
-    with pytest.raises(CommandError, match="is no JSON") as raised:
+@pytest.mark.parametrize("text", ["{", "7", '["server"]', '"here:1"'])
+def test_broken_state_is_a_usage_error(kept: Path, text: str) -> None:
+    (kept / "development.json").write_text(text)
+    with pytest.raises(CommandError, match="is no JSON object") as raised:
+        KeptState(kept).fact("server")
+    assert raised.value.exit_code == 2
+
+
+def test_state_that_is_no_text_is_a_usage_error(kept: Path) -> None:
+    (kept / "development.json").write_bytes(b"\xff")
+    with pytest.raises(CommandError, match="cannot be read: it is not UTF-8 text") as raised:
         KeptState(kept).fact("server")
     assert raised.value.exit_code == 2
 
