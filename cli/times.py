@@ -52,7 +52,7 @@ def read_moment(option: str, text: str) -> datetime | None:
         return None
     try:
         return _moment(text)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise _refusal(option, text, "a time such as 2026-01-31T08:00:00Z") from error
 
 
@@ -77,7 +77,7 @@ def _length(text: str) -> timedelta | None:
 
 def _moment(text: str) -> datetime:
     moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def _refusal(option: str, text: str, wanted: str) -> CommandError:

@@ -10,6 +10,7 @@ from cli.failures import USAGE, CommandError
 from cli.times import read_duration, read_moment, read_range, read_time
 
 NOW = datetime(2026, 5, 17, 12, tzinfo=UTC)
+BEYOND_UTC = ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00")
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,10 @@ def test_time_is_so_long_ago_or_a_date(text: str, moment: datetime | None) -> No
     assert read_time("--since", text, now=NOW) == moment
 
 
-@pytest.mark.parametrize("text", ["yesterday", "2w", "-2h", "2 h", "2026-13-01", "999999d", "\u0662h"])
+@pytest.mark.parametrize(
+    "text",
+    ["yesterday", "2w", "-2h", "2 h", "2026-13-01", "999999d", "\u0662h", *BEYOND_UTC],
+)
 def test_anything_else_is_refused_by_the_options_name(text: str) -> None:
     with pytest.raises(CommandError, match="--until must be a time") as refused:
         read_time("--until", text, now=NOW)
@@ -55,8 +59,9 @@ def test_duration_that_is_none_is_refused_by_the_options_name(text: str) -> None
 def test_moment_is_a_date_and_never_so_long_ago() -> None:
     assert read_moment("--deliver-at", "") is None
     assert read_moment("--deliver-at", "2026-01-31") == datetime(2026, 1, 31, tzinfo=UTC)
-    with pytest.raises(CommandError, match="--deliver-at must be a time"):
-        read_moment("--deliver-at", "2h")
+    for text in ("2h", *BEYOND_UTC):
+        with pytest.raises(CommandError, match="--deliver-at must be a time"):
+            read_moment("--deliver-at", text)
 
 
 def test_range_has_the_fields_that_were_given() -> None:
