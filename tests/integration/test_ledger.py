@@ -589,6 +589,34 @@ async def test_cancelling_a_lane_takes_what_an_ending_attempt_enqueues(world: Wo
     assert await world.states() == {"older": "COMPLETED", "a": "COMPLETED", "newer": "CANCELLED"}
 
 
+async def test_cancelling_a_lane_asks_what_begins_meanwhile_to_stop(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.enqueue(queue_job("a", kind="call"), queue_job("b", kind="call"))
+    await world.relay.run_once()
+    held = world.hold_calls()
+    cancelling: list[asyncio.Task[None]] = []
+
+    async def cancel() -> None:
+        async with world.store.transaction() as tx:
+            await world.finality.settle(tx, await tx.ledger.cancel_lane("lane-a", message="no longer wanted"))
+
+    async def begin(_tx: Transaction, queue_job: QueueJob) -> QueueJob:
+        cancelling.append(asyncio.create_task(cancel()))
+        await eventually(world.somebody_waits_for_a_lock)
+        return queue_job
+
+    monkeypatch.setattr(world.call, "begin", begin)
+    running = asyncio.create_task(world.runner.run_queue_jobs(Queue.EXECUTION, ["lane-a"]))
+    await held.called.wait()
+    await cancelling[0]
+    held.answer.set_result("nobody wants it")
+    await running
+
+    assert await world.states() == {"a": "CANCELLED", "b": "CANCELLED"}
+    assert world.call.finished == []
+
+
 async def test_queue_job_with_nothing_to_call_for_completes(world: World) -> None:
     world.call.has_something = False
     await world.enqueue(queue_job("a", kind="call"))

@@ -273,11 +273,20 @@ class PostgresLedger:
         await self._execute("request_cancel", queue_job_ids)
 
     async def cancel_lane(self, lane: str, *, message: str) -> list[FinalQueueJob]:
-        """Cancel what waits in a lane and ask what runs to stop."""
+        """Cancel what waits in a lane and ask what runs to stop, until nothing has begun meanwhile."""
+        cancelled: list[FinalQueueJob] = []
+        asked: set[UUID] = set()
         running = [row["id"] for row in await self._fetch("lock_running_everywhere", lane)]
-        await self.request_cancel(running)
-        waiting = [row["id"] for row in await self._fetch("lock_waiting_everywhere", lane)]
-        return await self.cancel(waiting, message=message)
+        while True:
+            await self.request_cancel(running)
+            asked.update(running)
+            waiting = [row["id"] for row in await self._fetch("lock_waiting_everywhere", lane)]
+            cancelled += await self.cancel(waiting, message=message)
+            # What was beginning when its turn came to be locked as waiting, runs now.
+            found = [row["id"] for row in await self._fetch("lock_running_everywhere", lane)]
+            running = [queue_job_id for queue_job_id in found if queue_job_id not in asked]
+            if not running:
+                return cancelled
 
     async def supersede_lane(self, queue: Queue, lane: str, *, kinds: Sequence[str] | None = None) -> int:
         """End the waiting queue jobs of a lane because newer ones replace them."""
