@@ -41,7 +41,7 @@ class PageTokens:
         """Return the token for a cursor."""
         expires_at = int((self._clock() + LIFETIME).timestamp())
         body = json.dumps([expires_at, cursor], ensure_ascii=False, separators=(",", ":")).encode()
-        return urlsafe_b64encode(self._mac(body, principal, filter_hash) + body).rstrip(b"=").decode()
+        return _encoded(self._mac(body, principal, filter_hash) + body)
 
     def read(self, token: str, *, principal: Principal, filter_hash: bytes) -> str | None:
         """Return the cursor of a token; None for the empty one, which asks for the first page.
@@ -64,6 +64,9 @@ class PageTokens:
             raw = urlsafe_b64decode(token + "=" * (-len(token) % 4))
         except (ValueError, binascii.Error):
             return None
+        if _encoded(raw) != token:
+            # The library passes over what is not base64 and over bits that no byte holds.
+            return None
         mac, body = raw[:_MAC_BYTES], raw[_MAC_BYTES:]
         if not hmac.compare_digest(mac, self._mac(body, principal, filter_hash)):
             return None
@@ -75,6 +78,10 @@ class PageTokens:
         parts = (_tenant(principal).encode(), filter_hash, body)
         framed = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
         return hmac.digest(self._key, framed, "sha256")[:_MAC_BYTES]
+
+
+def _encoded(raw: bytes) -> str:
+    return urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
 def _tenant(principal: Principal) -> str:

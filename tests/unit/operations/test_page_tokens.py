@@ -3,6 +3,7 @@ from __future__ import annotations
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from string import ascii_letters, digits
 from uuid import UUID
 
 import pytest
@@ -72,6 +73,16 @@ def test_a_token_with_any_bit_changed_is_refused() -> None:
         forged = bytearray(raw)
         forged[position] ^= 1
         text = urlsafe_b64encode(bytes(forged)).rstrip(b"=").decode()
+        with pytest.raises(InvalidRequestError):
+            tokens().read(text, principal=TENANT, filter_hash=FILTER)
+
+
+@pytest.mark.parametrize("cursor", ["a", "ab", "abc"])
+def test_a_token_with_any_character_changed_or_added_is_refused(cursor: str) -> None:
+    token = tokens().sign(cursor, principal=TENANT, filter_hash=FILTER)
+    changed = {f"{token[:-1]}{last}" for last in ascii_letters + digits + "-_"}
+    added = {f"{token[:place]}{extra}{token[place:]}" for extra in "!=\n ." for place in (0, 5, len(token))}
+    for text in (changed | added) - {token}:
         with pytest.raises(InvalidRequestError):
             tokens().read(text, principal=TENANT, filter_hash=FILTER)
 
