@@ -114,7 +114,7 @@ class EndpointIndexStats(_message.Message):
     dynamic_schedules: _builtins.int
     """Dynamic schedules found."""
     disabled_jobs: _builtins.int
-    """Jobs that the endpoint offers switched off."""
+    """Jobs that the endpoint offers switched off, and those that this index disabled because it no longer offers them."""
     failed_items: _builtins.int
     """Items that were refused or whose registration failed."""
     unchanged_items: _builtins.int
@@ -187,7 +187,9 @@ class EndpointIndex(_message.Message):
     queue_job_id: _builtins.str
     """The queue job that carries it, a UUID."""
     items: _builtins.int
-    """How many items the endpoint's answer holds. 0 until it has answered."""
+    """How many items it has: those of the endpoint's answer, and those that it disabled because they are absent from there.
+    0 until the endpoint has answered.
+    """
     pending_items: _builtins.int
     """How many of them still wait for their registration."""
     @_builtins.property

@@ -561,7 +561,7 @@ class IndexEndpointResponse(_message.Message):
     queue_job_id: _builtins.str
     """The queue job that carries it, a UUID."""
     deduplicated: _builtins.bool
-    """Whether the request joined an index that was already waiting."""
+    """Whether the request joined an index that was already waiting, or has to wait for the end of the 15 minutes."""
     @_builtins.property
     def index(self) -> _endpoint_index_pb2.EndpointIndex:
         """The index that will answer the request."""
