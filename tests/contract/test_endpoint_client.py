@@ -191,7 +191,9 @@ async def test_redirect_is_a_failure_and_is_not_followed(client: EndpointClient,
     [
         ({"ok": False, "message": "Endpoint ID mismatch"}, "Endpoint ID mismatch"),
         ({"ok": False, "error": "a\x00b\x1b" + "c" * 600}, "ab" + "c" * 498),
+        ({"ok": False, "error": "Missing endpoint ID", "message": {"code": 7}}, "Missing endpoint ID"),
         ({"ok": False}, 'Endpoint {url} responded with error: Field required at "error"'),
+        ({"ok": False, "error": 7}, 'Endpoint {url} responded with error: Input should be a valid string at "error"'),
         ({}, 'Endpoint {url} responded with error: Field required at "ok"'),
         ([], 'Endpoint {url} responded with error: Input should be an object at "top level"'),
         ({"ok": "yes"}, 'Endpoint {url} responded with error: Input should be a valid boolean at "ok"'),
@@ -204,6 +206,13 @@ async def test_ping_that_is_not_ok_says_why(client: EndpointClient, answer: Any,
     assert result.error.startswith(error.replace("{url}", endpoint.url))
     assert len(result.error) <= 500 + len(f"Endpoint {endpoint.url} responded with error: ")
     assert (result.ok, result.http_status, result.retryable) == (False, 200, False)
+
+
+async def test_ping_that_is_ok_is_so_whatever_else_it_says(client: EndpointClient) -> None:
+    answer = {"ok": True, "error": {"code": 0}, "message": ["fine"], "endpointId": 7}
+    async with FakeEndpoint(behaviour=fake.json_body(answer)) as endpoint:
+        result = await client.ping(address_of(endpoint))
+    assert (result.ok, result.error, result.endpoint_id) == (True, None, None)
 
 
 async def test_validate_without_a_slug_is_of_the_wrong_shape(client: EndpointClient) -> None:

@@ -329,12 +329,14 @@ class AiohttpEndpointClient:
         # Its texts are cleaned before they are kept, so nothing in them has to be storable as it came.
         acknowledgement = await self._shaped(address, answer, PingAnswer, must_be_storable=False)
         if acknowledgement.ok:
-            if action is Action.VALIDATE and acknowledgement.endpoint_id is None:
-                raise _wrong_shape(address, answer, 'Field required at "endpointId"')
+            if action is not Action.VALIDATE:
+                return None
+            if not isinstance(acknowledgement.endpoint_id, str):
+                raise _lacks(address, answer, "endpointId", acknowledgement.endpoint_id)
             return acknowledgement.endpoint_id
-        reported = acknowledgement.error if acknowledgement.error is not None else acknowledgement.message
-        if reported is None:
-            raise _wrong_shape(address, answer, 'Field required at "error"')
+        reported = acknowledgement.message if acknowledgement.error is None else acknowledgement.error
+        if not isinstance(reported, str):
+            raise _lacks(address, answer, "error", reported)
         raise EndpointCallError(
             clean_remote_text(reported, secrets=address.secrets),
             failure=CallFailure.REPORTED,
@@ -406,6 +408,11 @@ def _wrong_shape(address: EndpointAddress, answer: RawAnswer, complaint: str) ->
         failure=CallFailure.BAD_SCHEMA,
         http_status=answer.status,
     )
+
+
+def _lacks(address: EndpointAddress, answer: RawAnswer, field: str, found: JsonValue) -> EndpointCallError:
+    issue = "Field required" if found is None else "Input should be a valid string"
+    return _wrong_shape(address, answer, f'{issue} at "{field}"')
 
 
 def _remote_error(answer: RawAnswer) -> ErrorWithStack | None:

@@ -235,12 +235,15 @@ class HttpSourceDelivery(BaseModel):
 
 
 class PingAnswer(ReceivedModel):
-    """The answer of PING and VALIDATE; the oldest SDKs put their error in `message`."""
+    """The answer of PING and VALIDATE; the oldest SDKs put their error in `message`.
+
+    What does not go with `ok` is an unknown key like every other, of whatever type.
+    """
 
     ok: StrictBool
-    error: str | None = None
-    message: str | None = None
-    endpoint_id: str | None = None
+    error: JsonValue = None
+    message: JsonValue = None
+    endpoint_id: JsonValue = None
 
 
 class ErrorWithStack(ReceivedModel):
