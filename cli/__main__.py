@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from cli.application import application
@@ -19,6 +20,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     server cannot be reached. 130: interrupted.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, TextIOWrapper):
+        # Where the output is not Unicode, what it cannot hold is escaped, as on standard error.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         application(given, prog_name="kongflow")
     except SystemExit as end:

@@ -57,7 +57,8 @@ def as_dict(message: Message) -> dict[str, Any]:
 def print_json(value: Message | Mapping[str, Any], *, in_one_line: bool = False) -> None:
     """Print one JSON document to standard output, at once."""
     document = dict(value) if isinstance(value, dict) else as_dict(value)  # type: ignore[arg-type]
-    sys.stdout.write(json.dumps(document, indent=None if in_one_line else 2, ensure_ascii=False) + "\n")
+    is_unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    sys.stdout.write(json.dumps(document, indent=None if in_one_line else 2, ensure_ascii=not is_unicode) + "\n")
     sys.stdout.flush()
 
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
+from io import BytesIO, TextIOWrapper
 
 import pytest
 import typer
@@ -10,6 +12,7 @@ import typer
 from cli.__main__ import main
 from cli.application import application
 from cli.demo_findings import differences
+from cli.output import NOTHING, console, print_json
 from tests.support.command import ROOT, environment
 
 
@@ -51,6 +54,19 @@ def test_wrong_command_line_ends_with_two(arguments: list[str], capsys: pytest.C
 def test_argument_that_is_no_text_is_a_usage_error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*arguments, "--server", "127.0.0.1:1", "--token", "any"]) == 2
     assert capsys.readouterr().err == "'caf\\udce9' is not UTF-8 text.\n"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_output_that_is_not_unicode_takes_whatever_is_said(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = BytesIO()
+    monkeypatch.setattr(sys, "stdout", TextIOWrapper(written, encoding=encoding))
+    assert main(["--help"]) == 0
+    begins_at = len(written.getvalue())
+    console().print(f"It is {NOTHING}.", markup=False)
+    print_json({"slug": "\u4e16"}, in_one_line=True)
+    said, document = written.getvalue()[begins_at:].decode(encoding).splitlines()
+    assert said == "It is \\u2013."
+    assert json.loads(document) == {"slug": "\u4e16"}
 
 
 def test_starting_the_command_loads_neither_grpc_nor_the_services() -> None:
