@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc.aio
 from aiohttp import web
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from services.worker.metrics import WorkerMetrics
 
     NotReady = Callable[[], str | None]
+    _Context = grpc.aio.ServicerContext[Any, Any]
 
 LOOK_EVERY: Final = timedelta(milliseconds=250)
 TOLD_WITHIN: Final = timedelta(milliseconds=200)
@@ -67,6 +68,37 @@ class HealthServer:
         )
 
 
+class _Outbox:
+    """Takes at once what a watch is to tell, and tells the latest of it as fast as its client reads."""
+
+    def __init__(self) -> None:
+        self._latest: health_pb2.HealthCheckResponse | None = None
+        self._is_new = asyncio.Event()
+
+    async def write(self, answer: health_pb2.HealthCheckResponse) -> None:
+        self._latest = answer
+        self._is_new.set()
+
+    async def tell(self, context: _Context) -> None:
+        while await self._is_new.wait():
+            self._is_new.clear()
+            await context.write(self._latest)
+
+
+class _HealthServicer(health.aio.HealthServicer):  # type: ignore[misc] # the library has no types
+    """The library's health service, which writes under a lock: a client that reads nothing held up all others."""
+
+    async def Watch(self, request: health_pb2.HealthCheckRequest, context: _Context) -> None:  # noqa: N802 - the library's
+        """Tell how a service is whenever that changes."""
+        outbox = _Outbox()
+        watching = asyncio.create_task(super().Watch(request, outbox))
+        try:
+            await outbox.tell(context)
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+
 class GrpcHealthServer:
     """The worker's gRPC port: `grpc.health.v1` and nothing else; SERVING while work gets through."""
 
@@ -74,7 +106,7 @@ class GrpcHealthServer:
         """Prepare to listen on `address`; must be called where an event loop runs."""
         self._address = address
         self._not_ready = not_ready
-        self._health = health.aio.HealthServicer()
+        self._health = _HealthServicer()
         self._server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
         self._looking: asyncio.Task[None] | None = None
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

@@ -20,6 +20,7 @@ from kongflow.v1.queue_pb2 import QUEUE_EXECUTION, Queue
 from services.endpoints.domain.callers import Callers
 from services.endpoints.operations.limits import CallLimits, TenantLimits
 from services.endpoints.rpc.server import RpcServer, RpcServices
+from tests.support.deaf_watcher import deaf_watcher
 from tests.support.eventually import eventually
 from tests.support.rpc import ADMIN_TOKEN, CallRecord, refused, running_service
 
@@ -113,6 +114,17 @@ async def test_watchers_of_health_hear_that_the_server_stops_and_do_not_hold_it_
             refusal = await refused(watch.read())
             await stopped
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+
+
+async def test_watcher_of_health_that_reads_nothing_holds_up_nobody(service: Service) -> None:
+    server = another_server(service, "127.0.0.1:0")
+    port = await server.start()
+    async with deaf_watcher(port), grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel, asyncio.timeout(10):
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        await server.set_serving()
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        await server.stop(grace=timedelta(0))
 
 
 async def test_two_servers_never_share_a_port(service: Service) -> None:

@@ -22,11 +22,14 @@ from arq.constants import job_key_prefix
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from structlog.testing import capture_logs
 
+from services.configuration.values import parse_address
 from services.endpoints.queue.connection import open_redis
 from services.endpoints.queue.publisher import ArqPublisher
 from services.worker.app import run
+from services.worker.health import GrpcHealthServer
 from services.worker.message import MAX_MESSAGE_BYTES, queue_key, set_aside_key
 from services.worker.settings import WorkerSettings, load_settings
+from tests.support.deaf_watcher import deaf_watcher
 from tests.support.eventually import eventually
 from tests.support.machine_time import machine_time
 from tests.support.proxy import TcpProxy
@@ -567,6 +570,18 @@ async def test_readiness_follows_redis_the_server_and_the_end(
             watch.cancel()
     serving, not_serving = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
     assert seen == [not_serving, serving, not_serving, serving, not_serving]
+
+
+async def test_watcher_of_health_that_reads_nothing_holds_up_nobody() -> None:
+    reasons: list[str | None] = ["It has just begun.", None]
+    health = GrpcHealthServer(address=parse_address("127.0.0.1:0"), not_ready=lambda: reasons[0])
+    port = await health.start()
+    async with deaf_watcher(port), grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel, asyncio.timeout(10):
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        del reasons[0]
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        await health.close()
 
 
 async def test_taken_health_address_ends_the_worker(redis_process: RedisProcess, server: FakeWorkerService) -> None:

@@ -65,6 +65,26 @@ class Drain:
             return False
 
 
+class _Outbox:
+    """Takes at once what a watch is to tell, and tells the latest of it as fast as its client reads.
+
+    The library writes under a lock, for which every other watch of the service waits, and whoever sets its health.
+    """
+
+    def __init__(self) -> None:
+        self._latest: health_pb2.HealthCheckResponse | None = None
+        self._is_new = asyncio.Event()
+
+    async def write(self, answer: health_pb2.HealthCheckResponse) -> None:
+        self._latest = answer
+        self._is_new.set()
+
+    async def tell(self, context: _Context) -> None:
+        while await self._is_new.wait():
+            self._is_new.clear()
+            await context.write(self._latest)
+
+
 class DrainableHealth(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # the library has no types
     """The library's health service, whose watches end with a drain: they would hold up the server's end."""
 
@@ -95,14 +115,17 @@ class DrainableHealth(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # t
         Raises:
             KongflowError: DRAINING, this server stops.
         """
-        watching = asyncio.ensure_future(self._health.Watch(request, context))
-        ended = asyncio.create_task(self._ended.wait())
+        outbox = _Outbox()
+        tasks = [
+            asyncio.create_task(work)
+            for work in (self._health.Watch(request, outbox), outbox.tell(context), self._ended.wait())
+        ]
         try:
-            await asyncio.wait((watching, ended), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            watching.cancel()
-            ended.cancel()
-            await asyncio.gather(watching, ended, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         if self._ended.is_set():
             raise stopping_error()
 
