@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from services.endpoints.domain.errors import ConflictError
+from services.endpoints.domain.errors import ConflictError, DatabaseUnavailableError
 from services.endpoints.store.postgres import PostgresStore
+from tests.support.eventually import eventually
 from tests.support.proxy import TcpProxy
 
 if TYPE_CHECKING:
@@ -36,6 +37,15 @@ class Wire:
             self.proxy.cut_after(answered_bytes)
             raise ConflictError("They had to give way.", retry_after=timedelta())
 
+    async def lose_before_a_savepoint(self) -> None:
+        """Begin a savepoint on a connection that was lost while nothing went over it."""
+        async with self.store.transaction() as tx:
+            await tx.ledger.now()
+            self.proxy.refuse()
+            await eventually(lambda: all(pool.size == 0 for pool in self.store.pool_readings()))
+            async with tx.savepoint():
+                pytest.fail("There is nothing to begin it on.")
+
 
 @pytest.fixture
 async def wire(database_url: str) -> AsyncIterator[Wire]:
@@ -58,6 +68,11 @@ async def test_rollback_that_is_cut_off_keeps_the_reason_for_it(wire: Wire, dept
     wire.proxy.heal()
     async with wire.store.transaction() as tx:
         await tx.ledger.now()
+
+
+async def test_savepoint_after_the_connection_was_lost_tells_that_the_database_is_away(wire: Wire) -> None:
+    with pytest.raises(DatabaseUnavailableError):
+        await wire.lose_before_a_savepoint()
 
 
 @pytest.mark.parametrize(

@@ -369,8 +369,8 @@ class PostgresStore:
 @asynccontextmanager
 async def _begun(connection: _Connection) -> AsyncIterator[None]:
     """Begin a transaction, or a savepoint inside one, and end it with the block."""
-    transaction = connection.transaction()
     with translated():
+        transaction = connection.transaction()
         await transaction.start()
     try:
         yield
