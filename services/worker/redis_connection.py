@@ -21,16 +21,18 @@ class _LeanConnection(AbstractConnection):
     async def can_read_destructive(self) -> bool:
         """Tell whether an answer is left over, which none should be.
 
-        redis-py begins to read and gives up at once, which takes longer than to write the command.
+        It may have come to hiredis or not yet. redis-py begins to read and gives up at once, which takes longer than to
+        write the command.
 
         Raises:
             redis.exceptions.ConnectionError: the connection is closed.
         """
         reader: Any = self._reader
+        parser: Any = self._parser
         if reader is None or reader.at_eof() or reader.exception() or reader._buffer:  # noqa: SLF001 - told nowhere else
             thorough: Any = super()
             return bool(await thorough.can_read_destructive())
-        return False
+        return bool(parser._reader.has_data())  # noqa: SLF001 - the same
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:  # noqa: ANN401, FBT001, FBT002 - redis-py's signature
         """Send a command.

@@ -62,6 +62,16 @@ async def test_answer_that_is_left_over_is_nobodys(client: Any) -> None:
     assert await client.client_id() != number
 
 
+async def test_answers_behind_one_that_nobody_understands_are_nobodys(client: Any) -> None:
+    client.set_response_callback("ECHO", int)
+    pipeline = client.pipeline(transaction=False)
+    with pytest.raises(ValueError, match="no number"):
+        await pipeline.echo("no number").echo("somebody else's").execute()
+
+    assert await client.ping() is True
+    assert await client.echo("7") == 7
+
+
 async def test_redis_that_does_not_read_is_waited_for_as_long_as_for_an_answer(
     module: ModuleType, redis_url: str
 ) -> None:
