@@ -10,11 +10,14 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from services.endpoints.queue import connection as of_the_server
 from services.worker import redis_connection as of_the_worker
+from tests.support.certificates import Authority
 from tests.support.eventually import eventually
 from tests.support.proxy import TcpProxy
+from tests.support.tls_front import tls_front
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
     from types import ModuleType
 
 # More than both sides' buffers hold.
@@ -89,3 +92,24 @@ async def test_redis_that_does_not_read_is_waited_for_as_long_as_for_an_answer(
         proxy.heal()
         assert await client.get("large") is None
         await client.aclose()
+
+
+async def test_redis_that_falls_silent_behind_tls_is_let_go(
+    module: ModuleType, redis_url: str, directory: Path
+) -> None:
+    port = urlsplit(redis_url).port
+    assert port is not None
+    authority = Authority(directory, "authority")
+    async with tls_front(port, authority.issue("redis")) as front, TcpProxy(upstream_port=front) as proxy:
+        url = redis_url.replace("redis://", "rediss://").replace(f":{port}/", f":{proxy.port}/")
+        client = module.open_redis(f"{url}?ssl_ca_certs={authority.file}")
+        subscription = client.pubsub()
+        await subscription.subscribe("channel")
+        await client.ping()
+        pool = client.connection_pool
+        assert (len(pool._in_use_connections), len(pool._available_connections)) == (1, 1)
+        proxy.black_hole()
+        await subscription.aclose()
+        assert (len(pool._in_use_connections), len(pool._available_connections)) == (0, 2)
+        await client.aclose()
+        proxy.heal()

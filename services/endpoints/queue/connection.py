@@ -62,6 +62,15 @@ class _LeanConnection(AbstractConnection):
                 raise ConnectionError("The connection closed before a command was written.") from error
             raise
 
+    async def disconnect(self, nowait: bool = False) -> None:  # noqa: FBT001, FBT002 - redis-py's signature
+        """Hang up, also on a Redis that says nothing any more: over TLS its farewell is waited for."""
+        writer = self._writer
+        try:
+            await super().disconnect(nowait=nowait)
+        except TimeoutError:
+            if writer is not None:
+                writer.transport.abort()
+
     async def read_response(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - redis-py's signature
         """Return the answer to a command.
 
