@@ -26,6 +26,8 @@ _CONFLICTS: Final = (
     asyncpg.SerializationError,
     asyncpg.DeadlockDetectedError,
     asyncpg.LockNotAvailableError,
+    # Every statement of the pool is prepared anew after it.
+    asyncpg.InvalidCachedStatementError,
 )
 _UNAVAILABLE: Final = (
     asyncpg.PostgresConnectionError,
@@ -62,7 +64,7 @@ def translated() -> Iterator[None]:
     """Turn a driver's error into a domain error with the driver's as its cause.
 
     Raises:
-        ConflictError: serialization failure, deadlock or lock timeout.
+        ConflictError: serialization failure, deadlock, lock timeout, or a plan from before a column changed its type.
         DatabaseUnavailableError: PostgreSQL is away, starting, read-only, out of resources, or cancelled the statement.
         StatementTooSlowError: PostgreSQL ended the statement because of its own statement timeout.
         NoConnectionFreeError: this process can open no more connections.
