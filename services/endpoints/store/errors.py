@@ -94,6 +94,21 @@ def translated() -> Iterator[None]:
         raise _away() from error
 
 
+@contextmanager
+def connecting() -> Iterator[None]:
+    """Turn a driver's error into a domain error while it connects: who refuses that is away, whatever is said.
+
+    Raises:
+        DatabaseUnavailableError: PostgreSQL is away, or lets nobody in.
+        NoConnectionFreeError: this process can open no more connections.
+    """
+    try:
+        with translated():
+            yield
+    except asyncpg.PostgresError as error:
+        raise _away() from error
+
+
 def _away() -> DatabaseUnavailableError:
     return DatabaseUnavailableError(
         "The database cannot be reached or cannot serve right now; try again.",

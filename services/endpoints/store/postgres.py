@@ -26,7 +26,7 @@ from services.endpoints.store.catalog import PostgresCatalog
 from services.endpoints.store.dispatch import PostgresDispatch
 from services.endpoints.store.dispatchers import PostgresDispatchers
 from services.endpoints.store.endpoints import PostgresEndpoints
-from services.endpoints.store.errors import refusal_of, translated
+from services.endpoints.store.errors import connecting, refusal_of, translated
 from services.endpoints.store.events import PostgresEvents
 from services.endpoints.store.explanations import PostgresExplanations
 from services.endpoints.store.indexes import PostgresIndexes
@@ -217,7 +217,7 @@ class PostgresStore:
         """
         try:
             for pool, settings in self._settings.items():
-                with translated():
+                with connecting():
                     self._pools[pool] = await asyncpg.create_pool(
                         self._database_url,
                         min_size=1,
@@ -305,7 +305,7 @@ class PostgresStore:
         share = self._share(pool)
         self._waiting[pool] += 1
         try:
-            with translated():
+            with connecting():
                 # The pool's own timeout would cost a task.
                 async with asyncio.timeout(_ACQUIRE_WITHIN.total_seconds()):
                     lent = await _borrowed(lender, share)
