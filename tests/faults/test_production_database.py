@@ -158,8 +158,8 @@ async def test_database_that_is_read_only_or_full_of_sessions_is_unavailable_unt
         await serves_again(pair)
 
 
-@pytest.mark.parametrize("sqlstate", ["53100", "57P03"])
-async def test_database_without_space_or_about_to_start_is_unavailable_until_it_is_not(
+@pytest.mark.parametrize("sqlstate", ["53100", "57P03", "58030"])
+async def test_database_without_space_or_disk_or_about_to_start_is_unavailable_until_it_is_not(
     database_url: str, redis_url: str, connection: asyncpg.Connection[asyncpg.Record], sqlstate: str
 ) -> None:
     async with running_pair(database_url=database_url, redis_url=redis_url, workers=0) as pair:

@@ -33,6 +33,7 @@ _UNAVAILABLE: Final = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
+    asyncpg.PostgresSystemError,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
     asyncpg.ReadOnlySQLTransactionError,
@@ -46,6 +47,7 @@ _UNAVAILABLE: Final = (
 # PostgreSQL answers, but cannot do what a server is there for.
 _REFUSALS: Final = (
     asyncpg.InsufficientResourcesError,
+    asyncpg.PostgresSystemError,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.CannotConnectNowError,
 )
@@ -65,7 +67,8 @@ def translated() -> Iterator[None]:
 
     Raises:
         ConflictError: serialization failure, deadlock, lock timeout, or a plan from before a column changed its type.
-        DatabaseUnavailableError: PostgreSQL is away, starting, read-only, out of resources, or cancelled the statement.
+        DatabaseUnavailableError: PostgreSQL is away, starting, read-only, out of resources, failed by its disk, or
+            cancelled the statement.
         StatementTooSlowError: PostgreSQL ended the statement because of its own statement timeout.
         NoConnectionFreeError: this process can open no more connections.
     Source: PostgreSQL, appendix A, error codes.
