@@ -175,7 +175,8 @@ async def run(
         with suppress(TimeoutError):
             async with asyncio.timeout_at(drained_by):
                 await operations.runner.drain()
-        await _end([*work, stop_wait])
+        # A call that still waits would fail with its connection, and its endpoint would be blamed.
+        await _end([*work, stop_wait, *operations.runner.begun])
         for task in done:
             task.result()
     _log.info("stopped")

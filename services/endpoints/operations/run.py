@@ -79,6 +79,11 @@ class QueueJobRunner:
         task.add_done_callback(self._begun.discard)
         return await asyncio.shield(task)
 
+    @property
+    def begun(self) -> Sequence[asyncio.Task[RunResult]]:
+        """Return what has begun and not ended; what is cancelled is taken up when its leases have run out."""
+        return tuple(self._begun)
+
     async def drain(self) -> None:
         """Wait until everything that has begun has ended."""
         while self._begun:
