@@ -60,6 +60,19 @@ async def result_of(gathering: Gathering, *lanes: str, queue: Queue = Queue.DEFA
     return share.result
 
 
+async def another(gathering: Gathering, lane: str) -> asyncio.Task[RunResult]:
+    """Have a further call back come, and return when it waits."""
+    comes = asyncio.Event()
+
+    async def call() -> RunResult:
+        comes.set()
+        return await result_of(gathering, lane)
+
+    task = asyncio.create_task(call())
+    await comes.wait()
+    return task
+
+
 async def test_call_back_that_nobody_is_before_begins_at_once() -> None:
     batches = Batches()
     first = batches.join("a", "b")
@@ -193,8 +206,7 @@ async def test_who_comes_goes_before_who_waits_again_up_to_four_times() -> None:
         begun.append("".join(sorted(share.lanes)))
         # Somebody else comes with every batch, however long others have waited.
         if (lane := next(coming, None)) is not None:
-            calls.append(asyncio.create_task(result_of(gathering, lane)))
-            await asyncio.sleep(0)
+            calls.append(await another(gathering, lane))
         share.end([min(share.lanes)])
 
     gathering = Gathering(run=run, most_lanes=lambda _: 1, at_once=lambda: 1)
@@ -213,8 +225,7 @@ async def test_who_was_passed_over_goes_along_where_there_is_room() -> None:
     async def run(_queue: Queue, shares: Sequence[Share]) -> None:
         begun.append(["".join(sorted(share.lanes)) for share in shares])
         if (lane := next(coming, None)) is not None:
-            calls.append(asyncio.create_task(result_of(gathering, lane)))
-            await asyncio.sleep(0)
+            calls.append(await another(gathering, lane))
         for share in shares:
             share.end([max(share.lanes)])
 
