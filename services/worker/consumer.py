@@ -18,8 +18,10 @@ from services.worker.crash_points import crash_point
 from services.worker.message import (
     FUNCTION_NAME,
     MAX_MESSAGE_BYTES,
+    MESSAGE_VERSION,
     NewerMessageError,
     UnreadableMessageError,
+    named_lane,
     queue_key,
     read_message,
     set_aside_key,
@@ -190,43 +192,56 @@ class PoppingWorker(Worker):
         if self._is_backlogged:
             popped = await pool.zpopmin(self.queue_name, free)
             self._is_backlogged = len(popped) == free
-            await self._start([job_id for job_id, _ in popped])
+            await self._start(popped)
             return
         first = await pool.bzpopmin(self.queue_name, timeout=self._pop_timeout_seconds)
         if first is None:
             return
-        _, first_id, _ = first
-        rest = await self._start([first_id], then_pop=free - 1)
+        _, *message = first
+        rest = await self._start([message], then_pop=free - 1)
         self._is_backlogged = 0 < len(rest) == free - 1
         await self._start(rest)
 
-    async def _start(self, job_ids: Sequence[bytes], *, then_pop: int = 0) -> list[bytes]:
-        """Fetch and start messages; return the ids of up to `then_pop` more, popped in the same round trip.
+    async def _start(self, popped: Sequence[Sequence[Any]], *, then_pop: int = 0) -> Sequence[Sequence[Any]]:
+        """Start messages, ids with scores; return up to `then_pop` more, popped in the same round trip.
 
-        A text is read up to the longest a message may have, because Redis would hand over half a gigabyte.
+        One whose id names its lane starts at once, the others when they have been fetched. A text is read up to the
+        longest a message may have, because Redis would hand over half a gigabyte.
         """
-        if not job_ids:
+        if not popped:
             return []
         crash_point("after_pop", self._queue)
+        unnamed = [job_id for job_id, score in popped if not self._start_named(job_id, score)]
+        if len(unnamed) < len(popped):
+            # Those that have started go out before Redis is asked for anything.
+            await asyncio.sleep(0)
         pool: Any = self.pool
         async with pool.pipeline(transaction=False) as pipeline:
-            for job_id in job_ids:
+            for job_id in unnamed:
                 pipeline.getrange(_JOB_KEY + job_id, 0, MAX_MESSAGE_BYTES)
-                pipeline.unlink(_JOB_KEY + job_id)
+            pipeline.unlink(*(_JOB_KEY + job_id for job_id, _ in popped))
             if then_pop:
                 pipeline.zpopmin(self.queue_name, then_pop)
             answers = await pipeline.execute(raise_on_error=False)
         # What can be read starts before anything is set aside, because that takes Redis again.
-        refused = [
-            refusal for body in answers[0 : 2 * len(job_ids) : 2] if (refusal := self._receive(body)) is not None
-        ]
+        refused = [refusal for body in answers[: len(unnamed)] if (refusal := self._receive(body)) is not None]
         if refused:
             await self._set_aside(refused)
         if not then_pop:
             return []
         if isinstance(answers[-1], RedisError):
             raise answers[-1]
-        return [job_id for job_id, _ in answers[-1]]
+        rest: Sequence[Sequence[Any]] = answers[-1]
+        return rest
+
+    def _start_named(self, job_id: bytes, score: float) -> bool:
+        """Start a message whose id names its lane; its score is when it was written, in milliseconds."""
+        lane = named_lane(job_id)
+        if lane is None:
+            return False
+        self._metrics.popped.labels(self._queue).inc()
+        self._begin((MESSAGE_VERSION, self._queue, [lane]), enqueued_ms=score)
+        return True
 
     def _receive(self, body: bytes | RedisError) -> bytes | None:
         """Start the message and return None, or return the bytes to set aside."""
@@ -239,14 +254,12 @@ class PoppingWorker(Worker):
             self._log.warning("message_missing")
             return None
         try:
-            function, arguments, _, _, enqueued_ms = deserialize_job_raw(body, deserializer=self.job_deserializer)
+            _, arguments, _, _, enqueued_ms = deserialize_job_raw(body, deserializer=self.job_deserializer)
         except DeserializationError as error:
             return self._refuse(body, error.__cause__)
         if arguments[1] != self._queue:
             return self._refuse(body, UnreadableMessageError("It belongs to another queue."))
-        pickup_seconds = max(0.0, time.time() - enqueued_ms / 1000)
-        self._metrics.pickup_seconds.labels(self._queue).observe(pickup_seconds)
-        self._start_call(function, arguments)
+        self._begin(arguments, enqueued_ms=enqueued_ms)
         return None
 
     def _refuse(self, body: bytes, error: BaseException | None) -> bytes:
@@ -262,18 +275,19 @@ class PoppingWorker(Worker):
             pipeline.ltrim(set_aside_key(self._queue), 0, MAX_SET_ASIDE - 1)
             await pipeline.execute()
 
-    def _start_call(self, function: str, arguments: tuple[Any, ...]) -> None:
+    def _begin(self, arguments: Sequence[Any], *, enqueued_ms: float) -> None:
+        self._metrics.pickup_seconds.labels(self._queue).observe(max(0.0, time.time() - enqueued_ms / 1000))
         # Not the message's id: a forged one may come twice.
         name = str(next(self._call_numbers))
         self.job_counter += 1
         self._metrics.in_flight.labels(self._queue).inc()
-        task = asyncio.create_task(self._call(function, arguments))
+        task = asyncio.create_task(self._call(arguments))
         self.tasks[name] = task
         task.add_done_callback(lambda done: self._ended(name, done))
 
-    async def _call(self, function: str, arguments: tuple[Any, ...]) -> None:
+    async def _call(self, arguments: Sequence[Any]) -> None:
         async with asyncio.timeout(self.job_timeout_s):
-            await self.functions[function].coroutine({}, *arguments)
+            await self.functions[FUNCTION_NAME].coroutine({}, *arguments)
 
     async def _run_queue_jobs(self, _context: dict[Any, Any], _version: int, queue: str, lanes: list[str]) -> None:
         await self._server.run_queue_jobs(queue, lanes)

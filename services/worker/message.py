@@ -33,6 +33,16 @@ def set_aside_key(queue: str) -> str:
     return f"kongflow:set-aside:{queue}"
 
 
+def named_lane(message_id: bytes) -> str | None:
+    """Return the lane that a message's id names; None when the message itself has to be read."""
+    _, _, name = message_id.partition(b":")
+    try:
+        lane = name.decode()
+    except UnicodeDecodeError:
+        return None
+    return lane if _is_lane(lane) else None
+
+
 def read_message(body: bytes) -> dict[str, Any]:
     """Return arq's job dictionary, its arguments checked: message version, queue, lanes.
 

@@ -87,6 +87,13 @@ async def test_message_nobody_reads_is_gone_after_a_day(redis_client: Any) -> No
     assert MESSAGE_LIFE - timedelta(minutes=1) < life <= MESSAGE_LIFE
 
 
+async def test_id_names_the_lane_of_a_message_with_one_and_keeps_the_order_of_all(redis_client: Any) -> None:
+    publisher = ArqPublisher(redis=redis_client, new_prefix=lambda: "p", clock_ms=lambda: 0)
+    await publisher.publish("default", [["z:ä"], ["a", "b"], ["a"]])
+    ids = [job_id.decode() for job_id in await redis_client.zrange(queue_key("default"), 0, -1)]
+    assert ids == ["p-0000000000000001:z:ä", "p-0000000000000002", "p-0000000000000003:a"]
+
+
 async def test_ids_of_two_publishers_never_meet(redis_client: Any) -> None:
     for _ in range(2):
         await ArqPublisher(redis=redis_client).publish("default", [["endpoint-1"]] * 10)

@@ -254,6 +254,31 @@ async def test_list_of_what_was_set_aside_is_capped(
         assert await redis_client.lrange(set_aside_key("default"), 0, -1) == [b"new"] + [b"old"] * 999
 
 
+async def test_message_whose_id_names_its_lane_runs_without_being_read(
+    redis_process: RedisProcess, redis_client: Any, server: FakeWorkerService
+) -> None:
+    named, bare, longest = "1-1:endpoint-ä:b", "1-2", "x" * 200
+    await _put(redis_client, b"of another world", job_id=named)
+    await _put(redis_client, _job(a=[1, "default", ["read"]]), job_id=bare)
+    await redis_client.zadd(queue_key("default"), {f"1-3:{longest}": 3})
+    async with _worker(_settings(redis_process, server)):
+        await _called(server, 3)
+    assert sorted(server.lanes) == sorted(["endpoint-ä:b", "read", longest])
+    assert await redis_client.exists(job_key_prefix + named, job_key_prefix + bare) == 0
+    assert await redis_client.llen(set_aside_key("default")) == 0
+
+
+@pytest.mark.parametrize("job_id", [b"1-1:", b"1-1:\xff", b"1-1:" + b"x" * 201])
+async def test_message_whose_id_names_no_lane_is_read(
+    redis_process: RedisProcess, redis_client: Any, server: FakeWorkerService, job_id: bytes
+) -> None:
+    await redis_client.set(job_key_prefix.encode() + job_id, _job(a=[1, "default", ["read"]]))
+    await redis_client.zadd(queue_key("default"), {job_id: 1})
+    async with _worker(_settings(redis_process, server)):
+        await _called(server, 1)
+    assert server.lanes == ["read"]
+
+
 async def test_message_without_a_text_and_key_of_another_type_harm_nobody(
     redis_process: RedisProcess, redis_client: Any, publisher: ArqPublisher, server: FakeWorkerService
 ) -> None:

@@ -22,6 +22,15 @@ def queue_key(queue: str) -> str:
     return f"kongflow:queue:{queue}"
 
 
+def message_id(prefix: str, number: int, lanes: Sequence[str]) -> str:
+    """Return the id of a message, which says by itself which lane it rings when that is one.
+
+    Whoever pops it need not ask Redis for the rest. Ids sort by number, so that those of equal score keep their order.
+    """
+    name = f"{prefix}-{number:016d}"
+    return f"{name}:{lanes[0]}" if len(lanes) == 1 else name
+
+
 def write_message(*, queue: str, lanes: Sequence[str], enqueue_time_ms: int) -> bytes:
     """Return the bytes of one message; `enqueue_time_ms` counts from the Unix epoch.
 

@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 
 from services.endpoints.domain.ledger_settings import LedgerSettings
 from services.endpoints.domain.ports.publisher import QueueUnavailableError
-from services.endpoints.queue.message import queue_key, write_message
+from services.endpoints.queue.message import message_id, queue_key, write_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -63,8 +63,9 @@ class ArqPublisher:
         bodies = [write_message(queue=queue, lanes=lanes, enqueue_time_ms=now_ms) for lanes in batches]
         scores: dict[str, float] = {}
         pipeline = self._redis.pipeline(transaction=False)
-        for body, later in zip(bodies, behind or repeat(timedelta()), strict=False):
-            job_id = self._next_job_id()
+        for lanes, body, later in zip(batches, bodies, behind or repeat(timedelta()), strict=False):
+            self._published += 1
+            job_id = message_id(self._prefix, self._published, lanes)
             pipeline.psetex(job_key_prefix + job_id, MESSAGE_LIFE, body)
             scores[job_id] = now_ms + later / _MILLISECOND
         # After the bodies: a worker that pops an id finds what it names.
@@ -94,11 +95,6 @@ class ArqPublisher:
 
     def _room_beside(self, waiting: int) -> int:
         return max(0, self._window - waiting)
-
-    def _next_job_id(self) -> str:
-        """Return an id never used before; ids of equal score sort as they were made, so messages keep their order."""
-        self._published += 1
-        return f"{self._prefix}-{self._published:016d}"
 
     @staticmethod
     async def _answers(pipeline: Any) -> list[Any]:  # noqa: ANN401 - redis-py types a pipeline's answers as Any
