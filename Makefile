@@ -9,6 +9,9 @@ DEV := $(call made,dev,requirements/dev.txt)
 RUN := $(firstword $(wildcard $(DEV)) $(call made,run,requirements/run.txt))
 BENCH := $(call made,bench,requirements/bench.txt)
 
+# Tests start a hundred processes: none of them is to compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo demo-sdk up test coverage faults bench check generate verify format lint release clean
 
 help: ## list the targets
@@ -23,11 +26,11 @@ demo-sdk: $(RUN) ## the same against a real @trigger.dev/sdk app (needs Node.js)
 up: $(RUN) ## PostgreSQL, Redis and both services on this machine, until Ctrl-C
 	@.venv/bin/kongflow up
 
-test: $(DEV) ## every test
+test: $(DEV) ## every test, of the faults the bounded part
 	@$(PYTHON) -m pytest -n auto --dist loadgroup --durations=20
 
-coverage: $(DEV) ## the same, and how much of the branches they take; that alone costs half as much again
-	@$(PYTHON) -m pytest -n auto --dist loadgroup --durations=20 --cov --cov-report=term
+coverage: $(DEV) ## every test and most faults, and how much of the branches they take
+	@KONGFLOW_FAULTS=most $(PYTHON) -m pytest -n auto --dist loadgroup --durations=20 --cov --cov-report=term
 
 # What compares times runs by itself: beside lanes that keep every processor busy it would measure those.
 TIMED := tests/faults/test_production_neighbours.py tests/faults/test_herds.py

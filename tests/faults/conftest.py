@@ -1,10 +1,12 @@
-"""Keeps the long fault tests for `make faults`, and sums up what they counted and measured."""
+"""Keeps most fault tests for `make faults`, and sums up what they counted and measured."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import pytest_asyncio
 
 from tests.support.fault_stack import running_stack
@@ -14,12 +16,11 @@ from tests.support.servers import reachable_directory
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    import pytest
-
     from tests.support.fault_stack import FaultStack
 
-# Everything takes a quarter of an hour; without this variable only what takes a minute or two runs.
-WHOLE = "KONGFLOW_FAULTS"
+# How much runs: what is marked `bounded`, a minute or two; most, a few minutes; the whole, a quarter of an hour.
+_EXTENT = os.environ.get("KONGFLOW_FAULTS", "bounded")
+_HERE = Path(__file__).parent
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -42,11 +43,22 @@ async def stack(shared_stack: FaultStack) -> AsyncIterator[FaultStack]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if os.environ.get(WHOLE) == "whole":
-        return
-    long = [item for item in items if item.get_closest_marker("whole")]
-    config.hook.pytest_deselected(items=long)
-    items[:] = [item for item in items if item not in long]
+    left_out = {item for item in items if item.path.is_relative_to(_HERE) and not _runs(item)}
+    config.hook.pytest_deselected(items=list(left_out))
+    items[:] = [item for item in items if item not in left_out]
+
+
+def _runs(item: pytest.Item) -> bool:
+    is_long = item.get_closest_marker("whole") is not None
+    match _EXTENT:
+        case "whole":
+            return True
+        case "most":
+            return not is_long
+        case "bounded":
+            return item.get_closest_marker("bounded") is not None and not is_long
+        case unknown:
+            raise pytest.UsageError(f"KONGFLOW_FAULTS is bounded, most or whole, not {unknown!r}.")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from services.endpoints.store.postgres import PostgresTransaction
 
+pytestmark = pytest.mark.bounded
+
 
 @pytest.fixture
 async def store(database_url: str) -> AsyncIterator[PostgresStore]:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from tests.support.processes import Processes
     from tests.support.registrations import Registrations
 
+pytestmark = pytest.mark.bounded
+
 JOBS = 1_000
 BACK_TO_WORK = timedelta(seconds=15)
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     Bytes = Callable[[bytes], bytes]
 
+pytestmark = pytest.mark.bounded
+
 METHOD = "/kongflow.v1.WorkerService/RunQueueJobs"
 RELEASED = ROOT / "protos/released.binpb"
 JOBS = 3

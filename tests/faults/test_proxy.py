@@ -16,6 +16,8 @@ from tests.support.proxy import TcpProxy
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+pytestmark = pytest.mark.bounded
+
 SHORT = timedelta(milliseconds=200)
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from tests.support.fault_rounds import LaneCounts
 
+pytestmark = pytest.mark.bounded
+
 # Each lane has PostgreSQL, Redis, two servers and two workers of its own; together they do what is promised.
 LANES = 2
 FAULTS = 200
