@@ -175,7 +175,7 @@ class EndpointsSettings(Tuning):
     )
     """How often endpoints of PRODUCTION environments are indexed anew, give or take a tenth; 0 means never."""
 
-    tenant_calls_at_once: int = Field(default=256, ge=1, le=100_000, json_schema_extra={"key": "tenants.calls_at_once"})
+    tenant_calls_at_once: int = Field(default=512, ge=1, le=100_000, json_schema_extra={"key": "tenants.calls_at_once"})
     """How many calls of one organization this server holds open at once, watches included."""
 
     tenant_watches_at_once: int = Field(

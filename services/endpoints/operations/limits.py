@@ -31,7 +31,7 @@ class CallLimits:
 
     calls_per_second: float = 2_000
     burst: int = 4_000
-    at_once: int = 256
+    at_once: int = 512
 
 
 @dataclass(slots=True)
