@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
     0: done. 1: the server refused, or what was asked for failed. 2: the command line or a setting is wrong. 3: the
-    server cannot be reached. 130: interrupted.
+    server or the database cannot be reached. 130: interrupted.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if isinstance(sys.stdout, TextIOWrapper):

@@ -20,8 +20,8 @@ application = typer.Typer(
         "they start; runs the services that do it."
     ),
     epilog=(
-        "Exit codes: 0 done; 1 refused or failed; 2 wrong command line or setting; 3 the server cannot be reached; "
-        "130 interrupted."
+        "Exit codes: 0 done; 1 refused or failed; 2 wrong command line or setting; 3 the server or the database cannot "
+        "be reached; 130 interrupted."
     ),
     no_args_is_help=True,
     add_completion=False,

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cli.failures import USAGE, CommandError
+from cli.failures import REFUSED, UNREACHABLE, USAGE, CommandError
 from cli.output import console, print_json, table
 from services.configuration.settings import SettingsError
-from services.embedded.process import EmbeddedServerError
+from services.embedded.process import EmbeddedServerError, ServerAwayError
 from services.embedded.up import Stack, StackSettings, running_stack
 from services.endpoints.settings import load_settings as load_endpoints_settings
 from services.worker.settings import load_settings as load_worker_settings
@@ -69,12 +69,13 @@ def run_until_stopped(work: Coroutine[Any, Any, Result]) -> Result | None:
     A signal to work that is stopping things already, because something failed, does not hide why.
 
     Raises:
-        CommandError: an embedded server could not start or ended by itself.
+        CommandError: an embedded server could not start or ended by itself, or one that was given cannot be reached.
     """
     try:
         return asyncio.run(_cancelled_by_signals(work))
     except EmbeddedServerError as error:
-        raise CommandError(str(error)) from error
+        away = isinstance(error, ServerAwayError)
+        raise CommandError(str(error), exit_code=UNREACHABLE if away else REFUSED) from error
 
 
 @contextmanager

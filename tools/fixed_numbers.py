@@ -306,7 +306,7 @@ GROUPS: Final[Mapping[str, Sequence[Fixed]]] = {
             "how long a stopping worker says so by health", "worker.health:TOLD_WITHIN", "what was said has to leave"
         ),
         _fixed("the largest count of `worker.queues`", "worker.settings:MAX_CONCURRENCY", "sockets of one process"),
-        _fixed("the largest port", "configuration.values:MAX_PORT", "TCP"),
+        _fixed("the largest port", "configuration.urls:MAX_PORT", "TCP"),
         _fixed(
             "the exit code of a crash point",
             "endpoints.crash_points:EXIT_STATUS",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -16,6 +16,8 @@ from cli.output import console, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
+
+_VARIABLE: Final = "KONGFLOW_DATABASE_URL"
 
 commands = typer.Typer(
     help="Bring the database of KONGFLOW_DATABASE_URL, or else of `kongflow up`, to a revision of the schema.",
@@ -79,10 +81,20 @@ def _show_status(*, as_json: bool) -> bool:
 
 
 def _database_url() -> str:
-    url = os.environ.get("KONGFLOW_DATABASE_URL") or KeptState.of_this_shell().secret("database-url")
+    from services.configuration.urls import postgresql_url  # noqa: PLC0415 - `kongflow --help` starts without it
+
+    kept = KeptState.of_this_shell()
+    given = os.environ.get(_VARIABLE)
+    url = given or kept.secret("database-url")
     if not url:
-        raise CommandError("There is no database: set KONGFLOW_DATABASE_URL.", exit_code=USAGE)
-    return url
+        raise CommandError(f"There is no database: set {_VARIABLE}.", exit_code=USAGE)
+    try:
+        return postgresql_url(url)
+    except ValueError as error:
+        place = _VARIABLE if given else str(kept.directory / "database-url")
+        raise CommandError(
+            f"{place}: {error}", exit_code=USAGE, reason="SETTINGS", violations=[(place, str(error))]
+        ) from error
 
 
 def _run(work: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - whatever the work returns
@@ -91,8 +103,10 @@ def _run(work: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - whatever the 
 
     try:
         return asyncio.run(work)
-    except OSError as error:
+    except (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError) as error:
         raise CommandError("The database cannot be reached.", exit_code=UNREACHABLE) from error
+    except asyncpg.ClientConfigurationError as error:
+        raise CommandError(f"The database cannot be asked by these settings: {error}", exit_code=USAGE) from error
     except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
         raise CommandError(
             "Somebody's long transaction holds a table; nothing was changed. Who: "

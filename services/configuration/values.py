@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 from pydantic_settings import NoDecode
 
+from services.configuration.urls import MAX_PORT, postgresql_url, redis_url
 from services.tls import BadCertificateError, check_authorities, check_pair, path_or_none
-
-MAX_PORT: Final = 65_535
-_REDIS_SCHEMES: Final = ("redis://", "rediss://", "unix://")
 
 
 class Address(BaseModel):
@@ -51,12 +49,6 @@ def _address_or_none(value: object) -> object:
     return None if value is None or value == "" else _address(value)
 
 
-def _redis_url(value: str) -> str:
-    if not value.startswith(_REDIS_SCHEMES):
-        raise ValueError("must begin with redis://, rediss:// or unix://")
-    return value
-
-
 def readable_authorities(path: Path) -> Path:
     """Return the path of a file that holds certificates of authorities.
 
@@ -94,5 +86,8 @@ OptionalListenAddress = Annotated[Address | None, NoDecode, BeforeValidator(_add
 OptionalPath = Annotated[Path | None, BeforeValidator(path_or_none)]
 """A file, or nothing."""
 
-RedisUrl = Annotated[str, AfterValidator(_redis_url)]
+DatabaseUrl = Annotated[str, AfterValidator(postgresql_url)]
+"""Where PostgreSQL is."""
+
+RedisUrl = Annotated[str, AfterValidator(redis_url)]
 """Where Redis is."""

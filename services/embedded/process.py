@@ -24,6 +24,10 @@ class EmbeddedServerError(Exception):
     """Says in one sentence why an embedded server could not be started."""
 
 
+class ServerAwayError(EmbeddedServerError):
+    """Says that a server which was given by its URL, and is not started here, cannot be reached."""
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """The user and the group a server process runs as."""

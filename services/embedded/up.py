@@ -19,7 +19,7 @@ from services.embedded.development import Development, DevelopmentSetup, remembe
 from services.embedded.directory import DirectoryLock, failures_in
 from services.embedded.ports import LOOPBACK, free_port, require_free_port
 from services.embedded.postgres import EmbeddedPostgres
-from services.embedded.process import EmbeddedServerError
+from services.embedded.process import EmbeddedServerError, ServerAwayError
 from services.embedded.redis import EmbeddedRedis
 from services.embedded.secrets import read_or_create_secrets
 from services.embedded.service import Service, last_words
@@ -318,7 +318,9 @@ async def _databases(
 async def _migrate(database_url: str) -> None:
     try:
         await upgrade(database_url)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError) as error:
+        raise ServerAwayError(f"The database cannot be reached: {error}") from error
+    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise EmbeddedServerError(f"The database cannot be migrated: {error}") from error
     except AlembicError as error:
         raise EmbeddedServerError(

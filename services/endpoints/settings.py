@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
@@ -13,6 +13,7 @@ from services.configuration.durations import Seconds
 from services.configuration.settings import load
 from services.configuration.values import (
     Address,
+    DatabaseUrl,
     ListenAddress,
     OptionalListenAddress,
     OptionalPath,
@@ -32,15 +33,13 @@ if TYPE_CHECKING:
 
     from services.endpoints.domain.ledger_settings import LedgerSettings
 
-_POSTGRES_SCHEMES: Final = ("postgresql://", "postgres://")
-
 Network = IPv4Network | IPv6Network
 
 
 class EndpointsSettings(Tuning):
     """What the endpoints service needs to know; frozen."""
 
-    database_url: str = Field(repr=False)
+    database_url: DatabaseUrl = Field(repr=False)
     """PostgreSQL 15 or later (`postgresql://`); may hold a password, so it is not shown."""
 
     redis_url: RedisUrl = Field(default="redis://127.0.0.1:6379/0", repr=False)
@@ -243,13 +242,6 @@ class EndpointsSettings(Tuning):
     def index_window(self) -> timedelta:
         """Return the least time between two indexes of one endpoint and source."""
         return timedelta(seconds=self.index_window_seconds)
-
-    @field_validator("database_url")
-    @classmethod
-    def _database_url_is_postgresql(cls, value: str) -> str:
-        if not value.startswith(_POSTGRES_SCHEMES):
-            raise ValueError("must begin with postgresql://")
-        return value
 
     @field_validator("endpoint_suspended_after")
     @classmethod

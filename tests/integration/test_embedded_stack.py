@@ -196,7 +196,7 @@ async def test_database_that_is_away_is_told_in_one_sentence(directory: Path) ->
         "KONGFLOW_DATABASE_URL": "postgresql://127.0.0.1:1/none",
         "KONGFLOW_REDIS_URL": "redis://127.0.0.1:1/0",
     }
-    with pytest.raises(EmbeddedServerError, match="The database cannot be migrated"):
+    with pytest.raises(EmbeddedServerError, match="The database cannot be reached"):
         async with running_stack(StackSettings(directory=directory, variables=variables)):
             pytest.fail("it must not start")
 

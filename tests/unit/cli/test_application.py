@@ -4,7 +4,9 @@ import json
 import re
 import subprocess
 import sys
+from hashlib import sha256
 from io import BytesIO, TextIOWrapper
+from typing import TYPE_CHECKING
 
 import pytest
 import typer
@@ -12,8 +14,14 @@ import typer
 from cli.__main__ import main
 from cli.application import application
 from cli.demo_findings import differences
+from cli.failures import CommandError
 from cli.output import NOTHING, console, print_json
+from cli.stack import run_until_stopped
+from services.embedded.process import EmbeddedServerError, ServerAwayError
 from tests.support.command import ROOT, environment
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def commands() -> list[list[str]]:
@@ -90,6 +98,45 @@ def test_service_without_its_settings_names_them_and_ends_with_two(
         monkeypatch.delenv(name, raising=False)
     assert main([command]) == 2
     assert variable in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("url", ["nonsense", "mysql://u:hidden@h/x", "postgresql://u:hidden@h:nope/x"])
+@pytest.mark.parametrize("command", [["serve"], ["up"], ["migrate", "status"], ["migrate", "up"]], ids=" ".join)
+def test_address_of_the_database_that_cannot_be_read_ends_with_two(
+    command: list[str],
+    url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("KONGFLOW_DIRECTORY", str(tmp_path))
+    monkeypatch.setenv("KONGFLOW_DATABASE_URL", url)
+    monkeypatch.setenv("KONGFLOW_SECRET_KEYS", sha256(b"keys").hexdigest())
+    monkeypatch.setenv("KONGFLOW_LOOKUP_PEPPER", sha256(b"pepper").hexdigest())
+    assert main(command) == 2
+    told = capsys.readouterr().err
+    assert "KONGFLOW_DATABASE_URL: " in told
+    assert "hidden" not in told
+
+
+def test_kept_address_of_the_database_that_cannot_be_read_is_named_by_its_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.delenv("KONGFLOW_DATABASE_URL", raising=False)
+    monkeypatch.setenv("KONGFLOW_DIRECTORY", str(tmp_path))
+    (tmp_path / "database-url").write_text("nonsense")
+    assert main(["migrate", "status"]) == 2
+    assert capsys.readouterr().err == f"{tmp_path / 'database-url'}: must begin with postgresql:// [SETTINGS]\n"
+
+
+@pytest.mark.parametrize(("error", "exit_code"), [(ServerAwayError("Away."), 3), (EmbeddedServerError("Broken."), 1)])
+def test_stack_without_its_database_ends_with_three(error: EmbeddedServerError, exit_code: int) -> None:
+    async def fail() -> None:
+        raise error
+
+    with pytest.raises(CommandError, match=str(error)) as raised:
+        run_until_stopped(fail())
+    assert raised.value.exit_code == exit_code
 
 
 def test_findings_differ_by_what_is_missing_too_much_or_another_number() -> None:
