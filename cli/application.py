@@ -21,7 +21,7 @@ application = typer.Typer(
     ),
     epilog=(
         "Exit codes: 0 done; 1 refused or failed; 2 wrong command line or setting; 3 the server or the database cannot "
-        "be reached; 130 interrupted."
+        "be reached; 130 interrupted; 141 nobody reads the output any more."
     ),
     no_args_is_help=True,
     add_completion=False,

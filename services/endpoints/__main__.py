@@ -11,6 +11,7 @@ from services.configuration.settings import SettingsError
 from services.endpoints.app import run
 from services.endpoints.settings import load_settings
 from services.endpoints.telemetry.logs import configure_logs
+from services.log_lines import LineWriter
 
 
 def main() -> int:
@@ -18,7 +19,7 @@ def main() -> int:
     try:
         settings = load_settings()
     except SettingsError as error:
-        sys.stderr.write(f"The endpoints service cannot start:\n{error}\n")
+        LineWriter(sys.stderr).msg(f"The endpoints service cannot start:\n{error}")
         return 2
     configure_logs(level=settings.log_level, log_format=settings.log_format)
     # What is loaded by now stays: every search of it for garbage would hold all callers up for some 65 ms.
@@ -26,7 +27,7 @@ def main() -> int:
     try:
         uvloop.run(run(settings))
     except OSError as error:
-        sys.stderr.write(f"The endpoints service cannot start: {error}\n")
+        LineWriter(sys.stderr).msg(f"The endpoints service cannot start: {error}")
         return 1
     return 0
 

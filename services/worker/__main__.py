@@ -8,6 +8,7 @@ import sys
 import uvloop
 
 from services.configuration.settings import SettingsError
+from services.log_lines import LineWriter
 from services.worker.app import run
 from services.worker.logging import configure_logging
 from services.worker.settings import load_settings
@@ -18,7 +19,7 @@ def main() -> int:
     try:
         settings = load_settings()
     except SettingsError as error:
-        sys.stderr.write(f"The worker cannot start:\n{error}\n")
+        LineWriter(sys.stderr).msg(f"The worker cannot start:\n{error}")
         return 2
     configure_logging(settings.log_level)
     # What is loaded by now stays, and need not be searched for garbage.
@@ -26,7 +27,7 @@ def main() -> int:
     try:
         uvloop.run(run(settings))
     except OSError as error:
-        sys.stderr.write(f"The worker cannot start: {error}\n")
+        LineWriter(sys.stderr).msg(f"The worker cannot start: {error}")
         return 1
     return 0
 
