@@ -19,7 +19,7 @@ from services.endpoints.domain.errors import (
     ServerOverloadedError,
 )
 from services.endpoints.domain.identifiers import is_hook_identifier, is_slug
-from services.endpoints.http.bodies import BODY_WITHIN, body_of
+from services.endpoints.http.bodies import BODY_WITHIN, CODINGS, body_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -83,8 +83,8 @@ def hooks_and_health(
             return _error(404, _NOT_FOUND)
         except web.HTTPRequestEntityTooLarge:
             return _error(413, _TOO_LARGE)
-        except web.HTTPRequestTimeout as error:
-            return _error(error.status, f"{error.reason}.")
+        except (web.HTTPRequestTimeout, web.HTTPUnsupportedMediaType) as error:
+            return _unread(error)
         except KongflowError as error:
             _log.warning("hook_refused", reason=error.reason.value)
             return _refusal(error)
@@ -114,7 +114,13 @@ class HttpServer:
 
     def __init__(self, application: web.Application, *, host: str, port: int) -> None:
         """Prepare; port 0 lets the system choose."""
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=_END_WITHIN.total_seconds())
+        self._runner = web.AppRunner(
+            application,
+            access_log=None,
+            shutdown_timeout=_END_WITHIN.total_seconds(),
+            # It would answer what it cannot decode itself, by 400, whoever asks and whatever for.
+            auto_decompress=False,
+        )
         self._host = host
         self._port = port
 
@@ -141,6 +147,14 @@ def _refusal(error: KongflowError) -> web.Response:
     response = _error(429 if asked_too_much else 503, error.message)
     if error.retry_after is not None:
         response.headers[hdrs.RETRY_AFTER] = str(math.ceil(error.retry_after.total_seconds()))
+    return response
+
+
+def _unread(error: web.HTTPException) -> web.Response:
+    """Return what a hook is told whose body cannot be read, or not in time."""
+    response = _error(error.status, f"{error.reason}.")
+    if isinstance(error, web.HTTPUnsupportedMediaType):
+        response.headers[hdrs.ACCEPT_ENCODING] = CODINGS
     return response
 
 

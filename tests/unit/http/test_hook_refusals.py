@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
+import zlib
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+import aiohttp
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
@@ -117,6 +120,67 @@ async def test_body_that_is_not_what_its_encoding_says_is_nothing() -> None:
         answer = await client.post(HOOK, data=b"{}", headers={"Content-Encoding": "gzip"})
         assert (answer.status, await answer.json()) == (200, {"ok": True})
     assert bodies == [b""]
+
+
+@asynccontextmanager
+async def served(bodies: list[bytes]) -> AsyncIterator[aiohttp.ClientSession]:
+    """Serve hooks that put their bodies into `bodies`, as the service does it, and yield what calls them."""
+
+    async def deployed(
+        environment_id: UUID, slug: str, hook_identifier: str, read_body: Callable[[], Awaitable[bytes]]
+    ) -> None:
+        assert (environment_id, slug, hook_identifier) == (UUID(int=1), "shop", "a" * 10)
+        bodies.append(await read_body())
+
+    application = hooks_and_health(deployed=deployed, not_ready=why_not, admit=PLENTY.admit)
+    server = HttpServer(application, host="127.0.0.1", port=0)
+    port = await server.start()
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+        yield session
+    await server.close()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "sent", "read"),
+    [
+        ("identity", b"{}", b"{}"),
+        ("", b"{}", b"{}"),
+        ("gzip", gzip.compress(b"{}"), b"{}"),
+        ("X-GZIP", gzip.compress(b"{}"), b"{}"),
+        ("gzip, identity", gzip.compress(b"{}"), b"{}"),
+        ("deflate", zlib.compress(b"{}"), b"{}"),
+        ("deflate", b"", b""),
+        ("gzip", b"{}", b""),
+        ("gzip", gzip.compress(b"{}")[:-4], b""),
+    ],
+)
+async def test_body_is_read_by_its_encoding(encoding: str, sent: bytes, read: bytes) -> None:
+    bodies: list[bytes] = []
+    async with served(bodies) as session:
+        answer = await session.post(HOOK, data=sent, headers={"Content-Encoding": encoding})
+        assert (answer.status, await answer.json()) == (200, {"ok": True})
+    assert bodies == [read]
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd", "compress", "nonsense", "gzip, gzip", "deflate, gzip", "*"])
+async def test_body_in_an_encoding_that_is_not_known_is_refused_with_those_that_are(encoding: str) -> None:
+    bodies: list[bytes] = []
+    async with served(bodies) as session:
+        answer = await session.post(HOOK, data=b"{}", headers={"Content-Encoding": encoding})
+        assert answer.status == 415
+        assert answer.headers["Accept-Encoding"] == "gzip, deflate, identity"
+        assert await answer.json() == {"error": "The Content-Encoding must be one of gzip, deflate, identity."}
+        assert (await session.get("/healthz", headers={"Content-Encoding": encoding})).status == 200
+    assert bodies == []
+
+
+async def test_body_that_is_too_large_once_it_is_decoded_is_refused() -> None:
+    bodies: list[bytes] = []
+    async with served(bodies) as session:
+        sent = gzip.compress(b" " * (512 * 1024 + 1))
+        answer = await session.post(HOOK, data=sent, headers={"Content-Encoding": "gzip"})
+        assert answer.status == 413
+    assert bodies == []
 
 
 async def test_server_that_stops_does_not_wait_for_a_body_that_does_not_come() -> None:

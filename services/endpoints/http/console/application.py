@@ -23,7 +23,7 @@ from services.endpoints.domain.errors import (
     UnauthenticatedError,
 )
 from services.endpoints.domain.tenancy import Scope
-from services.endpoints.http.bodies import BODY_WITHIN, in_time
+from services.endpoints.http.bodies import BODY_WITHIN, codings_of, in_time
 from services.endpoints.http.console.catalog_pages import CatalogPages
 from services.endpoints.http.console.endpoint_pages import EndpointPages
 from services.endpoints.http.console.event_pages import EventPages
@@ -300,7 +300,7 @@ class _Console:
             web.HTTPRequestTimeout: it was not sent in time.
             PermissionDeniedError: another site may have sent the form, or the session ended meanwhile.
         """
-        if request.content_type != _FORM:
+        if request.content_type != _FORM or codings_of(request):
             raise InvalidRequestError([_NO_FORM])
         try:
             form = await in_time(request.post(), within=self._body_within)
