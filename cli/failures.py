@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 REFUSED: Final = 1
 USAGE: Final = 2
 UNREACHABLE: Final = 3
+INTERRUPTED: Final = 130
 
 
 class CommandError(Exception):

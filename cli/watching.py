@@ -97,8 +97,11 @@ def follow_stats(
 
 
 @contextmanager
-def index_progress(label: str, *, quiet: bool = False) -> Iterator[Callable[[Any], None]]:
-    """Show a progress bar on standard error and yield what updates it with a state of the index."""
+def index_progress(label: str, *, due: str = "", quiet: bool = False) -> Iterator[Callable[[Any], None]]:
+    """Show a progress bar on standard error and yield what updates it with a state of the index.
+
+    `due` is shown beside an index that has not begun: until when it waits.
+    """
     if quiet:
         yield lambda _: None
         return
@@ -115,11 +118,12 @@ def index_progress(label: str, *, quiet: bool = False) -> Iterator[Callable[[Any
         task = progress.add_task(label, total=None, state="")
 
         def update(index: Any) -> None:  # noqa: ANN401 - EndpointIndex
+            state = enum_name(index, "state").lower().replace("_", " ")
             progress.update(
                 task,
                 total=index.items or None,
                 completed=index.items - index.pending_items,
-                state=enum_name(index, "state").lower().replace("_", " "),
+                state=f"{state} until {due}" if due and state == "pending" else state,
             )
 
         yield update

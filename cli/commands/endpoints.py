@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 from cli.connection import PING_SECONDS, connected, resolve_target
 from cli.failures import USAGE, CommandError
 from cli.identifiers import is_uuid
+from cli.index_waits import Asked, due_time, tell_wait
 from cli.options import EndpointArgument, EnvironmentOption, JsonOption, NoWaitOption, ServerOption, TokenOption
 from cli.output import NOTHING, as_dict, console, duration_text, enum_name, print_json, printable, table, time_text
 from cli.watching import follow_index, index_progress
@@ -49,7 +51,8 @@ def create(
         if not as_json:
             verb = "Registered" if response.created else "Updated"
             console().print(f"{verb} {printable(slug)} as {response.endpoint.id}.", markup=False)
-        return _show_outcome(connection, response, response.index_id, wait=not no_wait, as_json=as_json)
+        asked = Asked(slug, response.index_id, response)
+        return _show_outcome(connection, asked, wait=not no_wait, as_json=as_json)
 
 
 @commands.command(name="list")
@@ -223,12 +226,8 @@ def index(
             force=force,
         )
         response = connection.call("EndpointService.IndexEndpoint", request)
-        if response.deduplicated and not as_json:
-            console(to_errors=True).print(
-                f"Joined an index that begins at {time_text(response, 'run_time')} UTC; --force begins now.",
-                markup=False,
-            )
-        return _show_outcome(connection, response, response.index.id, wait=not no_wait, as_json=as_json)
+        asked = Asked(found.slug, response.index.id, response)
+        return _show_outcome(connection, asked, wait=not no_wait, as_json=as_json)
 
 
 @commands.command()
@@ -305,20 +304,31 @@ def item_table(title: str, items: list[Any]) -> Any:  # noqa: ANN401 - what Rich
     return table(title, ("kind", "key", "version", "state", "reason"), rows)
 
 
-def _show_outcome(connection: Connection, response: Any, index_id: str, *, wait: bool, as_json: bool) -> int:  # noqa: ANN401 - one of two
-    """Follow the index unless told otherwise, print what became of it and return the exit code."""
+def _show_outcome(connection: Connection, asked: Asked, *, wait: bool, as_json: bool) -> int:
+    """Follow the index unless told otherwise, print what became of it and return the exit code.
+
+    Raises:
+        CommandError: the server cannot be asked, or somebody interrupted the wait.
+    """
+    due = due_time(asked.response, now=datetime.now(UTC))
+    if due:
+        tell_wait(asked, due, as_json=as_json)
     if not wait:
         if as_json:
-            print_json(response)
+            print_json(asked.response)
         else:
-            console().print(f"Its index is {index_id}.", markup=False)
+            console().print(f"Its index is {asked.index_id}.", markup=False)
         return 0
-    with index_progress("Indexing", quiet=as_json) as update:
-        final = follow_index(connection, index_id, show=update)
-    items = list_items(connection, index_id)
+    try:
+        with index_progress("Indexing", due=due, quiet=as_json) as update:
+            final = follow_index(connection, asked.index_id, show=update)
+    except KeyboardInterrupt:
+        raise asked.left() from None
+    items = list_items(connection, asked.index_id)
     state = enum_name(final, "state")
     if as_json:
-        print_json({**as_dict(response), "index": as_dict(final), "items": [as_dict(item) for item in items]})
+        shown = {**as_dict(asked.response), "index": as_dict(final), "items": [as_dict(item) for item in items]}
+        print_json(shown)
     else:
         out = console()
         if items:

@@ -208,7 +208,31 @@ async def test_request_that_joins_a_waiting_index_says_when_it_begins(
     await command.json("endpoints", "index", "shop", "--no-wait")
     code, _, err = await command("endpoints", "index", "shop", "--no-wait")
     assert code == 0
-    assert "Joined an index that begins at " in err
+    assert "joined an index that is due at " in err
+    assert "`kongflow endpoints index shop --force` runs one now" in err
+    _, _, err = await command("endpoints", "create", "shop", endpoint.url, "--no-wait")
+    assert "joined an index that is due at " in err
+    code, out, err = await command("endpoints", "create", "shop", endpoint.url, "--no-wait", "--json")
+    waits = json.loads(err)["notice"]
+    created = json.loads(out)
+    assert waits["reason"] == "INDEX_WAITS"
+    assert waits["metadata"] == {"index_id": created["index_id"], "run_time": created["run_time"]}
+    assert (await command("endpoints", "index", "shop", "--force"))[0] == 0
+
+
+async def test_wait_for_an_index_that_is_interrupted_ends_with_a_sentence(
+    command: Command, endpoint: FakeEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cli.commands.endpoints.follow_index", interrupt)
+    code, _, err = await command("endpoints", "create", "shop", endpoint.url)
+    assert code == 130
+    assert "Stopped waiting." in err
+    assert "`kongflow endpoints show shop` says what became of it." in err
+    code, out, err = await command("endpoints", "index", "shop", "--json")
+    assert (code, out, json.loads(err)["error"]["reason"]) == (130, "", "INTERRUPTED")
 
 
 async def test_delete_asks_unless_told(command: Command, endpoint: FakeEndpoint) -> None:

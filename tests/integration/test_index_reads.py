@@ -102,7 +102,7 @@ async def test_a_repeated_create_counts_none(stage: Stage, blocks: list[str]) ->
         again = await stage.writer.endpoints.CreateEndpoint(request)
 
     assert again.index_id == first.index_id
-    assert set(blocks) == {"endpoint_of"}
+    assert set(blocks) == {"origin"}
 
 
 async def test_all_who_watch_an_index_share_what_is_read_of_each_revision(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, timedelta
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -20,6 +21,8 @@ from tests.support.stage import URL
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    import asyncpg
 
     from tests.support.stage import Stage
 
@@ -105,10 +108,26 @@ async def test_request_id_of_another_update_is_refused_even_for_the_same_url(
     assert (refusal.reason, refusal.fields) == ("REQUEST_ID_REUSED", ["request_id"])
 
 
+async def test_create_that_joins_an_index_says_when_that_begins_and_so_does_its_repeat(
+    stage: Stage, fake: FakeEndpoint, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    first = await stage.create(slug=fake.slug, url=fake.url, request_id=str(uuid4()))
+    due = first.run_time.ToDatetime(tzinfo=UTC) + timedelta(minutes=15)
+    await connection.execute(
+        "UPDATE queue_jobs SET state = 'SCHEDULED', run_at = $1, attempt = 1, started_at = now()", due
+    )
+    request_id = str(uuid4())
+    for _ in range(2):
+        created = await stage.create(slug=fake.slug, url=fake.url, request_id=request_id)
+        assert (created.index_id, created.run_time.ToDatetime(tzinfo=UTC)) == (first.index_id, due)
+
+
 async def test_repeated_create_says_created_as_it_did_first(stage: Stage, fake: FakeEndpoint) -> None:
     for created in (True, False):
         fields = {"slug": fake.slug, "url": fake.url, "request_id": str(uuid4())}
         first = await stage.create(**fields)
         again = await stage.create(**fields)
         assert first.created is again.created is created
+        # When it begins is told as it stands.
+        again.run_time.CopyFrom(first.run_time)
         assert again == first

@@ -78,6 +78,7 @@ class CreateEndpointResponse(_message.Message):
     ENDPOINT_FIELD_NUMBER: _builtins.int
     CREATED_FIELD_NUMBER: _builtins.int
     INDEX_ID_FIELD_NUMBER: _builtins.int
+    RUN_TIME_FIELD_NUMBER: _builtins.int
     created: _builtins.bool
     """Whether it is new; false when it was there and got the url."""
     index_id: _builtins.str
@@ -86,16 +87,23 @@ class CreateEndpointResponse(_message.Message):
     def endpoint(self) -> _endpoint_pb2.Endpoint:
         """The endpoint."""
 
+    @_builtins.property
+    def run_time(self) -> _timestamp_pb2.Timestamp:
+        """When that index will begin, at the earliest: outside of DEVELOPMENT an endpoint is indexed at most once in 15 minutes,
+        and a request within them joins the one that waits for their end. In the answer to a repeat it is as it stands.
+        """
+
     def __init__(
         self,
         *,
         endpoint: _endpoint_pb2.Endpoint | None = ...,
         created: _builtins.bool = ...,
         index_id: _builtins.str = ...,
+        run_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "run_time", b"run_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "endpoint", b"endpoint", "index_id", b"index_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "endpoint", b"endpoint", "index_id", b"index_id", "run_time", b"run_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -92,6 +92,15 @@ class EndpointIndex:
 
 
 @dataclass(frozen=True, slots=True)
+class IndexOrigin:
+    """Of which endpoint an index is, which queue job carries it, and when it was asked for."""
+
+    endpoint_id: UUID
+    queue_job_id: UUID
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointIndexItem:
     """What became of one item of an index; `ordinal` counts from 0 in the order of the answer."""
 

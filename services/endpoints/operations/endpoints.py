@@ -36,7 +36,7 @@ from services.endpoints.operations.pings import failed_ping
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from datetime import timedelta
+    from datetime import datetime, timedelta
     from uuid import UUID
 
     from services.endpoints.domain.endpoint import Endpoint, EndpointState
@@ -95,11 +95,12 @@ class UpdateEndpoint:
 
 @dataclass(frozen=True, slots=True)
 class CreatedEndpoint:
-    """A registered endpoint with the index that was asked for."""
+    """A registered endpoint with the index that was asked for, which begins at `run_time` at the earliest."""
 
     endpoint: Endpoint
     created: bool
     index_id: UUID
+    run_time: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +201,7 @@ class EndpointOperations:
                     requested.index.id,
                     flag=known is None,
                 )
-            return CreatedEndpoint(endpoint, created=known is None, index_id=requested.index.id)
+            return CreatedEndpoint(endpoint, known is None, requested.index.id, requested.run_time)
 
         return await self._after_ping(work)
 
@@ -454,12 +455,15 @@ class EndpointOperations:
         index_id = await tx.requests.claim(principal.name, "CreateEndpoint", request.request_id, request_hash(request))
         if index_id is None:
             return None
-        endpoint_id = await tx.indexes.endpoint_of(index_id)
-        if endpoint_id is None:
+        index = await tx.indexes.origin(index_id)
+        if index is None:
             raise NotFoundError("endpoint", request.slug)
         created = await tx.requests.flag(principal.name, "CreateEndpoint", request.request_id)
-        endpoint = _found(await tx.endpoints.get(endpoint_id), endpoint_id)
-        return CreatedEndpoint(endpoint, created=created, index_id=index_id)
+        endpoint = _found(await tx.endpoints.get(index.endpoint_id), index.endpoint_id)
+        queue_job = await tx.queue_control.get(index.queue_job_id)
+        # The index outlives its queue job.
+        run_time = index.created_at if queue_job is None else queue_job.run_at
+        return CreatedEndpoint(endpoint, created, index_id, run_time)
 
     async def _updated_before(
         self, tx: Transaction, principal: Principal, request: UpdateEndpoint

@@ -86,7 +86,10 @@ class EndpointServicer(EndpointServiceServicer):
             current_principal(), wanted, deadline=self._deadline("CreateEndpoint", context)
         )
         return messages.CreateEndpointResponse(
-            endpoint=_visible(created.endpoint), created=created.created, index_id=str(created.index_id)
+            endpoint=_visible(created.endpoint),
+            created=created.created,
+            index_id=str(created.index_id),
+            run_time=timestamp(created.run_time),
         )
 
     async def UpsertEndpoint(

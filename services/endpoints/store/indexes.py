@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from services.endpoints.domain.endpoint_index import (
     EndpointIndex,
     EndpointIndexItem,
+    IndexOrigin,
     IndexSource,
     IndexState,
     ItemKind,
@@ -138,6 +139,11 @@ class PostgresIndexes:
         """Read which endpoint an index is of."""
         rows = await self._fetch("endpoint_of", index_id)
         return rows[0]["endpoint_id"] if rows else None
+
+    async def origin(self, index_id: UUID) -> IndexOrigin | None:
+        """Read where an index comes from."""
+        rows = await self._fetch("origin", index_id)
+        return IndexOrigin(**rows[0]) if rows else None
 
     async def revisions(self, index_ids: Collection[UUID]) -> dict[UUID, int]:
         """Read the revisions of indexes."""

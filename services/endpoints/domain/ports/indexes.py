@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from services.endpoints.domain.endpoint_index import (
         EndpointIndex,
         EndpointIndexItem,
+        IndexOrigin,
         IndexSource,
         ItemKind,
         ItemState,
@@ -123,6 +124,10 @@ class Indexes(Protocol):
 
     async def endpoint_of(self, index_id: UUID) -> UUID | None:
         """Read which endpoint an index is of, and nothing else of it; None when it is gone."""
+        ...
+
+    async def origin(self, index_id: UUID) -> IndexOrigin | None:
+        """Read where an index comes from, and nothing else of it; None when it is gone."""
         ...
 
     async def revisions(self, index_ids: Collection[UUID]) -> dict[UUID, int]:

@@ -176,6 +176,10 @@ WHERE id = $1
 -- Reads which endpoint an index is of.
 SELECT endpoint_id FROM endpoint_indexes WHERE id = $1
 
+-- name: origin
+-- Reads of which endpoint an index is, which queue job carries it, and when it was asked for.
+SELECT endpoint_id, queue_job_id, created_at FROM endpoint_indexes WHERE id = $1
+
 -- name: revisions
 -- Reads the revisions of indexes.
 SELECT id, revision FROM endpoint_indexes WHERE id = ANY($1::uuid[])
