@@ -25,6 +25,8 @@ _TLS_FILES: Final = (
     "KONGFLOW_TLS_CLIENT_KEY_FILE",
 )
 DEFAULT_SERVER: Final = "127.0.0.1:50051"
+_TARGET_SCHEMES: Final = ("dns:", "ipv4:", "ipv6:", "unix:", "unix-abstract:", "xds:")
+_MAX_PORT: Final = 65_535
 CALL_SECONDS: Final = 15.0
 # Above what the server gives an interactive ping, so that its reason arrives.
 PING_SECONDS: Final = 40.0
@@ -53,8 +55,13 @@ def resolve_target(*, server: str, token: str, environment: str = "", as_admin: 
     key, which has one of its own.
 
     Raises:
-        CommandError: there is no credential, or one that cannot be sent.
+        CommandError: there is no credential, or one that cannot be sent, or `server` is no address of gRPC's.
     """
+    if server and not _is_target(server):
+        raise CommandError(
+            f"--server or KONGFLOW_SERVER must be host:port, such as {DEFAULT_SERVER}, not {server!r:.100}.",
+            exit_code=USAGE,
+        )
     kept = KeptState.of_this_shell()
     credential = token or _kept_token(kept, server, as_admin=as_admin)
     if not (credential.isascii() and credential.isprintable()):
@@ -68,6 +75,18 @@ def resolve_target(*, server: str, token: str, environment: str = "", as_admin: 
         environment_id=environment,
         is_embedded=not server and not token and bool(kept.fact("server")),
     )
+
+
+def _is_target(server: str) -> bool:
+    """Tell whether gRPC may find a server by this text: a host, with a port or without, or a name of its own schemes.
+
+    Source: gRPC Name Resolution.
+    """
+    if server.startswith(_TARGET_SCHEMES):
+        return True
+    host, colon, port = server.removesuffix("]").rpartition(":")
+    is_port = port.isascii() and port.isdecimal() and 0 < int(port) <= _MAX_PORT
+    return "/" not in server and (not colon or server.endswith("]") or (bool(host) and is_port))
 
 
 def _kept_server(kept: KeptState) -> str:

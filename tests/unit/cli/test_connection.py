@@ -143,3 +143,15 @@ def test_all_pages_are_put_together_up_to_the_limit(limit: int | None, slugs: st
     assert "".join(endpoint.slug for endpoint in answer.endpoints) == slugs
     assert connection.sizes == [limit or 1000] * pages
     assert answer.next_page_token == ""
+
+
+@pytest.mark.parametrize("server", ["http://127.0.0.1:50051", "here:port", "here:0", "here:70000", ":50051", "a/b:1"])
+def test_server_that_is_no_address_is_a_usage_error(server: str) -> None:
+    with pytest.raises(CommandError, match="--server or KONGFLOW_SERVER must be host:port, such as ") as refused:
+        resolve_target(server=server, token="any")
+    assert refused.value.exit_code == 2
+
+
+@pytest.mark.parametrize("server", ["here:1", "here", "[::1]:1", "[::1]", "dns:///here:1", "unix:/run/kongflow.sock"])
+def test_server_that_grpc_understands_is_called(server: str) -> None:
+    assert resolve_target(server=server, token="any").server == server
