@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from typer.exceptions import Abort, TyperException
+
 from cli.application import application
 from cli.failures import USAGE, CommandError, show_failure
 from cli.streams import READER_GONE, guarded_streams
@@ -42,11 +44,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(given: list[str]) -> int:
+    if "--json" in given:
+        return _run_for_a_program(given)
     try:
         application(given, prog_name="kongflow")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     return 0
+
+
+def _run_for_a_program(given: list[str]) -> int:
+    """Run one command as `application` does it for people, but with a mistake in the command line as any other error.
+
+    Raises:
+        CommandError: the command line is wrong, or the command failed.
+    """
+    try:
+        ended = application(given, prog_name="kongflow", standalone_mode=False)
+    except TyperException as error:
+        raise CommandError(error.format_message(), exit_code=USAGE, reason="USAGE") from error
+    except Abort as error:
+        raise CommandError("Aborted.") from error
+    return ended if isinstance(ended, int) else 0
 
 
 if __name__ == "__main__":

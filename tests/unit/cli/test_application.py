@@ -55,6 +55,37 @@ def test_wrong_command_line_ends_with_two(arguments: list[str], capsys: pytest.C
 
 
 @pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["nonsense"], "No such command 'nonsense'."),
+        (["endpoints", "create", "x"], "Missing argument 'url'."),
+        (["queue", "jobs", "--limit", "0"], "Invalid value for '--limit'"),
+    ],
+)
+def test_wrong_command_line_is_told_to_a_program_as_json(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments, "--json"]) == 2
+    out, err = capsys.readouterr()
+    error = json.loads(err)["error"]
+    assert (out, error["reason"]) == ("", "USAGE")
+    assert error["message"].startswith(told)
+
+
+def test_help_is_help_for_a_program_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["endpoints", "create", "--help", "--json"]) == 0
+    assert "Usage: kongflow" in capsys.readouterr().out
+
+
+def test_failure_keeps_its_exit_code_for_a_program(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KONGFLOW_LEASE_SECONDS", "0")
+    assert main(["config", "check", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["ok"] is False
+
+
+@pytest.mark.parametrize(
     "arguments",
     [["endpoints", "show", "caf\udce9"], ["events", "send", "x", "--id", "caf\udce9"], ["queue", "show", "caf\udce9"]],
     ids=["slug", "option", "id"],
