@@ -17,6 +17,19 @@ USAGE: Final = 2
 UNREACHABLE: Final = 3
 INTERRUPTED: Final = 130
 
+_ANSWERED: Final = {
+    "Tls handshake failed": (
+        "Somebody answers at {server}, but not with TLS by an authority of KONGFLOW_TLS_CA_FILE: the server speaks "
+        "plaintext, or its certificate is another's or not made out to this name."
+    ),
+    "http1.x server": "HTTP answers at {server}, not gRPC: --server is the address of gRPC, such as 127.0.0.1:50051.",
+    "Socket closed": (
+        "Somebody at {server} hung up: a server that has just stopped, or one that wants TLS, which "
+        "KONGFLOW_TLS_CA_FILE switches on."
+    ),
+}
+"""What gRPC says of a server that is there and cannot be talked to, and what is said instead."""
+
 
 class CommandError(Exception):
     """Ends a command: a sentence for people, a reason code for programs and the process's exit code."""
@@ -81,7 +94,7 @@ def command_error(error: grpc.RpcError, *, server: str) -> CommandError:
     away = code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
     message = str(call.details() or code.name)
     if not reason and code is grpc.StatusCode.UNAVAILABLE:
-        message = f"KongFlow cannot be reached at {server}: start it with `kongflow up`, or name it with --server."
+        message = _why_unavailable(message, server)
     elif not reason and code is grpc.StatusCode.DEADLINE_EXCEEDED:
         message = f"KongFlow at {server} did not answer in time."
     return CommandError(
@@ -91,6 +104,14 @@ def command_error(error: grpc.RpcError, *, server: str) -> CommandError:
         violations=violations,
         metadata=metadata,
     )
+
+
+def _why_unavailable(details: str, server: str) -> str:
+    """Return what helps a person to whom gRPC said `details`; who does answer at `server` need not be started."""
+    for told, sentence in _ANSWERED.items():
+        if told in details:
+            return sentence.format(server=server)
+    return f"KongFlow cannot be reached at {server}: start it with `kongflow up`, or name it with --server."
 
 
 def _details(call: Any) -> tuple[str, dict[str, str], list[tuple[str, str]]]:  # noqa: ANN401 - an error that is a call

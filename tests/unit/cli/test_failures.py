@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import grpc
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from kongflow.v1.endpoint_service_pb2 import ListEndpointsRequest
 
+from cli.connection import Target, connected
 from cli.failures import CommandError, command_error, failures_of, show_failure
 from services.endpoints.domain.errors import FieldViolation, KongflowError, Reason
 from services.endpoints.rpc.errors import grpc_status
@@ -66,6 +71,29 @@ def test_server_that_gives_no_answer_is_unreachable(code: grpc.StatusCode, sente
     failure = command_error(FailedCall(code, "failed to connect to all addresses"), server="here:1")
     assert failure.message.startswith(sentence)
     assert (failure.exit_code, failure.reason) == (3, code.name)
+
+
+@pytest.mark.parametrize(
+    ("details", "sentence"),
+    [
+        ("last error: UNKNOWN: ipv4:127.0.0.1:1: Tls handshake failed (TSI_PROTOCOL_FAILURE)", "but not with TLS"),
+        ("last error: INTERNAL: (Trying to connect an http1.x server (HTTP status 400))", "HTTP answers at here:1"),
+        ("last error: UNAVAILABLE: ipv4:127.0.0.1:1: Socket closed", "or one that wants TLS"),
+    ],
+)
+def test_server_that_speaks_otherwise_need_not_be_started(details: str, sentence: str) -> None:
+    failure = command_error(FailedCall(grpc.StatusCode.UNAVAILABLE, details), server="here:1")
+    assert sentence in failure.message
+    assert "start it" not in failure.message
+    assert (failure.exit_code, failure.reason) == (3, "UNAVAILABLE")
+
+
+async def test_http_server_in_place_of_grpc_is_told_as_that() -> None:
+    application = web.Application()
+    async with TestServer(application) as server, asyncio.timeout(10):
+        target = Target(server=f"127.0.0.1:{server.port}", token="any", environment_id="")
+        with connected(target) as connection, pytest.raises(CommandError, match="HTTP answers at "):
+            await asyncio.to_thread(connection.call, "EndpointService.ListEndpoints", ListEndpointsRequest())
 
 
 def test_call_inside_the_block_fails_as_a_command() -> None:
