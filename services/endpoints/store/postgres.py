@@ -260,12 +260,7 @@ class PostgresStore:
     async def close(self) -> None:
         """End every connection, those that are lent out after a moment's grace."""
         pools, self._pools = self._pools, {}
-        for pool in pools.values():
-            try:
-                async with asyncio.timeout(_CLOSE_WITHIN.total_seconds()):
-                    await pool.close()
-            except TimeoutError:
-                pool.terminate()
+        await asyncio.gather(*(_close(pool) for pool in pools.values()))
 
     @asynccontextmanager
     async def transaction(self, pool: Pool = Pool.CALLERS) -> AsyncIterator[PostgresTransaction]:
@@ -404,6 +399,16 @@ async def _borrowed(
     except BaseException:
         share.release()
         raise
+
+
+async def _close(pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    """End a pool's connections, without farewell where the database does not answer it."""
+    try:
+        with translated():
+            async with asyncio.timeout(_CLOSE_WITHIN.total_seconds()):
+                await pool.close()
+    except DatabaseUnavailableError:
+        pool.terminate()
 
 
 async def _keep_as_it_is(_connection: _Connection) -> None:
