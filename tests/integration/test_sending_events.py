@@ -287,3 +287,21 @@ async def test_tenants_are_kept_apart(stage: Stage) -> None:
 
 async def _somebody_waits(connection: Connection) -> bool:
     return bool(await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+
+
+@pytest.mark.parametrize("account_id", ["", "customer-7"])
+@pytest.mark.parametrize("sqlstate", ["40P01", "40001"])
+async def test_event_is_written_again_when_the_database_gives_way(
+    stage: Stage, connection: Connection, sqlstate: str, account_id: str
+) -> None:
+    # What a sequence counts is not rolled back.
+    await connection.execute(
+        "CREATE SEQUENCE writes; CREATE FUNCTION give_way() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " IF nextval('writes') < 3 THEN RAISE EXCEPTION 'gave way' USING ERRCODE = TG_ARGV[0]; END IF; RETURN NEW;"
+        f" END $$; CREATE TRIGGER giving_way BEFORE INSERT ON events EXECUTE FUNCTION give_way('{sqlstate}')"
+    )
+
+    answer = await send(stage.developer, account_id=account_id)
+
+    assert answer.created
+    assert [delivery["id"] for delivery in await deliveries(connection)] == [UUID(answer.event.id)]

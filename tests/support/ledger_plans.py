@@ -246,6 +246,12 @@ class OneConnectionStore:
         async with self.transaction(pool) as tx:
             return await work(tx)
 
+    async def in_one_statement(
+        self, work: Callable[[PostgresTransaction], Awaitable[_Result]], pool: Pool = Pool.CALLERS
+    ) -> _Result:
+        async with self.reading(pool) as tx:
+            return await work(tx)
+
     async def _use(self, pool: Pool) -> None:
         settings = DEFAULT_POOLS[pool].server_settings("plans")
         for name, value in settings.items():

@@ -238,14 +238,18 @@ class EventOperations:
 
     async def _write_one(self, environment_id: UUID, event: EventToWrite) -> Event | None:
         """Write an event in as few round trips as it takes: one, when it has no account."""
+
+        async def write(tx: Transaction) -> Event | None:
+            written = await tx.events.write(environment_id, [event], max_attempts=self._max_attempts)
+            return written[0] if written else None
+
+        async def write_with_account(tx: Transaction) -> Event | None:
+            await self._add_accounts(tx, environment_id, [event.content])
+            return await write(tx)
+
         if event.content.account is None:
-            async with self._store.reading(Pool.CALLERS) as tx:
-                written = await tx.events.write(environment_id, [event], max_attempts=self._max_attempts)
-        else:
-            async with self._store.transaction() as tx:
-                await self._add_accounts(tx, environment_id, [event.content])
-                written = await tx.events.write(environment_id, [event], max_attempts=self._max_attempts)
-        return written[0] if written else None
+            return await self._store.in_one_statement(write)
+        return await self._store.transact(write_with_account)
 
     async def _add_accounts(self, tx: Transaction, environment_id: UUID, contents: Sequence[NewEvent]) -> None:
         identifiers = sorted({content.account for content in contents if content.account is not None})

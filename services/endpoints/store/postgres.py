@@ -351,14 +351,27 @@ class PostgresStore:
         self, work: Callable[[PostgresTransaction], Awaitable[_Result]], pool: Pool = Pool.CALLERS
     ) -> _Result:
         """Run `work` in a transaction, again when the database gave way."""
-        for attempt in range(1, _ATTEMPTS):
-            try:
-                async with self.transaction(pool) as transaction:
-                    return await work(transaction)
-            except ConflictError:
-                await asyncio.sleep(0.01 * attempt * (1 + random.random()))  # noqa: S311 - jitter, no secret
-        async with self.transaction(pool) as transaction:
-            return await work(transaction)
+        return await _run_again(work, lambda: self.transaction(pool))
+
+    async def in_one_statement(
+        self, work: Callable[[PostgresTransaction], Awaitable[_Result]], pool: Pool = Pool.CALLERS
+    ) -> _Result:
+        """Run `work`, one statement, again when the database gave way."""
+        return await _run_again(work, lambda: self.reading(pool))
+
+
+async def _run_again(
+    work: Callable[[PostgresTransaction], Awaitable[_Result]],
+    begin: Callable[[], AbstractAsyncContextManager[PostgresTransaction]],
+) -> _Result:
+    for attempt in range(1, _ATTEMPTS):
+        try:
+            async with begin() as transaction:
+                return await work(transaction)
+        except ConflictError:
+            await asyncio.sleep(0.01 * attempt * (1 + random.random()))  # noqa: S311 - jitter, no secret
+    async with begin() as transaction:
+        return await work(transaction)
 
 
 @asynccontextmanager

@@ -131,3 +131,14 @@ class Store(Protocol):
             DatabaseUnavailableError: PostgreSQL is away.
         """
         ...
+
+    async def in_one_statement(
+        self, work: Callable[[Transaction], Awaitable[_Result]], pool: Pool = Pool.CALLERS
+    ) -> _Result:
+        """Run `work`, which is one statement, as `transact` does: it commits by itself and takes one round trip.
+
+        Raises:
+            ConflictError: it gave way every time.
+            DatabaseUnavailableError: PostgreSQL is away.
+        """
+        ...
