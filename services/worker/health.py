@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc.aio
+import structlog
 from aiohttp import web
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     NotReady = Callable[[], str | None]
     _Context = grpc.aio.ServicerContext[Any, Any]
+
+_log = structlog.get_logger(__name__)
 
 LOOK_EVERY: Final = timedelta(milliseconds=250)
 TOLD_WITHIN: Final = timedelta(milliseconds=200)
@@ -92,11 +95,16 @@ class _HealthServicer(health.aio.HealthServicer):  # type: ignore[misc] # the li
         """Tell how a service is whenever that changes."""
         outbox = _Outbox()
         watching = asyncio.create_task(super().Watch(request, outbox))
+        tasks = [watching, asyncio.create_task(outbox.tell(context))]
         try:
-            await outbox.tell(context)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        if not watching.cancelled() and (error := watching.exception()) is not None:
+            _log.error("health_watch_failed", exc_info=error)
+            await context.abort(grpc.StatusCode.INTERNAL, "A defect of the worker; its log has the cause.")
 
 
 class GrpcHealthServer:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 from kongflow.v1 import endpoint_service_pb2 as endpoints
 from kongflow.v1 import queue_service_pb2 as queue
 from kongflow.v1 import tenancy_service_pb2 as tenancy
 from kongflow.v1.queue_pb2 import QUEUE_EXECUTION, Queue
+from structlog.testing import capture_logs
 
 from services.endpoints.domain.callers import Callers
 from services.endpoints.operations.limits import CallLimits, TenantLimits
@@ -125,6 +126,28 @@ async def test_watcher_of_health_that_reads_nothing_holds_up_nobody(service: Ser
         await server.set_serving()
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
         await server.stop(grace=timedelta(0))
+
+
+@pytest.mark.parametrize("method", ["Check", "Watch"])
+async def test_error_inside_the_librarys_health_is_logged_and_ends_the_call(
+    service: Service, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setattr(health.aio.HealthServicer, method, failing)
+    server = another_server(service, "127.0.0.1:0")
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{await server.start()}") as channel, asyncio.timeout(10):
+        call: Any = getattr(health_pb2_grpc.HealthStub(channel), method)(health_pb2.HealthCheckRequest())
+        with capture_logs() as logs:
+            refusal = await refused(call if method == "Check" else call.read())
+        await server.stop(grace=timedelta(0))
+
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
+    assert "its own" not in refusal.message
+    (line,) = (line for line in logs if line["log_level"] == "error")
+    assert isinstance(line["exc_info"], KeyError)
+
+
+async def failing(*_arguments: object) -> None:
+    raise KeyError("a defect of its own")
 
 
 async def test_two_servers_never_share_a_port(service: Service) -> None:

@@ -19,7 +19,7 @@ import grpc
 import msgpack
 import pytest
 from arq.constants import job_key_prefix
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from structlog.testing import capture_logs
 
 from services.configuration.values import parse_address
@@ -607,6 +607,23 @@ async def test_watcher_of_health_that_reads_nothing_holds_up_nobody() -> None:
         del reasons[0]
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
         await health.close()
+
+
+async def test_error_inside_the_librarys_watch_is_logged_and_ends_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_arguments: object) -> None:
+        raise KeyError("a defect of its own")
+
+    monkeypatch.setattr(health.aio.HealthServicer, "Watch", fail)
+    server = GrpcHealthServer(address=parse_address("127.0.0.1:0"), not_ready=lambda: None)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{await server.start()}") as channel, asyncio.timeout(10):
+        with capture_logs() as logs, pytest.raises(grpc.aio.AioRpcError) as refusal:
+            await health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest()).read()
+        await server.close()
+
+    assert refusal.value.code() is grpc.StatusCode.INTERNAL
+    assert "its own" not in (refusal.value.details() or "")
+    (line,) = (line for line in logs if line["event"] == "health_watch_failed")
+    assert isinstance(line["exc_info"], KeyError)
 
 
 async def test_taken_health_address_ends_the_worker(redis_process: RedisProcess, server: FakeWorkerService) -> None:

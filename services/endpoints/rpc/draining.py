@@ -116,10 +116,8 @@ class DrainableHealth(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # t
             KongflowError: DRAINING, this server stops.
         """
         outbox = _Outbox()
-        tasks = [
-            asyncio.create_task(work)
-            for work in (self._health.Watch(request, outbox), outbox.tell(context), self._ended.wait())
-        ]
+        watching = asyncio.create_task(self._health.Watch(request, outbox))
+        tasks = [watching, asyncio.create_task(outbox.tell(context)), asyncio.create_task(self._ended.wait())]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -128,6 +126,8 @@ class DrainableHealth(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # t
             await asyncio.gather(*tasks, return_exceptions=True)
         if self._ended.is_set():
             raise stopping_error()
+        if not watching.cancelled():
+            watching.result()
 
 
 def stopping_error() -> KongflowError:

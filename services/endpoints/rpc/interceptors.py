@@ -122,7 +122,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if handler is None:
             return None
         if ACCESS.get(method) is Access.ANYONE:
-            return _open_handler(handler)
+            return self._open(handler)
         if handler.unary_unary is not None:
             return grpc.unary_unary_rpc_method_handler(
                 self._unary(method, handler), response_serializer=handler.response_serializer
@@ -156,6 +156,27 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     raise
 
         return serve
+
+    def _open(self, handler: Handler) -> Any:  # noqa: ANN401 - the library's own handlers are untyped
+        """Return the handler of a method that anyone may call: nothing is done but decoding, and telling of errors.
+
+        A method that streams writes to the context, as the library's health service does.
+        """
+        decode = _decoder(handler)
+        behaviour: Any = handler.unary_unary or handler.unary_stream
+
+        async def serve(raw: bytes, context: Context) -> Any:  # noqa: ANN401 - any response message
+            try:
+                return await behaviour(decode(raw), context)
+            except grpc.aio.AbortError:
+                raise
+            except Exception as error:
+                await context.abort_with_status(grpc_status(self._answer_to(error)))
+                raise
+
+        if handler.unary_unary is not None:
+            return grpc.unary_unary_rpc_method_handler(serve, response_serializer=handler.response_serializer)
+        return grpc.unary_stream_rpc_method_handler(serve, response_serializer=handler.response_serializer)
 
     def _stream(
         self,
@@ -200,8 +221,6 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             self._drain.admit()
             self._memory.admit()
             yield
-        except KongflowError as error:
-            await self._fail(call, context, error)
         except GeneratorExit:
             call.code = grpc.StatusCode.CANCELLED
             raise
@@ -218,14 +237,20 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         except grpc.aio.AbortError:
             call.code = context.code()
             raise
-        except Exception as error:  # noqa: BLE001 - nothing internal leaves: it is logged here under a reference
-            answer = _overload(error)
-            if answer is None:
-                answer = internal_error(self._new_reference())
-                _log.error("call failed with a defect", reference=answer.metadata["reference"], exc_info=error)
-            await self._fail(call, context, answer)
+        except Exception as error:  # noqa: BLE001 - nothing internal leaves
+            await self._fail(call, context, self._answer_to(error))
         finally:
             self._note(call)
+
+    def _answer_to(self, error: Exception) -> KongflowError:
+        """Return what a caller is told of an error; a defect is logged here under a reference."""
+        if isinstance(error, KongflowError):
+            return error
+        answer = _overload(error)
+        if answer is None:
+            answer = internal_error(self._new_reference())
+            _log.error("call failed with a defect", reference=answer.metadata["reference"], exc_info=error)
+        return answer
 
     async def _fail(self, call: _Call, context: Context, answer: KongflowError) -> None:
         call.code, call.reason = status_code(answer), answer.reason.value
@@ -264,23 +289,3 @@ def _each_decoded(decode: Callable[[bytes], Any]) -> Callable[[AsyncIterator[byt
             yield decode(raw)
 
     return decode_each
-
-
-def _open_handler(handler: Handler) -> Any:  # noqa: ANN401 - the library's own handlers are untyped
-    """Return the handler of a method that anyone may call: its requests are decoded here, and nothing else is done.
-
-    A method that streams writes to the context, as the library's health service does.
-    """
-    decode = _decoder(handler)
-    behaviour: Any = handler.unary_unary or handler.unary_stream
-
-    async def serve(raw: bytes, context: Context) -> Any:  # noqa: ANN401 - any response message
-        try:
-            return await behaviour(decode(raw), context)
-        except KongflowError as error:
-            await context.abort_with_status(grpc_status(error))
-            raise
-
-    if handler.unary_unary is not None:
-        return grpc.unary_unary_rpc_method_handler(serve, response_serializer=handler.response_serializer)
-    return grpc.unary_stream_rpc_method_handler(serve, response_serializer=handler.response_serializer)
