@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
@@ -73,6 +74,22 @@ async def test_rollback_that_is_cut_off_keeps_the_reason_for_it(wire: Wire, dept
 async def test_savepoint_after_the_connection_was_lost_tells_that_the_database_is_away(wire: Wire) -> None:
     with pytest.raises(DatabaseUnavailableError):
         await wire.lose_before_a_savepoint()
+
+
+async def test_call_that_is_cancelled_as_its_transaction_begins_is_nobodys_trouble(wire: Wire) -> None:
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context))
+    wire.proxy.black_hole()
+    beginning = asyncio.create_task(AsyncExitStack().enter_async_context(wire.store.transaction()))
+    await eventually(lambda: any(pool.in_use for pool in wire.store.pool_readings()))
+    beginning.cancel()
+    wire.proxy.heal()
+    with pytest.raises(asyncio.CancelledError):
+        await beginning
+
+    async with wire.store.transaction() as tx:
+        await tx.ledger.now()
+    assert told == []
 
 
 @pytest.mark.parametrize(

@@ -376,26 +376,32 @@ async def _run_again(
 
 @asynccontextmanager
 async def _begun(connection: _Connection) -> AsyncIterator[None]:
-    """Begin a transaction, or a savepoint inside one, and end it with the block."""
+    """Begin a transaction, or a savepoint inside one, and end it with the block.
+
+    The driver tells the loop of a transaction that somebody forgot, and takes one that was cancelled as it began for
+    that, unless it is entered and left as a context.
+    """
     with translated():
         transaction = connection.transaction()
-        await transaction.start()
+        await transaction.__aenter__()
     try:
         yield
-    except BaseException:
-        await _roll_back(connection, transaction)
+    except BaseException as error:
+        await _roll_back(connection, transaction, error)
         raise
     with translated():
-        await transaction.commit()
+        await transaction.__aexit__(None, None, None)
 
 
-async def _roll_back(connection: _Connection, transaction: asyncpg.transaction.Transaction) -> None:
+async def _roll_back(
+    connection: _Connection, transaction: asyncpg.transaction.Transaction, error: BaseException
+) -> None:
     """Undo what was begun, and end the connection where that fails."""
     try:
         with translated():
             if not connection.is_closed():
                 async with asyncio.timeout(_SILENCE.total_seconds()):
-                    await transaction.rollback()
+                    await transaction.__aexit__(type(error), error, error.__traceback__)
     except DatabaseUnavailableError:
         # The pool takes a connection that broke from its borrower, who can no longer end it.
         with suppress(asyncpg.InterfaceError):
