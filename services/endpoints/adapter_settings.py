@@ -34,8 +34,9 @@ def pools_of(settings: EndpointsSettings) -> Mapping[Pool, PoolSettings]:
         Pool.CALLS: (settings.calls_pool_size, *call_backs),
         Pool.CALL_BACKS: (settings.call_backs_pool_size, *call_backs),
         Pool.RELAY: (settings.relay_pool_size, *relay),
+        Pool.LEASES: (DEFAULT_POOLS[Pool.LEASES].max_size, *relay),
     }
-    return {
+    pools = {
         pool: replace(
             DEFAULT_POOLS[pool],
             max_size=size,
@@ -46,6 +47,7 @@ def pools_of(settings: EndpointsSettings) -> Mapping[Pool, PoolSettings]:
         )
         for pool, (size, statement_timeout, lock_timeout) in given.items()
     }
+    return pools | {Pool.LEASES: replace(pools[Pool.LEASES], silence=settings.ledger.renewal_takes / 2)}
 
 
 def deadlines_of(settings: EndpointsSettings) -> Deadlines:

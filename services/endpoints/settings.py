@@ -96,7 +96,7 @@ class EndpointsSettings(Tuning):
     """
 
     relay_pool_size: int = Field(default=5, ge=1, le=50, json_schema_extra={"key": "database.relay_pool_size"})
-    """Connections to PostgreSQL for ringing, rescue and leases."""
+    """Connections to PostgreSQL for ringing and rescue; leases have one of their own."""
 
     endpoint_timeout_seconds: Seconds = Field(default=30, gt=0, le=300, json_schema_extra={"key": "api_client.timeout"})
     """How long one call to an endpoint may take in all."""

@@ -235,6 +235,7 @@ async def test_pools_have_the_sizes_and_timeouts_of_the_settings(database_url: s
         Pool.CALLS: (*call_backs, "9s"),
         Pool.CALL_BACKS: (*call_backs, "9s"),
         Pool.RELAY: (*relay, "9s"),
+        Pool.LEASES: (*relay, "9s"),
     }
     assert {pool.tcp_user_timeout for pool in pools.values()} == {timedelta(seconds=13)}
 

@@ -29,6 +29,14 @@ class LedgerSettings:
     unknown_kind_delay: timedelta = timedelta(seconds=60)
     backoff: Backoff = field(default_factory=Backoff)
 
+    @property
+    def renewal_takes(self) -> timedelta:
+        """Return how long one try to renew leases may take: when the first is due, there is time for several.
+
+        Lease 10 s, renewed every 3 s: 1.75 s.
+        """
+        return (self.lease - self.renew_every) / 4
+
 
 @dataclass(frozen=True, slots=True)
 class Retention:

@@ -39,11 +39,15 @@ class LeaseKeeper:
 
         Raises:
             KongflowError: the database refused or was away.
+            TimeoutError: it did not answer within a fraction of the lease.
         """
         held = sorted(self._claims)
         if not held:
             return
-        async with self._store.reading(Pool.RELAY) as tx:
+        async with (
+            asyncio.timeout(self._settings.renewal_takes.total_seconds()),
+            self._store.reading(Pool.LEASES) as tx,
+        ):
             renewed = await tx.ledger.renew(held, lease=self._settings.lease)
         lost = self._claims.intersection(held) - renewed
         self._claims -= lost
@@ -51,10 +55,13 @@ class LeaseKeeper:
             _log.warning("leases_lost", claims=sorted(lost))
 
     async def run(self) -> None:
-        """Renew every few seconds until cancelled."""
+        """Renew every few seconds until cancelled; what failed is tried again soon, on a new connection."""
+        pause = self._settings.renew_every
         while True:
-            await asyncio.sleep(self._settings.renew_every.total_seconds())
+            await asyncio.sleep(pause.total_seconds())
             try:
                 await self.run_once()
-            except KongflowError as error:
-                _log.warning("lease_renewal_failed", reason=error.reason.value)
+                pause = self._settings.renew_every
+            except (KongflowError, TimeoutError) as error:
+                _log.warning("lease_renewal_failed", error=type(error).__name__)
+                pause = self._settings.renewal_takes / 4

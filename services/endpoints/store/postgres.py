@@ -1,4 +1,4 @@
-"""The store on PostgreSQL: three pools, and transactions that know their statements."""
+"""The store on PostgreSQL: a pool for each kind of work, and transactions that know their statements."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from services.endpoints.crash_points import crash_point
 from services.endpoints.domain.callers import Callers
 from services.endpoints.domain.current_tenant import current_tenant
 from services.endpoints.domain.errors import ConflictError, DatabaseUnavailableError, NoConnectionFreeError
+from services.endpoints.domain.ledger_settings import LedgerSettings
 from services.endpoints.domain.ports.observer import PoolReading
 from services.endpoints.domain.ports.store import Pool
 from services.endpoints.store.catalog import PostgresCatalog
@@ -48,7 +49,6 @@ _Result = TypeVar("_Result")
 _ATTEMPTS: Final = 3
 _ACQUIRE_WITHIN: Final = timedelta(seconds=5)
 _CLOSE_WITHIN: Final = timedelta(seconds=2)
-# How long after its own timeout a statement may stay unanswered: then nobody is there who could answer.
 _SILENCE: Final = timedelta(seconds=2)
 # A full disk is noticed by what is written, and there may be seconds between two changes.
 _REFUSAL_COUNTS_FOR: Final = timedelta(seconds=4)
@@ -59,7 +59,11 @@ _PLANS_KEPT_FOR: Final = timedelta(seconds=10)
 
 @dataclass(frozen=True, slots=True)
 class PoolSettings:
-    """How one pool behaves; the timeouts are PostgreSQL's own."""
+    """How one pool behaves; the timeouts are PostgreSQL's own.
+
+    A statement may stay unanswered for `silence` after its own timeout, and a connection that is given back for as
+    long after it was left: then nobody is there who could answer.
+    """
 
     max_size: int
     statement_timeout: timedelta
@@ -67,6 +71,7 @@ class PoolSettings:
     idle_in_transaction_timeout: timedelta = timedelta(seconds=5)
     tcp_user_timeout: timedelta = timedelta(seconds=10)
     plans: Plans = Plans.KEPT
+    silence: timedelta = _SILENCE
 
     def server_settings(self, application_name: str) -> dict[str, str]:
         """Return the settings each connection starts with."""
@@ -91,6 +96,13 @@ DEFAULT_POOLS: Final[Mapping[Pool, PoolSettings]] = {
     Pool.CALLS: PoolSettings(4, statement_timeout=timedelta(seconds=20), lock_timeout=timedelta(seconds=5)),
     Pool.CALL_BACKS: PoolSettings(3, statement_timeout=timedelta(seconds=20), lock_timeout=timedelta(seconds=5)),
     Pool.RELAY: PoolSettings(5, statement_timeout=timedelta(seconds=5), lock_timeout=timedelta(seconds=1)),
+    # Whatever hangs elsewhere, leases are renewed.
+    Pool.LEASES: PoolSettings(
+        1,
+        statement_timeout=timedelta(seconds=5),
+        lock_timeout=timedelta(seconds=1),
+        silence=LedgerSettings().renewal_takes / 2,
+    ),
 }
 
 
@@ -223,7 +235,7 @@ class PostgresStore:
                         min_size=1,
                         max_size=settings.max_size,
                         timeout=_ACQUIRE_WITHIN.total_seconds(),
-                        command_timeout=(settings.statement_timeout + _SILENCE).total_seconds(),
+                        command_timeout=(settings.statement_timeout + settings.silence).total_seconds(),
                         server_settings=settings.server_settings(f"kongflow {pool.value}"),
                         reset=_keep_as_it_is,
                         max_cached_statement_lifetime=int(_PLANS_KEPT_FOR.total_seconds()),
@@ -325,7 +337,7 @@ class PostgresStore:
             try:
                 # What was done is done or undone by now; the pool replaces a connection that it cannot take back.
                 with suppress(DatabaseUnavailableError), translated():
-                    await lender.release(lent, timeout=_SILENCE.total_seconds())
+                    await lender.release(lent, timeout=self._settings[pool].silence.total_seconds())
             finally:
                 share.release()
 

@@ -32,6 +32,7 @@ class Pool(Enum):
     CALLS = "calls"
     CALL_BACKS = "call backs"
     RELAY = "relay"
+    LEASES = "leases"
 
 
 class Transaction(Protocol):
