@@ -24,6 +24,7 @@ from services.endpoints.http.console.services import ConsoleServices
 from services.endpoints.http.console.sessions import Sessions
 from services.endpoints.http.server import HttpServer, hooks_and_health, metrics_page
 from services.endpoints.operations.readiness import Readiness
+from services.endpoints.operations.rounds import Rounds
 from services.endpoints.queue.connection import open_redis, pool_reading
 from services.endpoints.queue.eviction import EvictionCheck
 from services.endpoints.queue.publisher import ArqPublisher
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from services.endpoints.domain.ports.observer import PoolReading
     from services.endpoints.domain.ports.tracer import Tracer
     from services.endpoints.operations.handlers import BatchHandler
+    from services.endpoints.operations.rounds import Loop
     from services.endpoints.settings import EndpointsSettings
     from services.endpoints.wiring import Operations
 
@@ -161,7 +163,7 @@ async def run(
         if on_listening is not None:
             on_listening(listening)
         work = [
-            asyncio.create_task(_work_when_ready(store, readiness, operations)),
+            asyncio.create_task(_work_when_ready(store, readiness, operations, metrics)),
             asyncio.create_task(wake_ups.run()),
             asyncio.create_task(eviction.run()),
         ]
@@ -254,7 +256,9 @@ def _console(settings: EndpointsSettings, operations: Operations, *, admit: Call
     )
 
 
-async def _work_when_ready(store: PostgresStore, readiness: Readiness, operations: Operations) -> None:
+async def _work_when_ready(
+    store: PostgresStore, readiness: Readiness, operations: Operations, metrics: Metrics
+) -> None:
     """Connect to PostgreSQL, however long that takes, then ring, rescue and renew until cancelled."""
     while True:
         try:
@@ -264,16 +268,17 @@ async def _work_when_ready(store: PostgresStore, readiness: Readiness, operation
             _log.warning("database_awaited", message=error.message, cause=type(error.__cause__).__name__)
             await asyncio.sleep(_RECONNECT_EVERY.total_seconds())
     await readiness.run_once()
-    loops = [
-        asyncio.create_task(readiness.run()),
-        asyncio.create_task(operations.relay.run()),
-        asyncio.create_task(operations.rescue.run()),
-        asyncio.create_task(operations.leases.run()),
-        asyncio.create_task(operations.revisions.run()),
-        asyncio.create_task(operations.upkeep.run()),
-        asyncio.create_task(operations.uses.run()),
-        asyncio.create_task(operations.endpoint_upkeep.run()),
-    ]
+    named: dict[str, Loop] = {
+        "readiness": readiness,
+        "relay": operations.relay,
+        "rescue": operations.rescue,
+        "leases": operations.leases,
+        "index_revisions": operations.revisions,
+        "upkeep": operations.upkeep,
+        "credential_uses": operations.uses,
+        "endpoint_upkeep": operations.endpoint_upkeep,
+    }
+    loops = [asyncio.create_task(loop.run(Rounds(name, observer=metrics))) for name, loop in named.items()]
     try:
         done, _ = await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)
         for loop in done:

@@ -9,7 +9,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from services.endpoints.domain.errors import DatabaseUnavailableError
 from services.endpoints.operations.index_revisions import IndexRevisions
+from services.endpoints.operations.rounds import Rounds
+from services.endpoints.telemetry.metrics import Metrics
 from tests.support.eventually import eventually
 from tests.support.memory_queue import MemoryWakeUps
 
@@ -53,7 +56,7 @@ def revisions(store: PostgresStore, wake_ups: MemoryWakeUps) -> IndexRevisions:
 
 @pytest.fixture
 async def looking(revisions: IndexRevisions) -> AsyncIterator[None]:
-    task = asyncio.create_task(revisions.run())
+    task = asyncio.create_task(revisions.run(Rounds("index_revisions", observer=Metrics())))
     yield
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -103,7 +106,8 @@ async def test_everybody_is_woken_when_the_database_is_away(
 ) -> None:
     followers = [revisions.follow(await new_index(), seen=1) for _ in range(3)]
     await store.close()
-    await revisions.run_once()
+    with pytest.raises(DatabaseUnavailableError):
+        await revisions.run_once()
     assert await woken(*followers) == [True] * 3
 
 

@@ -15,6 +15,7 @@ from services.endpoints.domain.ports.store import Pool
 from services.endpoints.domain.queue_job import Queue
 from services.endpoints.operations.gathering import RunResult
 from services.endpoints.operations.leases import LeaseKeeper
+from services.endpoints.operations.rounds import Rounds
 from services.endpoints.store.postgres import DEFAULT_POOLS, PostgresStore
 from tests.support.eventually import eventually
 from tests.support.ledger import queue_job
@@ -82,7 +83,7 @@ async def test_lease_is_renewed_in_time_when_every_connection_is_lost_without_a_
             await stack.enter_async_context(store.reading(Pool.RELAY))
         began, until = machine_time(), await lease_until(world)
         proxy.lose()
-        renewing = asyncio.create_task(leases.run())
+        renewing = asyncio.create_task(leases.run(Rounds("leases", observer=world.metrics)))
         stack.callback(renewing.cancel)
 
         async def is_renewed() -> bool:

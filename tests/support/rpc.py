@@ -45,9 +45,11 @@ from services.endpoints.delivery.client import AiohttpEndpointClient
 from services.endpoints.delivery.guard import EgressGuard
 from services.endpoints.domain.callers import Callers
 from services.endpoints.operations.limits import CallLimits
+from services.endpoints.operations.rounds import Rounds
 from services.endpoints.rpc.server import RpcServer, RpcServices
 from services.endpoints.settings import EndpointsSettings
 from services.endpoints.store.postgres import PostgresStore
+from services.endpoints.telemetry.metrics import Metrics
 from services.endpoints.wiring import Operations, build_operations
 from tests.support.memory_queue import MemoryPublisher, MemoryWakeUps
 
@@ -221,7 +223,7 @@ async def running_service(database_url: str, *, limits: CallLimits | None = None
             port = await server.start()
             await server.set_serving()
             service = Service(f"127.0.0.1:{port}", store, operations, journal)
-            looking = asyncio.create_task(operations.revisions.run())
+            looking = asyncio.create_task(operations.revisions.run(Rounds("index_revisions", observer=Metrics())))
             try:
                 yield service
             finally:

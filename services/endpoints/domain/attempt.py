@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from services.endpoints.domain.attempt_reason import AttemptReason
-from services.endpoints.domain.errors import ServerOverloadedError
+from services.endpoints.domain.errors import DatabaseDefectError, ServerOverloadedError
 from services.endpoints.domain.ports.ledger import Failure
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ class RetryPolicy:
                 queue_job.id, queue_job.kind, error.reason, message, retry_in=error.delay, counts_attempt=False
             )
         known = error if isinstance(error, AttemptFailedError) else None
+        name = error.name if isinstance(error, DatabaseDefectError) else type(error).__name__
         is_last = queue_job.attempt >= queue_job.max_attempts or (known is not None and not known.is_retryable)
         delay = max(
             self.backoff.delay(attempt=queue_job.attempt, jitter=jitter),
@@ -75,9 +76,7 @@ class RetryPolicy:
             queue_job_id=queue_job.id,
             kind=queue_job.kind,
             reason=known.reason if known else AttemptReason.INTERNAL,
-            message=(known.message if known else f"The handler failed with {type(error).__name__}.")[
-                :MAX_MESSAGE_LENGTH
-            ],
+            message=(known.message if known else f"The handler failed with {name}.")[:MAX_MESSAGE_LENGTH],
             retry_in=None if is_last else delay,
         )
 

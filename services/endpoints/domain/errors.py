@@ -127,6 +127,18 @@ class StatementTooSlowError(DatabaseUnavailableError):
     """PostgreSQL is there and ended a statement that took longer than any may: the server is slow, or the work long."""
 
 
+class DatabaseDefectError(Exception):
+    """PostgreSQL answered with an error that nothing here expects: of its own, of the schema, or of a statement.
+
+    To a caller it is a defect like any other, so that it is none of the errors that are told.
+    """
+
+    def __init__(self, sqlstate: str, name: str) -> None:
+        """Hold PostgreSQL's code and name of it; its text may quote a row."""
+        super().__init__(f"PostgreSQL answered with {sqlstate}, {name}.")
+        self.name = name
+
+
 class NoConnectionFreeError(DatabaseUnavailableError):
     """PostgreSQL may be there, but this server has no connection to it for another call."""
 

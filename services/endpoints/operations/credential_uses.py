@@ -6,20 +6,16 @@ import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
-from services.endpoints.domain.errors import KongflowError
 from services.endpoints.domain.ports.store import Pool
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from services.endpoints.domain.ports.store import Store
+    from services.endpoints.operations.rounds import Rounds
 
 WRITE_EVERY: Final = timedelta(seconds=10)
 MAX_NOTED: Final = 10_000
-
-_log = structlog.get_logger(__name__)
 
 
 class CredentialUses:
@@ -59,11 +55,8 @@ class CredentialUses:
             await tx.tenancy.note_used_tokens(tokens)
             await tx.tenancy.note_used_api_keys(environments)
 
-    async def run(self) -> None:
+    async def run(self, rounds: Rounds) -> None:
         """Write every 10 seconds until cancelled."""
         while True:
             await asyncio.sleep(WRITE_EVERY.total_seconds())
-            try:
-                await self.run_once()
-            except KongflowError as error:
-                _log.warning("uses_not_written", reason=error.reason.value)
+            await rounds.complete(self.run_once)

@@ -11,7 +11,7 @@ import structlog
 from services.endpoints.domain.catalog import PROBE_ENDPOINT, endpoint_lane, new_queue_job
 from services.endpoints.domain.endpoint import EndpointState
 from services.endpoints.domain.endpoint_index import IndexSource
-from services.endpoints.domain.errors import KongflowError
+from services.endpoints.domain.errors import DatabaseDefectError, KongflowError
 from services.endpoints.domain.ports.store import Pool
 from services.endpoints.domain.queue_job import Priority
 from services.endpoints.operations.index_requests import IndexWish
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from services.endpoints.domain.ports.endpoints import DueEndpoint
     from services.endpoints.domain.ports.store import Store, Transaction
     from services.endpoints.operations.index_requests import IndexRequests
+    from services.endpoints.operations.rounds import Rounds
 
 _log = structlog.get_logger(__name__)
 
@@ -83,9 +84,11 @@ class EndpointUpkeep:
         for endpoint in due:
             try:
                 asked += await self._ask_for_index(endpoint)
-            except KongflowError as error:
+            except (KongflowError, DatabaseDefectError) as error:
                 # The others are not to wait for one that somebody holds.
-                _log.warning("due_index_waits", endpoint_id=str(endpoint.id), reason=error.reason.value)
+                _log.warning(
+                    "due_index_waits", endpoint_id=str(endpoint.id), error=type(error).__name__, message=str(error)
+                )
         return asked
 
     async def _ask_for_index(self, due: DueEndpoint) -> bool:
@@ -107,11 +110,8 @@ class EndpointUpkeep:
 
         return await self._store.transact(work, Pool.RELAY)
 
-    async def run(self) -> None:
+    async def run(self, rounds: Rounds) -> None:
         """Look every five seconds until cancelled."""
         while True:
-            try:
-                await self.run_once()
-            except KongflowError as error:
-                _log.warning("endpoint_upkeep_waits", reason=error.reason.value)
+            await rounds.complete(self.run_once)
             await asyncio.sleep(_EVERY.total_seconds())

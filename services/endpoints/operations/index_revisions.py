@@ -7,7 +7,7 @@ import math
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from services.endpoints.domain.errors import KongflowError, NoConnectionFreeError
+from services.endpoints.domain.errors import DatabaseDefectError, KongflowError, NoConnectionFreeError
 from services.endpoints.domain.flag import Flag
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from services.endpoints.domain.ports.publisher import WakeUps
     from services.endpoints.domain.ports.store import Store
+    from services.endpoints.operations.rounds import Rounds
 
 _POLL: Final = timedelta(seconds=1)
 _REST: Final = timedelta(milliseconds=20)
@@ -50,7 +51,11 @@ class IndexRevisions:
         return IndexFollower(self._followers, index_id, seen=seen)
 
     async def run_once(self) -> None:
-        """Wake whose index has changed; everybody when the database is away, because each is told why."""
+        """Wake whose index has changed; everybody when the database is away, because each is told why.
+
+        Raises:
+            KongflowError, DatabaseDefectError: the database is away, or answers with an error that nobody expects.
+        """
         followers = tuple(self._followers)
         if not followers:
             return
@@ -60,19 +65,21 @@ class IndexRevisions:
         except NoConnectionFreeError:
             # Who looks by himself would find none either.
             return
-        except KongflowError:
-            revisions = {}
+        except (KongflowError, DatabaseDefectError):
+            for follower in followers:
+                follower.wake()
+            raise
         for follower in followers:
             if revisions.get(follower.index_id, math.inf) > follower.seen:
                 follower.wake()
 
-    async def run(self) -> None:
+    async def run(self, rounds: Rounds) -> None:
         """Look until cancelled, at most fifty times a second."""
         wake_up = self._wake_ups.subscribe()
         try:
             while True:
                 await wake_up.wait(_POLL)
-                await self.run_once()
+                await rounds.complete(self.run_once)
                 await asyncio.sleep(_REST.total_seconds())
         finally:
             wake_up.close()

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from services.endpoints.domain.errors import KongflowError
 from services.endpoints.domain.ports.store import Pool
 
 if TYPE_CHECKING:
     from services.endpoints.domain.ledger_settings import LedgerSettings
     from services.endpoints.domain.ports.store import Store
+    from services.endpoints.operations.rounds import Rounds
 
 _log = structlog.get_logger(__name__)
 
@@ -54,14 +54,8 @@ class LeaseKeeper:
         if lost:
             _log.warning("leases_lost", claims=sorted(lost))
 
-    async def run(self) -> None:
+    async def run(self, rounds: Rounds) -> None:
         """Renew every few seconds until cancelled; what failed is tried again soon, on a new connection."""
-        pause = self._settings.renew_every
         while True:
-            await asyncio.sleep(pause.total_seconds())
-            try:
-                await self.run_once()
-                pause = self._settings.renew_every
-            except (KongflowError, TimeoutError) as error:
-                _log.warning("lease_renewal_failed", error=type(error).__name__)
-                pause = self._settings.renewal_takes / 4
+            await asyncio.sleep(self._settings.renew_every.total_seconds())
+            await rounds.complete(self.run_once, longest_pause=self._settings.renewal_takes / 4)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from services.endpoints.domain.catalog import MAINTENANCE_LANE, PRUNE, new_queue_job
-from services.endpoints.domain.errors import KongflowError
 from services.endpoints.domain.ports.store import Pool
 
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from services.endpoints.domain.ports.ledger import FinalQueueJob
     from services.endpoints.domain.ports.store import Store, Transaction
     from services.endpoints.domain.queue_job import NewQueueJob, QueueJob
+    from services.endpoints.operations.rounds import Rounds
 
 _log = structlog.get_logger(__name__)
 
@@ -93,11 +93,8 @@ class Upkeep:
 
         return await self._store.transact(work, Pool.RELAY)
 
-    async def run(self) -> None:
+    async def run(self, rounds: Rounds) -> None:
         """Ask at the start and then every period, until cancelled."""
         while True:
-            try:
-                await self.run_once()
-            except KongflowError as error:
-                _log.warning("upkeep_waits", reason=error.reason.value)
+            await rounds.complete(self.run_once)
             await asyncio.sleep(self._retention.prune_every.total_seconds())

@@ -6,11 +6,13 @@ import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Protocol
 
-from services.endpoints.domain.errors import KongflowError
+from services.endpoints.domain.errors import DatabaseDefectError, KongflowError
 from services.endpoints.operations.shared_reads import SharedReads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from services.endpoints.operations.rounds import Rounds
 
 _LOOK_EVERY: Final = timedelta(seconds=1)
 
@@ -58,10 +60,10 @@ class Readiness:
             self._is_serving = is_serving
             await self._health.set_serving(is_serving=is_serving)
 
-    async def run(self) -> None:
+    async def run(self, rounds: Rounds) -> None:
         """Look every second until cancelled."""
         while True:
-            await self.run_once()
+            await rounds.complete(self.run_once)
             await asyncio.sleep(_LOOK_EVERY.total_seconds())
 
     async def _database_away(self) -> str | None:
@@ -70,3 +72,5 @@ class Readiness:
             return await self._looks.read(None, self._database.why_not_serving)
         except KongflowError as error:
             return error.message
+        except DatabaseDefectError as error:
+            return str(error)

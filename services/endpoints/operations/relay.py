@@ -11,10 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-import structlog
-
 from services.endpoints.crash_points import crash_point
-from services.endpoints.domain.errors import KongflowError
 from services.endpoints.domain.identifiers import NIL_UUID
 from services.endpoints.domain.ports.publisher import QueueUnavailableError
 from services.endpoints.domain.ports.store import Pool
@@ -36,8 +33,7 @@ if TYPE_CHECKING:
     from services.endpoints.domain.ports.publisher import Publisher, WakeUps
     from services.endpoints.domain.ports.store import Store
     from services.endpoints.domain.turns import FewRung, Outlook, Place, Round, WaitingEnvironment
-
-_log = structlog.get_logger(__name__)
+    from services.endpoints.operations.rounds import Rounds
 
 _ENVIRONMENTS_AT_ONCE: Final = 500
 _LOOK_AGAIN_AFTER: Final = timedelta(milliseconds=100)
@@ -104,18 +100,12 @@ class Relay:
             return look_again
         return min(max(next_pass, timedelta()), look_again, self._settings.safety_poll)
 
-    async def run(self) -> None:
+    async def run(self, rounds: Rounds) -> None:
         """Ring whenever something changed, at the latest after the safety poll, until cancelled."""
         wake_up = self._wake_ups.subscribe()
         try:
             while True:
-                try:
-                    wait = await self.run_once()
-                except (KongflowError, QueueUnavailableError) as error:
-                    _log.warning("relay_waits", error=type(error).__name__, message=str(error))
-                    await asyncio.sleep(self._settings.safety_poll.total_seconds())
-                    continue
-                await wake_up.wait(wait)
+                await wake_up.wait(await rounds.complete(self.run_once))
         finally:
             wake_up.close()
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from services.endpoints.crash_points import crash_point
-from services.endpoints.domain.errors import KongflowError
 from services.endpoints.domain.ports.publisher import QueueUnavailableError
 from services.endpoints.domain.ports.store import Pool
 from services.endpoints.domain.queue_job import Queue
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from services.endpoints.domain.ports.publisher import Publisher
     from services.endpoints.domain.ports.store import Store, Transaction
     from services.endpoints.operations.finality import Finality
+    from services.endpoints.operations.rounds import Rounds
 
 _log = structlog.get_logger(__name__)
 
@@ -84,14 +84,11 @@ class Rescue:
             self._observer.count_rung_again(sweep.rung)
         return sweep.rung
 
-    async def run(self) -> None:
+    async def run(self, rounds: Rounds) -> None:
         """Sweep every second until cancelled."""
         while True:
             await asyncio.sleep(self._settings.sweep_every.total_seconds())
-            try:
-                await self.run_once()
-            except (KongflowError, QueueUnavailableError) as error:
-                _log.warning("rescue_waits", error=type(error).__name__, message=str(error))
+            await rounds.complete(self.run_once)
 
     async def _sweep(self, tx: Transaction, room: Mapping[str, int]) -> _Sweep:
         overdue = await tx.ledger.overdue_lanes(limit=_LANES_AT_ONCE)

@@ -10,6 +10,7 @@ import asyncpg
 
 from services.endpoints.domain.errors import (
     ConflictError,
+    DatabaseDefectError,
     DatabaseUnavailableError,
     NoConnectionFreeError,
     StatementTooSlowError,
@@ -71,6 +72,7 @@ def translated() -> Iterator[None]:
             cancelled the statement.
         StatementTooSlowError: PostgreSQL ended the statement because of its own statement timeout.
         NoConnectionFreeError: this process can open no more connections.
+        DatabaseDefectError: whatever else PostgreSQL answers.
     Source: PostgreSQL, appendix A, error codes.
     """
     try:
@@ -90,6 +92,8 @@ def translated() -> Iterator[None]:
         if is_out_of_descriptors(error):
             raise NoConnectionFreeError("file descriptors") from error
         raise _away() from error
+    except asyncpg.PostgresError as error:
+        raise DatabaseDefectError(str(error.sqlstate), type(error).__name__) from error
     except RuntimeError as error:
         # What uvloop says of a transport that closed under a statement.
         if "handler is closed" not in str(error):
@@ -108,7 +112,7 @@ def connecting() -> Iterator[None]:
     try:
         with translated():
             yield
-    except asyncpg.PostgresError as error:
+    except DatabaseDefectError as error:
         raise _away() from error
 
 

@@ -75,6 +75,12 @@ class Metrics:
             "kongflow_queue_jobs_run", "Queue jobs carried out.", ["queue", "result"], registry=self.registry
         )
         self._rung_again = Counter("kongflow_lanes_rung_again", "Lanes whose lease ran out.", registry=self.registry)
+        self._failed_rounds = Counter(
+            "kongflow_loop_failures",
+            "Rounds of a server's loops that failed and were repeated.",
+            ["loop"],
+            registry=self.registry,
+        )
         self._unreadable_filters = Counter(
             "kongflow_unreadable_filters",
             "Dispatchers that an event passed by because their filter cannot be read.",
@@ -154,6 +160,10 @@ class Metrics:
     def count_rung_again(self, lanes: int) -> None:
         """Count lanes that were rescued."""
         self._rung_again.inc(lanes)
+
+    def count_failed_round(self, loop: str) -> None:
+        """Count a round of a loop that failed."""
+        self._failed_rounds.labels(loop).inc()
 
     def count_unreadable_filters(self, dispatchers: int) -> None:
         """Count dispatchers with filters that are none."""

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.endpoints.domain.attempt import MAX_MESSAGE_LENGTH, AttemptFailedError, RetryPolicy, unknown_kind
+from services.endpoints.domain.errors import DatabaseDefectError
 from services.endpoints.domain.queue_job import Priority, Queue, QueueJob
 from services.endpoints.domain.retry import Backoff
 
@@ -75,6 +76,12 @@ def test_unnamed_error_is_repeated_and_its_text_withheld() -> None:
 
     assert (failure.reason, failure.message) == ("INTERNAL", "The handler failed with ValueError.")
     assert failure.retry_in is not None
+
+
+def test_error_of_the_database_is_stored_by_the_databases_name_of_it() -> None:
+    failure = POLICY.after(attempt_of(1, of=5), DatabaseDefectError("23514", "CheckViolationError"), jitter=0)
+
+    assert failure.message == "The handler failed with CheckViolationError."
 
 
 def test_long_message_is_cut() -> None:

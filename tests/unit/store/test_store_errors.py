@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncpg
 import pytest
 
-from services.endpoints.domain.errors import DatabaseUnavailableError, StatementTooSlowError
+from services.endpoints.domain.errors import DatabaseDefectError, DatabaseUnavailableError, StatementTooSlowError
 from services.endpoints.store.errors import translated
 
 
@@ -27,3 +27,24 @@ def test_statement_that_took_too_long_is_told_from_one_that_somebody_ended(cause
     with pytest.raises(DatabaseUnavailableError) as raised, translated():
         raise asyncpg.QueryCanceledError(f"canceling statement due to {cause}")
     assert isinstance(raised.value, StatementTooSlowError) is is_slow
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (asyncpg.InternalServerError("cache lookup failed"), "PostgreSQL answered with XX000, InternalServerError."),
+        (asyncpg.UndefinedTableError("no such thing"), "PostgreSQL answered with 42P01, UndefinedTableError."),
+        (asyncpg.ObjectInUseError("in use"), "PostgreSQL answered with 55006, ObjectInUseError."),
+    ],
+)
+def test_error_that_nobody_expects_is_told_by_its_code_and_not_by_its_text(error: Exception, told: str) -> None:
+    with pytest.raises(DatabaseDefectError, match=told) as raised, translated():
+        raise error
+
+    assert raised.value.__cause__ is error
+
+
+@pytest.mark.parametrize("error", [asyncpg.OutOfMemoryError("53200"), asyncpg.PostgresIOError("58030")])
+def test_database_without_means_is_away(error: Exception) -> None:
+    with pytest.raises(DatabaseUnavailableError), translated():
+        raise error

@@ -46,6 +46,14 @@ class LedgerObserver(Protocol):
         ...
 
 
+class LoopObserver(Protocol):
+    """Counts what fails in the background; it never fails and never waits."""
+
+    def count_failed_round(self, loop: str) -> None:
+        """Count a round of a loop that failed and is repeated."""
+        ...
+
+
 class DiscardObserver(Protocol):
     """Counts what is given up; it never fails and never waits."""
 
