@@ -183,7 +183,7 @@ def pulled_job(lane: str) -> QueueJob:
         priority=Priority.NORMAL,
         attempt=1,
         max_attempts=3,
-        rescues=0,
+        unended=0,
         run_at=datetime.now(UTC),
     )
 

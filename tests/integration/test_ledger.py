@@ -687,7 +687,7 @@ async def test_database_that_gives_way_is_no_poison(world: World) -> None:
         await world.rescue.run_once()
 
     row = await world.row("a")
-    assert (row["state"], row["rescues"]) == ("AVAILABLE", 0)
+    assert (row["state"], row["unended"]) == ("AVAILABLE", 0)
 
 
 async def test_suspect_lane_does_not_hold_up_the_others_of_its_message(world: World) -> None:

@@ -33,7 +33,7 @@ def pulled(new: NewQueueJob) -> QueueJob:
         priority=Priority.NORMAL,
         attempt=1,
         max_attempts=3,
-        rescues=0,
+        unended=0,
         run_at=new.run_at,  # type: ignore[arg-type]
     )
 

@@ -69,6 +69,29 @@ async def test_calls_that_die_after_their_beginning_are_no_poison(world: World) 
     assert await run(world) == RunResult(completed=1)
 
 
+async def test_call_that_lost_its_server_often_is_no_poison_because_its_preparation_is_interrupted_once(
+    world: World,
+) -> None:
+    await enqueue_call(world, "a")
+
+    def die(_queue_job: QueueJob) -> None:
+        raise asyncio.CancelledError
+
+    world.call.answers = die
+    for _ in range(3):
+        assert isinstance(await run(world), asyncio.CancelledError)
+        await ring_again(world)
+    world.call.answers = lambda _queue_job: "answer"
+    world.call.begin_kills.add("a")
+    for _ in range(2):
+        assert isinstance(await run(world), asyncio.CancelledError)
+        await ring_again(world)
+    world.call.begin_kills.clear()
+
+    assert await run(world) == RunResult(completed=1)
+    assert world.call.finished == [("a", "answer")]
+
+
 @pytest.mark.parametrize(
     ("error", "state"),
     [(None, "COMPLETED"), (AttemptFailedError("no", reason="NO"), "SCHEDULED")],
@@ -82,7 +105,7 @@ async def test_suspect_call_that_ends_leaves_nothing_counted(world: World, error
     await run(world)
 
     row = await world.row("a")
-    assert (row["state"], row["attempt"], row["rescues"]) == (state, 1, 0)
+    assert (row["state"], row["attempt"], row["unended"]) == (state, 1, 0)
     assert await world.lanes() == {}
 
 
@@ -95,7 +118,7 @@ async def test_database_that_gives_way_to_a_suspect_call_is_no_poison(world: Wor
         await ring_again(world)
 
     row = await world.row("a")
-    assert (row["state"], row["rescues"]) == ("AVAILABLE", 0)
+    assert (row["state"], row["unended"]) == ("AVAILABLE", 0)
 
 
 async def test_doubled_messages_of_a_suspect_lane_call_once(world: World) -> None:

@@ -71,13 +71,13 @@ async def test_attempt_that_was_fenced_before_it_began_counts_as_ended(world: Wo
     store = FreezingStore(world.store, after=3)
     late = asyncio.create_task(_runner_on(store, world).run_queue_jobs(Queue.DEFAULT, ["lane-a"]))
     await store.frozen.wait()
-    assert (await world.row("a"))["rescues"] == 1
+    assert (await world.row("a"))["unended"] == 1
     await world.let_leases_run_out()
     await world.rescue.run_once()
     store.woken.set()
 
     assert (await late).is_nothing_due
-    assert (await world.row("a"))["rescues"] == 0
+    assert (await world.row("a"))["unended"] == 0
     assert (await world.work_off()).completed == 1
 
 
@@ -111,7 +111,7 @@ async def test_call_that_was_fenced_before_it_began_is_not_made(world: World) ->
 
     assert (await late).is_nothing_due
     assert world.call.calls == []
-    assert (await world.row("a"))["rescues"] == 0
+    assert (await world.row("a"))["unended"] == 0
     assert (await world.work_off()).completed == 1
 
 

@@ -31,7 +31,7 @@ async def test_suspect_lane_runs_twice_as_many_after_each_that_went_well(world: 
 
     assert world.batch.batches == [1, 2, 4, 8, 5]
     assert world.batch.done == [str(number) for number in range(20)]
-    assert {(await world.row(name))["rescues"] for name in world.batch.done} == {0}
+    assert {(await world.row(name))["unended"] for name in world.batch.done} == {0}
     assert await world.lanes() == {}
 
 
@@ -41,7 +41,7 @@ async def test_each_beginning_is_committed_before_anything_is_done(world: World)
     begun: list[list[int]] = []
 
     async def look(_queue_job: QueueJob) -> None:
-        begun.append([(await world.row(name))["rescues"] for name in names])
+        begun.append([(await world.row(name))["unended"] for name in names])
 
     world.batch.before = look
     await world.runner.run_queue_jobs(Queue.DEFAULT, ["lane-a"])
@@ -84,7 +84,7 @@ async def test_a_failure_among_others_is_its_own(world: World) -> None:
         await world.runner.run_queue_jobs(Queue.DEFAULT, ["lane-a"])
 
     assert await world.states() == {name: "SCHEDULED" if name == "broken" else "COMPLETED" for name in names}
-    assert {(await world.row(name))["rescues"] for name in names} == {0}
+    assert {(await world.row(name))["unended"] for name in names} == {0}
 
 
 @pytest.mark.parametrize("names", [["endless", "behind it"], ["a", "b", "endless", "c", "d"]], ids=["first", "among"])

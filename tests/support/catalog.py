@@ -186,7 +186,7 @@ class Tenant:
             priority=new.priority,
             attempt=1,
             max_attempts=new.max_attempts,
-            rescues=0,
+            unended=0,
             run_at=_EPOCH,
         )
 

@@ -244,8 +244,8 @@ class World:
 
     async def row(self, name: str) -> asyncpg.Record:
         row = await self.connection.fetchrow(
-            "SELECT state, attempt, rescues, run_at, errors::text AS errors, run_at - clock_timestamp() AS due_in"
-            " FROM queue_jobs WHERE args ->> 'name' = $1",
+            "SELECT state, attempt, rescues, unended, run_at, errors::text AS errors,"
+            " run_at - clock_timestamp() AS due_in FROM queue_jobs WHERE args ->> 'name' = $1",
             name,
         )
         assert row is not None

@@ -408,7 +408,7 @@ class LedgerUnderTest:
 
     async def _compare_queue_jobs(self) -> None:
         rows = await self.connection.fetch(
-            "SELECT args ->> 'name' AS name, state, attempt, rescues, max_attempts, queue, lane,"
+            "SELECT args ->> 'name' AS name, state, attempt, rescues, unended, max_attempts, queue, lane,"
             " cancel_requested_at IS NOT NULL AS cancel_requested,"
             " extract(epoch FROM run_at - clock_timestamp())::float8 AS due_in,"
             " extract(epoch FROM run_at + $1::interval)::float8 AS run_at FROM queue_jobs",
@@ -416,8 +416,11 @@ class LedgerUnderTest:
         )
         jobs = self.model.jobs
         assert {
-            row["name"]: (row["state"], row["attempt"], row["rescues"], row["cancel_requested"]) for row in rows
-        } == {job.name: (job.state, job.attempt, job.rescues, job.cancel_requested) for job in jobs.values()}
+            row["name"]: (row["state"], row["attempt"], row["rescues"], row["unended"], row["cancel_requested"])
+            for row in rows
+        } == {
+            job.name: (job.state, job.attempt, job.rescues, job.unended, job.cancel_requested) for job in jobs.values()
+        }
         for row in rows:
             job = jobs[row["name"]]
             # Real time goes on between two looks, by seconds and never by a minute.

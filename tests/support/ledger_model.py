@@ -72,6 +72,7 @@ class ModelJob:
     outcome: Outcome
     attempt: int = 0
     rescues: int = 0
+    unended: int = 0
     cancel_requested: bool = False
     run_at: float = 0.0
     effects: int = 0
@@ -177,7 +178,7 @@ class LedgerModel:
             return False
         if job.state in FINAL:
             job.calls_before += job.attempt + job.rescues
-            job.attempt = job.rescues = 0
+            job.attempt = job.rescues = job.unended = 0
         job.state, job.due, job.cancel_requested = "AVAILABLE", self.now, False
         return True
 
@@ -277,10 +278,10 @@ class LedgerModel:
         ended, together = 0, 1
         while ended < LIMIT and (due := self._in_turn_after_poison(place)):
             first = due[: min(together, LIMIT - ended)]
-            group = list(takewhile(lambda job: not job.rescues, first)) or first[:1]
+            group = list(takewhile(lambda job: not job.unended, first)) or first[:1]
             if any(job.outcome is Outcome.KILL and job.kind in self.known_kinds for job in group):
                 for job in group:
-                    job.rescues += 1
+                    job.unended += 1
                 return True
             for job in group:
                 self._end_attempt(job, job.outcome)
@@ -290,7 +291,7 @@ class LedgerModel:
         return False
 
     def _in_turn_after_poison(self, place: Place) -> list[ModelJob]:
-        while (due := self.in_turn(place)) and due[0].rescues >= MAX_UNENDED:
+        while (due := self.in_turn(place)) and due[0].unended >= MAX_UNENDED:
             due[0].attempt += 1
             self._end(due[0], "DISCARDED")
         return due

@@ -64,7 +64,10 @@ class NewQueueJob:
 
 
 class QueueJob(NamedTuple):
-    """One queue job as a handler sees it; `attempt` counts from 1 while it runs."""
+    """One queue job as a handler sees it; `attempt` counts from 1 while it runs.
+
+    `unended` counts the attempts of a suspect lane that began and never ended: the processes that died of it, maybe.
+    """
 
     id: UUID
     environment_id: UUID
@@ -75,7 +78,7 @@ class QueueJob(NamedTuple):
     priority: Priority
     attempt: int
     max_attempts: int
-    rescues: int
+    unended: int
     run_at: datetime
     trace_context: str | None = None
 

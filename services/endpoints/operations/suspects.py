@@ -74,11 +74,11 @@ class Suspects:
         require_held(await tx.ledger.lock_claim(claim))
         while pulled := await tx.ledger.pull(queue, [lane], limit=most):
             first = pulled[0]
-            if first.rescues < self._settings.max_unended_attempts:
-                innocent = list(takewhile(lambda queue_job: not queue_job.rescues, pulled))
+            if first.unended < self._settings.max_unended_attempts:
+                innocent = list(takewhile(lambda queue_job: not queue_job.unended, pulled))
                 await tx.ledger.begin_alone([queue_job.id for queue_job in innocent or [first]])
                 return innocent or [first]
-            message = f"{first.rescues} attempts began and never ended."
+            message = f"{first.unended} attempts began and never ended."
             _log.error("queue_job_poisoned", queue_job_id=str(first.id), kind=first.kind)
             poisoned = Failure(first.id, first.kind, AttemptReason.POISONED, message, retry_in=None)
             await self._endings.close(tx, [], [poisoned], isolating=True)

@@ -369,7 +369,7 @@ def _names(lanes: Sequence[OverdueLane]) -> tuple[list[str], list[str]]:
 
 def _queue_job(row: asyncpg.Record, queue: Queue) -> QueueJob:
     # Unpacked at once, because a look-up of every name costs as much as the rest.
-    id_, environment_id, kind, args, lane, priority, attempt, max_attempts, rescues, run_at, _, trace_context = row
+    id_, environment_id, kind, args, lane, priority, attempt, max_attempts, unended, run_at, _, trace_context = row
     return QueueJob(
         id_,
         environment_id,
@@ -380,7 +380,7 @@ def _queue_job(row: asyncpg.Record, queue: Queue) -> QueueJob:
         _PRIORITIES[priority],
         attempt + 1,
         max_attempts,
-        rescues,
+        unended,
         run_at,
         trace_context,
     )

@@ -28,7 +28,7 @@ def attempt_of(number: int, *, of: int) -> QueueJob:
         priority=Priority.NORMAL,
         attempt=number,
         max_attempts=of,
-        rescues=0,
+        unended=0,
         run_at=datetime(2026, 1, 1, tzinfo=UTC),
     )
 

@@ -314,7 +314,7 @@ SELECT claim FROM queue_lanes WHERE claim = $1 AND state = 'RUNNING' FOR UPDATE
 -- name: pull
 -- Locks, by id, the next due of locked lanes, $4 of each and $5 bytes of args: each lane's first, then each one's second.
 SELECT
-    id, environment_id, kind, args::text AS args, lane, priority, attempt, max_attempts, rescues, run_at, seq,
+    id, environment_id, kind, args::text AS args, lane, priority, attempt, max_attempts, unended, run_at, seq,
     trace_context
 FROM queue_jobs
 WHERE state = 'AVAILABLE' AND id = ANY(ARRAY(
@@ -411,20 +411,20 @@ FOR UPDATE
 
 -- name: begin_alone
 -- Counts attempts of a suspect lane, locked by who pulled them, as begun and not ended.
-UPDATE queue_jobs SET rescues = rescues + 1, started_at = clock_timestamp()
+UPDATE queue_jobs SET unended = unended + 1, started_at = clock_timestamp()
 WHERE id = ANY($1::uuid[]) AND state = 'AVAILABLE'
 
 -- name: end_alone
 -- Takes back that attempts of a suspect lane began, but of what somebody else ended or began anew; locks by id.
 WITH begun AS MATERIALIZED (
     SELECT id FROM queue_jobs
-    WHERE id = ANY($1::uuid[]) AND state = 'AVAILABLE' AND rescues > 0
+    WHERE id = ANY($1::uuid[]) AND state = 'AVAILABLE' AND unended > 0
     ORDER BY id
     FOR UPDATE
 )
-UPDATE queue_jobs SET rescues = rescues - 1
+UPDATE queue_jobs SET unended = unended - 1
 FROM begun
-WHERE queue_jobs.id = begun.id AND state = 'AVAILABLE' AND rescues > 0
+WHERE queue_jobs.id = begun.id AND state = 'AVAILABLE' AND unended > 0
 RETURNING queue_jobs.id
 
 -- name: complete

@@ -116,6 +116,7 @@ UPDATE queue_jobs SET
     run_at = clock_timestamp(),
     attempt = CASE WHEN state = 'SCHEDULED' THEN attempt ELSE 0 END,
     rescues = CASE WHEN state = 'SCHEDULED' THEN rescues ELSE 0 END,
+    unended = CASE WHEN state = 'SCHEDULED' THEN unended ELSE 0 END,
     started_at = CASE WHEN state = 'SCHEDULED' THEN started_at END,
     cancel_requested_at = NULL,
     finalized_at = NULL
