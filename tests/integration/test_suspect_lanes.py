@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, cast
+from urllib.parse import urlsplit
 
 import pytest
 from structlog.testing import capture_logs
 
-from services.endpoints.domain.errors import StatementTooSlowError
+from services.endpoints.domain.errors import DatabaseUnavailableError, StatementTooSlowError
 from services.endpoints.domain.queue_job import Queue, QueueJobState
 from services.endpoints.store.errors import translated
+from services.endpoints.store.postgres import PostgresStore
+from tests.support.eventually import eventually
 from tests.support.ledger import queue_job
+from tests.support.proxy import TcpProxy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -116,6 +120,60 @@ async def test_work_that_the_database_never_has_time_for_ends_and_lets_its_lane_
     assert ("endless", QueueJobState.DISCARDED, "TOOK_TOO_LONG") in world.batch.final
     assert sorted(world.batch.done) == sorted(set(names) - {"endless"})
     assert await world.lanes() == {}
+
+
+async def test_what_is_cancelled_because_its_server_stops_counts_as_ended(world: World) -> None:
+    begun = asyncio.Event()
+
+    async def wait(_queue_job: QueueJob) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    world.batch.before = wait
+    await suspect_lane(world, ["a"])
+    for _ in range(3):
+        call_back = asyncio.create_task(world.runner.run_queue_jobs(Queue.DEFAULT, ["lane-a"]))
+        await begun.wait()
+        begun.clear()
+        assert (await world.row("a"))["unended"] == 1
+        for task in world.runner.begun:
+            task.cancel()
+        await asyncio.gather(call_back, return_exceptions=True)
+        assert (await world.row("a"))["unended"] == 0
+        await world.let_leases_run_out()
+        assert await world.rescue.run_once() == 1
+    world.batch.before = None
+
+    assert (await world.runner.run_queue_jobs(Queue.DEFAULT, ["lane-a"])).completed == 1
+
+
+async def test_what_is_interrupted_by_an_outage_counts_as_ended_once_the_database_is_back(
+    world: World, database_url: str
+) -> None:
+    port = urlsplit(database_url).port
+    assert port is not None
+    await suspect_lane(world, ["a"])
+    async with TcpProxy(upstream_port=port) as proxy:
+        store = PostgresStore(
+            database_url=database_url.replace(f":{port}/", f":{proxy.port}/"), on_ledger_change=lambda: None
+        )
+        await store.open()
+
+        async def go_away(_queue_job: QueueJob) -> None:
+            proxy.refuse()
+
+        world.batch.before = go_away
+        world.store = store
+        interrupted = asyncio.create_task(world.new_runner().run_queue_jobs(Queue.DEFAULT, ["lane-a"]))
+        with capture_logs() as logs:
+            await eventually(lambda: [line for line in logs if line["event"] == "attempts_taken_back_later"])
+        assert (await world.row("a"))["unended"] == 1
+        proxy.heal()
+        with pytest.raises(DatabaseUnavailableError):
+            await interrupted
+        await store.close()
+
+    assert (await world.row("a"))["unended"] == 0
 
 
 async def suspect_lane(world: World, names: Sequence[str]) -> None:

@@ -229,10 +229,10 @@ class BatchRunner:
         try:
             while left := max(0, self._settings.max_queue_jobs_per_call - result.completed - result.failed):
                 most = min(together, left, self._pace.size(queue))
-                begun = await self._suspects.begin(queue, lane, claim, most=most)
-                if not begun:
-                    break
-                done = await self._run_alone(begun, claim)
+                async with self._suspects.attempting(queue, lane, claim, most=most) as begun:
+                    if not begun:
+                        break
+                    done = await self._run_alone(begun, claim)
                 result += done
                 together = 1 if done.is_nothing_due else 2 * together
             await self._suspects.release(claim)
@@ -263,12 +263,11 @@ class BatchRunner:
             await self._endings.close(tx, [], [self._endings.too_slow(waiting[0], too_slow)], isolating=True)
             return RunResult(failed=1)
 
-        async with self._suspects.ending(queue_jobs):
-            try:
-                return await self._store.transact(work, Pool.CALL_BACKS)
-            except StatementTooSlowError as error:
-                too_slow = error
-                return await self._store.transact(fail, Pool.CALL_BACKS)
+        try:
+            return await self._store.transact(work, Pool.CALL_BACKS)
+        except StatementTooSlowError as error:
+            too_slow = error
+            return await self._store.transact(fail, Pool.CALL_BACKS)
 
 
 def _told_apart(

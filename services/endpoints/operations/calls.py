@@ -93,12 +93,11 @@ class CallRunner:
             return _NOTHING
         self._leases.hold(claim)
         try:
-            begun = await self._suspects.begin(queue, lane, claim)
-            if not begun:
-                await self._suspects.release(claim)
-                return _NOTHING
-            async with self._suspects.ending(begun):
-                return await self._begin_call(lambda tx: self._take_alone(tx, begun[0], claim))
+            async with self._suspects.attempting(queue, lane, claim) as begun:
+                if begun:
+                    return await self._begin_call(lambda tx: self._take_alone(tx, begun[0], claim))
+            await self._suspects.release(claim)
+            return _NOTHING  # noqa: TRY300
         except FencedError:
             _log.warning("suspect_lane_was_fenced", lane=lane, claim=claim)
             return _NOTHING

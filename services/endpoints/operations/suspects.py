@@ -5,9 +5,12 @@ Such a lane is held by a claim, and what begins in it is counted by a commit of 
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager, suppress
+import asyncio
+import time
+from contextlib import asynccontextmanager
+from datetime import timedelta
 from itertools import takewhile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
     from services.endpoints.operations.endings import Endings
 
 _log = structlog.get_logger(__name__)
+
+_LEASES_TO_TAKE_BACK: Final = 3
+_TAKE_BACK_AGAIN_AFTER: Final = timedelta(milliseconds=500)
 
 
 class Suspects:
@@ -51,24 +57,53 @@ class Suspects:
         """Make the lane of a claim idle."""
         await self._store.transact(lambda tx: tx.ledger.release(claim), self._pool)
 
-    async def begin(self, queue: Queue, lane: str, claim: int, *, most: int = 1) -> Sequence[QueueJob]:
+    @asynccontextmanager
+    async def attempting(
+        self, queue: Queue, lane: str, claim: int, *, most: int = 1
+    ) -> AsyncIterator[Sequence[QueueJob]]:
         """Count that attempts begin: of one queue job that once began without an end, or of several that never did.
+
+        Where the block ends, the attempts have ended, too. If not well, or because this server stops, that they began
+        is taken back: only what ended with its process counts as poison.
 
         Raises:
             FencedError: a newer owner has the lane.
         """
-        return await self._store.transact(lambda tx: self._begin(tx, queue, lane, claim, most), self._pool)
+        begun: Sequence[QueueJob] = ()
 
-    @asynccontextmanager
-    async def ending(self, queue_jobs: Sequence[QueueJob]) -> AsyncIterator[None]:
-        """Take back that attempts began when they have ended, if not well: only what never ends counts as poison."""
+        async def begin(tx: Transaction) -> None:
+            nonlocal begun
+            begun = ()
+            begun = await self._begin(tx, queue, lane, claim, most)
+
         try:
-            yield
+            await self._store.transact(begin, self._pool)
+            yield begun
         except (ConflictError, DatabaseUnavailableError, FencedError):
-            ids = [queue_job.id for queue_job in queue_jobs]
-            with suppress(KongflowError):
-                await self._store.transact(lambda tx: tx.ledger.end_alone(ids), self._pool)
+            await self._take_back(begun, patience=self._settings.lease * _LEASES_TO_TAKE_BACK)
             raise
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                # Who cancels does so again before long; what has begun by then goes on until the store closes.
+                await asyncio.shield(asyncio.create_task(self._take_back(begun, patience=timedelta())))
+            raise
+
+    async def _take_back(self, begun: Sequence[QueueJob], *, patience: timedelta) -> None:
+        """Take back that attempts began, however often the database has to be asked for so long."""
+        give_up = time.monotonic() + patience.total_seconds()
+        ids = [queue_job.id for queue_job in begun]
+        while ids:
+            try:
+                await self._store.transact(lambda tx: tx.ledger.end_alone(ids), self._pool)
+            except KongflowError as error:
+                if time.monotonic() >= give_up:
+                    _log.warning("attempts_not_taken_back", queue_jobs=len(ids), reason=error.reason.value)
+                    return
+                _log.info("attempts_taken_back_later", queue_jobs=len(ids), reason=error.reason.value)
+            else:
+                return
+            await asyncio.sleep(_TAKE_BACK_AGAIN_AFTER.total_seconds())
 
     async def _begin(self, tx: Transaction, queue: Queue, lane: str, claim: int, most: int) -> Sequence[QueueJob]:
         require_held(await tx.ledger.lock_claim(claim))
