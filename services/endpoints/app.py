@@ -52,7 +52,6 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
-_RECONNECT_EVERY: Final = timedelta(seconds=1)
 _CANCEL_AGAIN_AFTER: Final = timedelta(milliseconds=200)
 
 
@@ -260,13 +259,7 @@ async def _work_when_ready(
     store: PostgresStore, readiness: Readiness, operations: Operations, metrics: Metrics
 ) -> None:
     """Connect to PostgreSQL, however long that takes, then ring, rescue and renew until cancelled."""
-    while True:
-        try:
-            await store.open()
-            break
-        except KongflowError as error:
-            _log.warning("database_awaited", message=error.message, cause=type(error.__cause__).__name__)
-            await asyncio.sleep(_RECONNECT_EVERY.total_seconds())
+    await Rounds("database", observer=metrics).complete(store.open)
     await readiness.run_once()
     named: dict[str, Loop] = {
         "readiness": readiness,

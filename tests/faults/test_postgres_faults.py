@@ -67,7 +67,7 @@ async def test_server_waits_for_postgresql_at_its_start_and_says_so(scene: Scene
     await server.kill()
     scene.stack.to_postgres.refuse()
     await server.launch()
-    await eventually(lambda: "database_awaited" in server.log_text(), within=PATIENCE)
+    await eventually(lambda: '"loop": "database"' in server.log_text(), within=PATIENCE)
 
     async def listens() -> bool:
         return await server.http_status("/readyz") is not None

@@ -57,15 +57,15 @@ class Rounds:
         """
         backoff = Backoff(base=min(_SHORTEST_PAUSE, longest_pause), cap=longest_pause)
         failures = 0
-        told: tuple[type[Exception], str] | None = None
+        told: tuple[str, type[object]] | None = None
         while True:
             try:
                 result = await work()
             except (KongflowError, DatabaseDefectError, QueueUnavailableError, TimeoutError) as error:
                 failures += 1
                 self._observer.count_failed_round(self._loop)
-                if told != (type(error), str(error)):
-                    told = (type(error), str(error))
+                if told != (cause := (str(error), type(error.__cause__))):
+                    told = cause
                     self._tell(error)
                 await asyncio.sleep(backoff.delay(attempt=failures, jitter=self._jitter()).total_seconds())
             else:
@@ -74,8 +74,12 @@ class Rounds:
                 return result
 
     def _tell(self, error: Exception) -> None:
-        name = type(error).__name__
-        if isinstance(error, DatabaseDefectError):
-            _log.error("loop_waits", loop=self._loop, error=name, message=str(error), exc_info=error)
-        else:
-            _log.warning("loop_waits", loop=self._loop, error=name, message=str(error))
+        tell, exc_info = (_log.error, error) if isinstance(error, DatabaseDefectError) else (_log.warning, None)
+        tell(
+            "loop_waits",
+            loop=self._loop,
+            error=type(error).__name__,
+            cause=type(error.__cause__).__name__,
+            message=str(error),
+            exc_info=exc_info,
+        )

@@ -19,7 +19,12 @@ import asyncpg
 from services.endpoints.crash_points import crash_point
 from services.endpoints.domain.callers import Callers
 from services.endpoints.domain.current_tenant import current_tenant
-from services.endpoints.domain.errors import ConflictError, DatabaseUnavailableError, NoConnectionFreeError
+from services.endpoints.domain.errors import (
+    ConflictError,
+    DatabaseDefectError,
+    DatabaseUnavailableError,
+    NoConnectionFreeError,
+)
 from services.endpoints.domain.ledger_settings import LedgerSettings
 from services.endpoints.domain.ports.observer import PoolReading
 from services.endpoints.domain.ports.store import Pool
@@ -226,6 +231,7 @@ class PostgresStore:
 
         Raises:
             DatabaseUnavailableError: PostgreSQL cannot be reached or lacks the schema; nothing stays open.
+            DatabaseDefectError: it answers with an error that nobody expects; the same.
         """
         try:
             for pool, settings in self._settings.items():
@@ -243,7 +249,7 @@ class PostgresStore:
             async with self.reading(Pool.RELAY) as tx:
                 with translated():
                     await require_schema(tx.connection)
-        except DatabaseUnavailableError:
+        except (DatabaseUnavailableError, DatabaseDefectError):
             await self.close()
             raise
 
