@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 import pytest
+from structlog.testing import capture_logs
 
 from services.endpoints.domain.attempt import AttemptFailedError, SnoozedError
 from services.endpoints.domain.errors import ConflictError
@@ -480,6 +481,31 @@ async def test_call_holds_its_lane_with_a_claim_and_no_open_transaction(world: W
     held.answer.set_result("late answer")
     assert await running == RunResult(completed=1)
     assert world.call.finished == [("a", "late answer")]
+
+
+async def test_what_a_call_back_raises_after_its_worker_has_left_is_logged(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def break_later(*_arguments: object) -> object:
+        begun.set()
+        await goes_on.wait()
+        raise TypeError("a defect")
+
+    monkeypatch.setattr(world.store, "transact", break_later)
+    call_back = asyncio.create_task(world.runner.run_queue_jobs(Queue.EXECUTION, ["lane-a"]))
+    await begun.wait()
+    call_back.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call_back
+    with capture_logs() as logs:
+        goes_on.set()
+        await world.runner.drain()
+        await eventually(lambda: logs)
+
+    (line,) = (line for line in logs if line["event"] == "call_back_failed")
+    assert isinstance(line["exc_info"], TypeError)
 
 
 async def test_call_goes_on_when_its_caller_leaves_and_drain_waits_for_it(world: World) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from services.endpoints.domain.catalog import CALLING_QUEUES
+from services.endpoints.domain.errors import KongflowError
 from services.endpoints.domain.tracing import NO_TRACER, set_traceparent
 from services.endpoints.operations.batches import BatchRunner
 from services.endpoints.operations.calls import CallRunner
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
     from services.endpoints.operations.finality import Finality
     from services.endpoints.operations.handlers import BatchHandler, CallingHandler
     from services.endpoints.operations.leases import LeaseKeeper
+
+
+_log = structlog.get_logger(__name__)
 
 
 class QueueJobRunner:
@@ -77,7 +83,12 @@ class QueueJobRunner:
         task = asyncio.create_task(self._run(queue, sorted(set(lanes))))
         self._begun.add(task)
         task.add_done_callback(self._begun.discard)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            # The shield would keep to itself what it raises from here on.
+            task.add_done_callback(_tell_of_failure)
+            raise
 
     @property
     def begun(self) -> Sequence[asyncio.Task[RunResult]]:
@@ -102,3 +113,13 @@ class QueueJobRunner:
         if failures := [end for end in ends if isinstance(end, BaseException)]:
             raise failures[0]
         return result
+
+
+def _tell_of_failure(task: asyncio.Task[RunResult]) -> None:
+    """Log what a call back raises whose worker has left: nobody else is told."""
+    if task.cancelled() or (error := task.exception()) is None:
+        return
+    if isinstance(error, KongflowError):
+        _log.warning("call_back_failed", reason=error.reason.value)
+    else:
+        _log.error("call_back_failed", exc_info=error)
