@@ -16,6 +16,7 @@ from kongflow.v1.endpoint_service_pb2 import (
 )
 
 from tests.support.fake_endpoint import FakeEndpoint, status
+from tests.support.giving_way import give_way
 from tests.support.rpc import refused
 from tests.support.stage import URL
 
@@ -131,3 +132,15 @@ async def test_repeated_create_says_created_as_it_did_first(stage: Stage, fake: 
         # When it begins is told as it stands.
         again.run_time.CopyFrom(first.run_time)
         assert again == first
+
+
+async def test_update_that_changes_nothing_is_remembered_though_the_database_gives_way(
+    stage: Stage, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    endpoint = await stage.store_endpoint()
+    await give_way(connection, "request_ids", sqlstate="40P01")
+
+    response = await update(stage, endpoint, endpoint.url, str(uuid4()))
+
+    assert response.endpoint == endpoint
+    assert await connection.fetchval("SELECT count(*) FROM request_ids") == 1

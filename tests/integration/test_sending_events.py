@@ -20,6 +20,7 @@ from services.endpoints.operations.finality import Finality
 from services.endpoints.store.postgres import PostgresStore
 from tests.support.events import deliver, deliveries, get, send
 from tests.support.eventually import eventually
+from tests.support.giving_way import give_way
 from tests.support.rpc import refused
 
 if TYPE_CHECKING:
@@ -294,12 +295,7 @@ async def _somebody_waits(connection: Connection) -> bool:
 async def test_event_is_written_again_when_the_database_gives_way(
     stage: Stage, connection: Connection, sqlstate: str, account_id: str
 ) -> None:
-    # What a sequence counts is not rolled back.
-    await connection.execute(
-        "CREATE SEQUENCE writes; CREATE FUNCTION give_way() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-        " IF nextval('writes') < 3 THEN RAISE EXCEPTION 'gave way' USING ERRCODE = TG_ARGV[0]; END IF; RETURN NEW;"
-        f" END $$; CREATE TRIGGER giving_way BEFORE INSERT ON events EXECUTE FUNCTION give_way('{sqlstate}')"
-    )
+    await give_way(connection, "events", sqlstate=sqlstate)
 
     answer = await send(stage.developer, account_id=account_id)
 

@@ -169,8 +169,7 @@ class EndpointOperations:
         credential = await self._credential(principal, request.environment_id)
         _require_owners(credential, request)
         if request.request_id is not None:
-            async with self._store.transaction() as tx:
-                repeated = await self._created_before(tx, principal, request)
+            repeated = await self._store.transact(lambda tx: self._created_before(tx, principal, request))
             if repeated is not None:
                 return repeated
         await self._require_answer(credential, slug=request.slug, url=request.url, budget=budget)
@@ -302,10 +301,14 @@ class EndpointOperations:
         url = endpoint.url if request.url is None else request.url
         is_unchanged = url == endpoint.url
         if request.request_id is not None:
-            async with self._store.transaction() as tx:
-                repeated = await self._updated_before(tx, principal, request)
-                if repeated is None and is_unchanged:
+
+            async def look(tx: Transaction) -> UpdatedEndpoint | None:
+                known = await self._updated_before(tx, principal, request)
+                if known is None and is_unchanged:
                     await self._record_update(tx, principal, request, UpdatedEndpoint(endpoint))
+                return known
+
+            repeated = await self._store.transact(look)
             if repeated is not None:
                 return repeated
         if is_unchanged:
