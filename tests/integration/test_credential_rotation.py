@@ -11,6 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from kongflow.v1 import tenancy_service_pb2 as tenancy
 from kongflow.v1.token_pb2 import TOKEN_KIND_SERVICE, TOKEN_SCOPE_READ
 
+from services.endpoints.domain.errors import DatabaseDefectError
 from tests.support.eventually import eventually
 from tests.support.machine_time import machine_time
 from tests.support.rpc import refused, running_service
@@ -187,3 +188,21 @@ async def test_last_use_is_noted_in_the_background_and_at_most_once_a_minute(
     assert await last_use() >= first
     used = await connection.fetchval("SELECT count(*) FROM runtime_environments WHERE api_key_last_used_at IS NOT NULL")
     assert used == 1
+
+
+async def test_uses_that_the_database_did_not_take_are_written_when_it_does(
+    stage: Stage, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    token_id, secret = await new_token(stage)
+    await is_accepted(stage.service, secret)
+    await is_accepted(stage.service, stage.ours.development_key)
+    uses = stage.service.operations.uses
+    await connection.execute("ALTER TABLE runtime_environments RENAME COLUMN api_key_last_used_at TO away")
+    with pytest.raises(DatabaseDefectError):
+        await uses.run_once()
+    await connection.execute("ALTER TABLE runtime_environments RENAME COLUMN away TO api_key_last_used_at")
+
+    await uses.run_once()
+
+    assert await connection.fetchval("SELECT last_used_at FROM tokens WHERE id = $1", token_id) is not None
+    assert await connection.fetchval("SELECT count(api_key_last_used_at) FROM runtime_environments") == 1

@@ -21,8 +21,7 @@ MAX_NOTED: Final = 10_000
 class CredentialUses:
     """Notes which tokens and API keys were used, off the path of their callers.
 
-    At most 10,000 of each are kept until they are written; what does not fit, or what a database that is away does not
-    take, is noted again with the next use.
+    At most 10,000 of each are kept until they are written; what does not fit is noted again with the next use.
     """
 
     def __init__(self, *, store: Store) -> None:
@@ -47,13 +46,14 @@ class CredentialUses:
         Raises:
             KongflowError: PostgreSQL is away or refused.
         """
-        tokens, self._tokens = sorted(self._tokens), set()
-        environments, self._environments = sorted(self._environments), set()
+        tokens, environments = sorted(self._tokens), sorted(self._environments)
         if not tokens and not environments:
             return
         async with self._store.transaction(Pool.RELAY) as tx:
             await tx.tenancy.note_used_tokens(tokens)
             await tx.tenancy.note_used_api_keys(environments)
+        self._tokens.difference_update(tokens)
+        self._environments.difference_update(environments)
 
     async def run(self, rounds: Rounds) -> None:
         """Write every 10 seconds until cancelled."""
