@@ -168,6 +168,10 @@ async def run(
         ]
         stop_wait = asyncio.create_task(stopping.wait())
         done, _ = await asyncio.wait([*work, stop_wait], return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            if (error := task.exception()) is not None:
+                # Its traceback comes when the drain is over, and somebody may not wait for that.
+                _log.error("server_fails", exc_info=error)
         _log.info("draining")
         readiness.drain()
         operations.watches.end()
@@ -178,8 +182,9 @@ async def run(
                 await operations.runner.drain()
         # A call that still waits would fail with its connection, and its endpoint would be blamed.
         await _end([*work, stop_wait, *operations.runner.begun])
-        for task in done:
-            task.result()
+        for task in work:
+            if not task.cancelled():
+                task.result()
     _log.info("stopped")
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING
 
 import asyncpg
+import pytest
 from structlog.testing import capture_logs
 
+from services.endpoints.app import run
+from services.endpoints.operations.relay import Relay
 from services.endpoints.store.schema import require_schema
 from tests.support.eventually import eventually
-from tests.support.pair import running_pair
+from tests.support.pair import endpoints_settings, running_pair
 
 if TYPE_CHECKING:
-    import pytest
+    from datetime import timedelta
 
 LOOPS = {"relay", "rescue"}
 
@@ -50,3 +54,18 @@ async def test_server_that_starts_bears_what_the_database_answers_until_it_is_we
 
     (told,) = (line for line in logs if line["event"] == "loop_waits" and line["loop"] == "database")
     assert told["message"] == "PostgreSQL answered with XX000, InternalServerError."
+
+
+async def test_defect_of_a_loop_is_told_at_once_and_ends_the_server(
+    database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_self: object) -> timedelta:
+        raise TypeError("a defect")
+
+    monkeypatch.setattr(Relay, "run_once", fail)
+    settings = endpoints_settings(database_url=database_url, redis_url=redis_url)
+    with capture_logs() as logs, pytest.raises(TypeError):
+        await run(settings, asyncio.Event())
+
+    events = [line["event"] for line in logs]
+    assert events.index("server_fails") < events.index("draining")
