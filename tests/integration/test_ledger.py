@@ -235,6 +235,24 @@ async def test_doubled_and_forged_messages_find_nothing_due(world: World) -> Non
     assert forged.is_nothing_due
 
 
+async def test_call_back_that_waited_for_a_lane_does_nothing_again_and_leaves_what_came_meanwhile(world: World) -> None:
+    await world.enqueue(queue_job("first"), queue_job("second"))
+    await world.relay.run_once()
+    async with world.store.transaction() as tx:
+        held = await tx.ledger.pull(Queue.DEFAULT, ["lane-a"], limit=1)
+        waiting = asyncio.create_task(world.runner.run_queue_jobs(Queue.DEFAULT, ["lane-a"]))
+        await eventually(world.somebody_waits_for_a_lock)
+        await tx.ledger.complete(held.queue_jobs)
+        await tx.ledger.enqueue([queue_job("third")])
+        await tx.ledger.keep_lanes(Queue.DEFAULT, ["lane-a"], answer_within=timedelta(seconds=5))
+
+    await waiting
+    assert world.batch.done == ["second"]
+    assert await world.lanes() == {}
+    await world.work_off()
+    assert world.batch.done == ["second", "third"]
+
+
 async def test_priority_then_age_decides_within_a_lane(world: World) -> None:
     await world.enqueue(
         queue_job("late", priority=Priority.VERY_LOW),

@@ -32,6 +32,11 @@ if TYPE_CHECKING:
     from services.endpoints.domain.queue_job import QueueJob
     from services.endpoints.store.postgres import PostgresStore
 
+_RING_ALL_OF = """
+INSERT INTO queue_lanes (queue, lane, environment_id, state, lease_until)
+SELECT DISTINCT queue, lane, environment_id, 'RUNG', now() FROM queue_jobs WHERE kind = $1
+RETURNING lane
+"""
 _INSERT_EVENT = """
 INSERT INTO events (
     id, event_id, name, source, payload, context, payload_type, external_account_id, priority, queue_job_id, is_test,
@@ -234,10 +239,11 @@ class Scene:
 
     async def pulled(self, kind: str) -> list[QueueJob]:
         """Return the due queue jobs of a kind, as a call back gets them, without their locks."""
-        lanes = await self.connection.fetch("SELECT DISTINCT lane FROM queue_jobs WHERE kind = $1", kind)
+        lanes = [lane for (lane,) in await self.connection.fetch(_RING_ALL_OF, kind)]
         async with self.store.transaction() as tx:
-            pulled = await tx.ledger.pull(Queue.EVENTS, [row["lane"] for row in lanes], limit=200)
-        return [queue_job for queue_job in pulled if queue_job.kind == kind]
+            pulled = await tx.ledger.pull(Queue.EVENTS, lanes, limit=200)
+            await tx.ledger.close_lanes(Queue.EVENTS, lanes)
+        return [queue_job for queue_job in pulled.queue_jobs if queue_job.kind == kind]
 
 
 async def new_scene(store: PostgresStore, connection: asyncpg.Connection[asyncpg.Record]) -> Scene:

@@ -148,7 +148,8 @@ class BatchRunner:
     async def _run_batch(self, tx: Transaction, queue: Queue, owners: Mapping[str, Share], way: Way) -> _Batch | Way:
         begun = time.monotonic()
         answer_within = self._settings.ring_answered_within
-        rung = await tx.ledger.lock_rung_lanes(queue, sorted(owners), ends_within=answer_within / 2)
+        size = self._pace.size(queue)
+        rung, queue_jobs = await tx.ledger.pull(queue, sorted(owners), limit=size, ends_within=answer_within / 2)
         if repeated := [lane.name for lane in rung if lane.is_repeated]:
             await tx.ledger.mark_suspect(queue, repeated)
             return way
@@ -156,8 +157,6 @@ class BatchRunner:
         names = [lane.name for lane in rung if not lane.runs_alone]
         if not names:
             return _Batch(suspects)
-        size = self._pace.size(queue)
-        queue_jobs = await tx.ledger.pull(queue, names, limit=size)
         isolating = way is Way.ISOLATING
         done, failures = await self._attempt_all(tx, queue_jobs, isolating=isolating)
         completed, failed = _told_apart(queue_jobs, done, failures)

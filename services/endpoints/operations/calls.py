@@ -106,14 +106,15 @@ class CallRunner:
 
     async def _take_first(self, tx: Transaction, queue: Queue, lane: str) -> QueueJob | RunResult | Way:
         """Lock a RUNG lane and the first queue job in it, or say how to go on."""
-        for rung in await tx.ledger.lock_rung_lanes(queue, [lane]):
+        lanes, queue_jobs = await tx.ledger.pull(queue, [lane], limit=1)
+        for rung in lanes:
             if rung.runs_alone:
                 return Way.ALONE
             if rung.is_repeated:
                 await tx.ledger.mark_suspect(queue, [lane])
                 return Way.TOGETHER
-            if pulled := await tx.ledger.pull(queue, [lane], limit=1):
-                return pulled[0]
+            if queue_jobs:
+                return queue_jobs[0]
             await tx.ledger.close_lanes(queue, [lane])
         return _NOTHING
 

@@ -45,13 +45,9 @@ class Suspects:
 
     async def take(self, queue: Queue, lane: str) -> int | None:
         """Take a RUNG lane and return the claim; None when it is not RUNG any more."""
-
-        async def work(tx: Transaction) -> int | None:
-            if not await tx.ledger.lock_rung_lanes(queue, [lane]):
-                return None
-            return await tx.ledger.take_lane(queue, lane, lease=self._settings.lease)
-
-        return await self._store.transact(work, self._pool)
+        return await self._store.transact(
+            lambda tx: tx.ledger.take_lane(queue, lane, lease=self._settings.lease), self._pool
+        )
 
     async def release(self, claim: int) -> None:
         """Make the lane of a claim idle."""
@@ -107,7 +103,7 @@ class Suspects:
 
     async def _begin(self, tx: Transaction, queue: Queue, lane: str, claim: int, most: int) -> Sequence[QueueJob]:
         require_held(await tx.ledger.lock_claim(claim))
-        while pulled := await tx.ledger.pull(queue, [lane], limit=most):
+        while pulled := (await tx.ledger.pull(queue, [lane], limit=most, claim=claim)).queue_jobs:
             first = pulled[0]
             if first.unended < self._settings.max_unended_attempts:
                 innocent = list(takewhile(lambda queue_job: not queue_job.unended, pulled))

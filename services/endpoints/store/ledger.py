@@ -17,6 +17,7 @@ from services.endpoints.domain.ports.ledger import (
     FinalQueueJob,
     Lanes,
     OverdueLane,
+    Pulled,
     RungInTurn,
     RungLane,
     WaitingQueueJob,
@@ -161,37 +162,45 @@ class PostgresLedger:
         self._changed()
         await self._execute("free_lanes", *_names(lanes))
 
-    async def lock_rung_lanes(
-        self, queue: Queue, lanes: Sequence[str], *, ends_within: timedelta = timedelta()
-    ) -> list[RungLane]:
-        """Lock the RUNG ones of `lanes`."""
-        rows = await self._fetch("lock_rung_lanes", queue.value, lanes, ends_within)
-        return [RungLane(*row) for row in rows]
-
     async def mark_suspect(self, queue: Queue, lanes: Sequence[str]) -> None:
         """Note that a call began on lanes that had been rung before."""
         await self._execute("mark_suspect", queue.value, lanes)
 
-    async def take_lane(self, queue: Queue, lane: str, *, lease: timedelta) -> int:
-        """Make a locked RUNG lane RUNNING."""
+    async def take_lane(self, queue: Queue, lane: str, *, lease: timedelta) -> int | None:
+        """Make a RUNG lane RUNNING."""
         rows = await self._fetch("start_lane", queue.value, lane, lease)
-        claim: int = rows[0]["claim"]
-        return claim
+        return rows[0]["claim"] if rows else None
 
     async def lock_claim(self, claim: int) -> bool:
         """Lock the lane of a claim."""
         return bool(await self._fetch("lock_claim", claim))
 
-    async def pull(self, queue: Queue, lanes: Sequence[str], *, limit: int) -> list[QueueJob]:
-        """Lock the next queue jobs of locked lanes."""
-        share = -(-limit // len(lanes)) if lanes else 0
-        rows = await self._fetch("pull", queue.value, lanes, limit, share, MAX_BYTES_TOGETHER)
+    async def pull(
+        self,
+        queue: Queue,
+        lanes: Sequence[str],
+        *,
+        limit: int,
+        claim: int | None = None,
+        ends_within: timedelta = timedelta(),
+    ) -> Pulled:
+        """Lock lanes and the next queue jobs in them."""
+        lanes_held, rows = await self._locked(queue, lanes, limit, 1, claim, ends_within)
+        share = -(-limit // len(lanes_held)) if lanes_held else limit
         of_lane = Counter(row["lane"] for row in rows)
         if len(rows) < limit and share < limit and share in of_lane.values():
             # Lanes with more to do take the shares of those with less.
-            rows = await self._fetch("pull", queue.value, list(of_lane), limit, limit, MAX_BYTES_TOGETHER)
+            _, rows = await self._locked(queue, list(of_lane), limit, limit, claim, ends_within)
         rows.sort(key=_ORDER)
-        return [_queue_job(row, queue) for row in rows]
+        return Pulled(lanes_held, [_queue_job(row, queue) for row in rows])
+
+    async def _locked(
+        self, queue: Queue, lanes: Sequence[str], limit: int, least: int, *more: object
+    ) -> tuple[list[RungLane], list[asyncpg.Record]]:
+        """Lock lanes and, of each of them, an equal share of `limit`, `least` at the least."""
+        rows = await self._fetch("pull", queue.value, lanes, limit, least, MAX_BYTES_TOGETHER, *more)
+        held = [RungLane(*row[:4]) for row in rows if row["id"] is None]
+        return held, [row for row in rows if row["id"] is not None]
 
     async def keep_lanes(self, queue: Queue, lanes: Sequence[str], *, answer_within: timedelta) -> None:
         """Keep locked RUNG lanes open."""
@@ -369,7 +378,7 @@ def _names(lanes: Sequence[OverdueLane]) -> tuple[list[str], list[str]]:
 
 def _queue_job(row: asyncpg.Record, queue: Queue) -> QueueJob:
     # Unpacked at once, because a look-up of every name costs as much as the rest.
-    id_, environment_id, kind, args, lane, priority, attempt, max_attempts, unended, run_at, _, trace_context = row
+    lane, _, _, _, id_, environment_id, kind, args, priority, attempt, max_attempts, unended, run_at, _, trace = row
     return QueueJob(
         id_,
         environment_id,
@@ -382,7 +391,7 @@ def _queue_job(row: asyncpg.Record, queue: Queue) -> QueueJob:
         max_attempts,
         unended,
         run_at,
-        trace_context,
+        trace,
     )
 
 

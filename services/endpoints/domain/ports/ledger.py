@@ -56,6 +56,13 @@ class RungLane(NamedTuple):
         return self.suspect and self.rings > 1
 
 
+class Pulled(NamedTuple):
+    """Lanes and queue jobs that this transaction has locked."""
+
+    lanes: Sequence[RungLane]
+    queue_jobs: Sequence[QueueJob]
+
+
 @dataclass(frozen=True, slots=True)
 class OverdueLane:
     """A lane whose lease ran out and that this transaction has locked; a suspect one must travel alone."""
@@ -171,31 +178,33 @@ class Ledger(Protocol):
         """Delete the rows of RUNNING lanes that this transaction has locked."""
         ...
 
-    async def lock_rung_lanes(
-        self, queue: Queue, lanes: Sequence[str], *, ends_within: timedelta = timedelta()
-    ) -> list[RungLane]:
-        """Lock those of `lanes` that are RUNG, in name order, waiting for their holders.
-
-        Whose lease ends within `ends_within`, by default has ended, is said to end soon.
-        """
-        ...
-
     async def mark_suspect(self, queue: Queue, lanes: Sequence[str]) -> None:
         """Note on RUNG lanes that a call began although they had been rung before, and count their rings anew."""
         ...
 
-    async def take_lane(self, queue: Queue, lane: str, *, lease: timedelta) -> int:
-        """Make a locked RUNG lane RUNNING; return the claim."""
+    async def take_lane(self, queue: Queue, lane: str, *, lease: timedelta) -> int | None:
+        """Make a RUNG lane RUNNING; return the claim, None when it is not RUNG any more."""
         ...
 
     async def lock_claim(self, claim: int) -> bool:
         """Lock the lane of a claim; False means that a newer owner has it."""
         ...
 
-    async def pull(self, queue: Queue, lanes: Sequence[str], *, limit: int) -> list[QueueJob]:
-        """Lock up to `limit` due queue jobs of locked lanes, shared out fairly, by (priority, run_at, seq).
+    async def pull(
+        self,
+        queue: Queue,
+        lanes: Sequence[str],
+        *,
+        limit: int,
+        claim: int | None = None,
+        ends_within: timedelta = timedelta(),
+    ) -> Pulled:
+        """Lock those of `lanes` that are RUNG or of `claim`, in name order, and up to `limit` queue jobs due in them.
 
-        Fewer where their args are many bytes, but one at least.
+        It waits for other holders. A RUNG lane that has been rung more than once is locked, and nothing in it. The rest
+        is shared out fairly, by (priority, run_at, seq); fewer where their args are many bytes, but one at least. What
+        is due is what was due when the statement began: a lane that was waited for may have more. Whose lease ends
+        within `ends_within`, by default has ended, is said to end soon.
         """
         ...
 

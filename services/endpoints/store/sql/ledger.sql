@@ -295,14 +295,6 @@ DELETE FROM queue_lanes
 USING unnest($1::text[], $2::text[]) AS overdue (queue, lane)
 WHERE queue_lanes.queue = overdue.queue AND queue_lanes.lane = overdue.lane AND queue_lanes.state = 'RUNNING'
 
--- name: lock_rung_lanes
--- Locks the lanes of a call back that are RUNG, in name order, and says which may be rung again within $3.
-SELECT lane, rings, suspect, lease_until < clock_timestamp() + $3::interval AS ends_soon
-FROM queue_lanes
-WHERE queue = $1 AND lane = ANY($2::text[]) AND state = 'RUNG'
-ORDER BY lane
-FOR UPDATE
-
 -- name: mark_suspect
 -- Notes that a call began on lanes that had been rung before; the rings from now on are those that it left unanswered.
 UPDATE queue_lanes SET suspect = true, rings = 1 WHERE queue = $1 AND lane = ANY($2::text[]) AND state = 'RUNG'
@@ -312,44 +304,63 @@ UPDATE queue_lanes SET suspect = true, rings = 1 WHERE queue = $1 AND lane = ANY
 SELECT claim FROM queue_lanes WHERE claim = $1 AND state = 'RUNNING' FOR UPDATE
 
 -- name: pull
--- Locks, by id, the next due of locked lanes, $4 of each and $5 bytes of args: each lane's first, then each one's second.
-SELECT
-    id, environment_id, kind, args::text AS args, lane, priority, attempt, max_attempts, unended, run_at, seq,
-    trace_context
-FROM queue_jobs
-WHERE state = 'AVAILABLE' AND id = ANY(ARRAY(
-    SELECT chosen.id
-    FROM (
-        SELECT taken.id, sum(taken.bytes) OVER (ORDER BY taken.place, taken.lane) - taken.bytes AS bytes_before
+-- Locks lanes that are RUNG or of claim $6, then what is due in those rung once: an equal share of $3 each, or $4, in $5 bytes.
+WITH held AS MATERIALIZED (
+    SELECT lane, rings, suspect, lease_until < clock_timestamp() + $7::interval AS ends_soon, state
+    FROM queue_lanes
+    WHERE queue = $1 AND lane = ANY($2::text[]) AND (state = 'RUNG' OR claim = $6)
+    ORDER BY lane
+    FOR UPDATE
+), pulled AS MATERIALIZED (
+    SELECT
+        lane, id, environment_id, kind, args::text AS args, priority, attempt, max_attempts, unended, run_at, seq,
+        trace_context
+    FROM queue_jobs
+    WHERE state = 'AVAILABLE' AND id = ANY(ARRAY(
+        SELECT chosen.id
         FROM (
-            SELECT candidate.id, candidate.bytes, candidate.place, wanted.lane
-            FROM unnest($2::text[]) AS wanted (lane)
-            CROSS JOIN LATERAL (
-                SELECT due.id, due.bytes, row_number() OVER (ORDER BY due.priority, due.run_at, due.seq) AS place
-                FROM (
-                    SELECT
-                        waiting.id, waiting.priority, waiting.run_at, waiting.seq,
-                        pg_column_size(waiting.args) AS bytes
-                    FROM queue_jobs AS waiting
-                    WHERE waiting.lane = wanted.lane AND waiting.queue = $1
-                        AND waiting.state = 'AVAILABLE' AND waiting.seq > 0
-                    ORDER BY waiting.priority, waiting.run_at, waiting.seq
-                    LIMIT $4
-                ) AS due
-            ) AS candidate
-            WHERE NOT EXISTS (
-                SELECT FROM queue_pauses AS pause
-                WHERE pause.queue = $1 AND pause.lane = wanted.lane OFFSET 0
-            )
-            AND NOT EXISTS (SELECT FROM queue_pauses AS pause WHERE pause.queue = $1 AND pause.lane IS NULL)
-            ORDER BY candidate.place, wanted.lane
-            LIMIT $3
-        ) AS taken
-    ) AS chosen
-    WHERE chosen.bytes_before < $5
-))
-ORDER BY id
-FOR UPDATE
+            -- Each lane's first, then each one's second.
+            SELECT taken.id, sum(taken.bytes) OVER (ORDER BY taken.place, taken.lane) - taken.bytes AS bytes_before
+            FROM (
+                SELECT candidate.id, candidate.bytes, candidate.place, wanted.lane
+                FROM held AS wanted
+                CROSS JOIN LATERAL (
+                    SELECT due.id, due.bytes, row_number() OVER (ORDER BY due.priority, due.run_at, due.seq) AS place
+                    FROM (
+                        SELECT
+                            waiting.id, waiting.priority, waiting.run_at, waiting.seq,
+                            pg_column_size(waiting.args) AS bytes
+                        FROM queue_jobs AS waiting
+                        WHERE waiting.lane = wanted.lane AND waiting.queue = $1
+                            AND waiting.state = 'AVAILABLE' AND waiting.seq > 0
+                        ORDER BY waiting.priority, waiting.run_at, waiting.seq
+                        LIMIT (SELECT greatest($4, ($3 + count(*) - 1) / count(*)) FROM held)
+                    ) AS due
+                ) AS candidate
+                WHERE (wanted.rings <= 1 OR wanted.state = 'RUNNING')
+                    AND NOT EXISTS (
+                        SELECT FROM queue_pauses AS pause
+                        WHERE pause.queue = $1 AND pause.lane = wanted.lane OFFSET 0
+                    )
+                    AND NOT EXISTS (SELECT FROM queue_pauses AS pause WHERE pause.queue = $1 AND pause.lane IS NULL)
+                ORDER BY candidate.place, wanted.lane
+                LIMIT $3
+            ) AS taken
+        ) AS chosen
+        WHERE chosen.bytes_before < $5
+    ))
+    ORDER BY id
+    FOR UPDATE
+)
+SELECT
+    lane, rings, suspect, ends_soon, NULL AS id, NULL AS environment_id, NULL AS kind, NULL AS args, NULL AS priority,
+    NULL AS attempt, NULL AS max_attempts, NULL AS unended, NULL AS run_at, NULL AS seq, NULL AS trace_context
+FROM held
+UNION ALL
+SELECT
+    lane, NULL, NULL, NULL, id, environment_id, kind, args, priority, attempt, max_attempts, unended, run_at, seq,
+    trace_context
+FROM pulled
 
 -- name: keep_lanes
 -- Gives lanes the time of another ring, because the call back that has them goes on.
@@ -373,7 +384,7 @@ WHERE queue = $1 AND lane = $2 AND state = 'RUNG'
 RETURNING claim
 
 -- name: start_lane
--- Takes a locked lane with a claim that is never used twice.
+-- Takes a RUNG lane with a claim that is never used twice.
 UPDATE queue_lanes SET state = 'RUNNING', claim = nextval('queue_claims'), lease_until = clock_timestamp() + $3::interval
 WHERE queue = $1 AND lane = $2 AND state = 'RUNG'
 RETURNING claim
