@@ -140,18 +140,22 @@ async def served(bodies: list[bytes]) -> AsyncIterator[aiohttp.ClientSession]:
     await server.close()
 
 
+# Without the time of day: tests are named after it.
+ZIPPED = gzip.compress(b"{}", mtime=0)
+
+
 @pytest.mark.parametrize(
     ("encoding", "sent", "read"),
     [
         ("identity", b"{}", b"{}"),
         ("", b"{}", b"{}"),
-        ("gzip", gzip.compress(b"{}"), b"{}"),
-        ("X-GZIP", gzip.compress(b"{}"), b"{}"),
-        ("gzip, identity", gzip.compress(b"{}"), b"{}"),
+        ("gzip", ZIPPED, b"{}"),
+        ("X-GZIP", ZIPPED, b"{}"),
+        ("gzip, identity", ZIPPED, b"{}"),
         ("deflate", zlib.compress(b"{}"), b"{}"),
         ("deflate", b"", b""),
         ("gzip", b"{}", b""),
-        ("gzip", gzip.compress(b"{}")[:-4], b""),
+        ("gzip", ZIPPED[:-4], b""),
     ],
 )
 async def test_body_is_read_by_its_encoding(encoding: str, sent: bytes, read: bytes) -> None:
