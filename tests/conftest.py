@@ -13,6 +13,7 @@ import redis.asyncio
 import structlog
 from _pytest.faulthandler import fault_handler_stderr_fd_key
 from _pytest.nodeid import coerce_node_id
+from hypothesis import HealthCheck, settings
 
 from services.embedded.redis import EmbeddedRedis
 from tests.support.ports import MOST_PROCESSES
@@ -39,6 +40,14 @@ def pytest_configure() -> None:
     """Log exceptions without their frames' locals: to print a test's takes seconds, for which its transactions wait."""
     plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(processors=[*structlog.get_config()["processors"][:-1], plain])
+
+
+def pytest_sessionstart() -> None:
+    """Have no drawn example fail because the machine was busy elsewhere."""
+    settings.register_profile(
+        "unhurried", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    settings.load_profile("unhurried")
 
 
 def pytest_xdist_auto_num_workers() -> int:

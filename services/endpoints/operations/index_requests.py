@@ -198,6 +198,8 @@ class IndexRequests:
             reason=wish.reason,
             queue_job_id=queue_job_id,
         )
+        # What the caller is told now and what a repeat of its request reads later are one time.
+        run_time = run_at or index.created_at
         queue_job = new_queue_job(
             INDEX_ENDPOINT,
             _args(endpoint.id, index_id, wish),
@@ -206,11 +208,11 @@ class IndexRequests:
             environment_id=endpoint.environment_id,
             max_attempts=self._kind.attempts_in(environment_type),
             priority=wish.priority,
-            run_at=run_at,
+            run_at=run_time,
         )
         await tx.ledger.enqueue([queue_job])
         await tx.ledger.claim_window(_WAITING, value, queue_job_id=queue_job_id, lasting=_WAITING_CLAIM_LASTS)
-        return IndexRequested(index, queue_job_id, deduplicated=deduplicated, run_time=run_at or index.created_at)
+        return IndexRequested(index, queue_job_id, deduplicated=deduplicated, run_time=run_time)
 
 
 def joined_run_at(
