@@ -77,6 +77,7 @@ async def test_lease_is_renewed_in_time_when_every_connection_is_lost_without_a_
         async with store.transaction() as tx:
             claim = await tx.ledger.take_lane(Queue.DEFAULT, "lane-a", lease=settings.lease)
         leases = LeaseKeeper(store=store, settings=settings)
+        assert claim is not None
         leases.hold(claim)
         # What everybody else does hangs, too.
         for _ in range(DEFAULT_POOLS[Pool.RELAY].max_size):
