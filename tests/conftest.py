@@ -16,6 +16,7 @@ from _pytest.nodeid import coerce_node_id
 from hypothesis import HealthCheck, settings
 
 from services.embedded.redis import EmbeddedRedis
+from services.endpoints.domain.current_tenant import note_tenant
 from tests.support.ports import MOST_PROCESSES
 from tests.support.servers import fresh_database, reachable_directory, running_postgres
 
@@ -92,6 +93,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         return (yield)
     finally:
         faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.fixture(autouse=True)
+def for_nobody() -> None:
+    """Work for no tenant: what a test without a loop notes stays in the process, and is then the next ones' share."""
+    note_tenant(None)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+import grpc
 import pytest
 
 from tests.support.eventually import eventually
@@ -49,8 +50,18 @@ async def most_waiting_indexes(connection: Connection) -> AsyncIterator[list[int
 
 
 async def create_together(pair: Pair, tenant: Tenant, url: str) -> list[Any]:
+    """Create one endpoint by many callers, who try again as they are told where too many wait for a connection."""
     client = pair.client(tenant.api_key)
-    return await asyncio.gather(*(client.create_endpoint(tenant, url) for _ in range(CALLERS)))
+
+    async def create() -> Any:
+        while True:
+            try:
+                return await client.create_endpoint(tenant, url)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
+
+    return await asyncio.gather(*(create() for _ in range(CALLERS)))
 
 
 @pytest.mark.parametrize("environment_type", ["DEVELOPMENT", "PRODUCTION"])

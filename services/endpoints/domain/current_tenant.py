@@ -7,8 +7,8 @@ from contextvars import ContextVar
 _tenant: ContextVar[str | None] = ContextVar("kongflow_tenant", default=None)
 
 
-def note_tenant(name: str) -> None:
-    """Say that this task, and what it begins, works for a tenant; `name` is unique among tenants."""
+def note_tenant(name: str | None) -> None:
+    """Say that this task, and what it begins, works for a tenant or nobody's; `name` is unique among tenants."""
     _tenant.set(name)
 
 
