@@ -58,7 +58,8 @@ async def create_together(pair: Pair, tenant: Tenant, url: str) -> list[Any]:
             try:
                 return await client.create_endpoint(tenant, url)
             except grpc.aio.AioRpcError as error:
-                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                # Before the endpoint's ping and after it.
+                if error.code() not in {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE}:
                     raise
 
     return await asyncio.gather(*(create() for _ in range(CALLERS)))
