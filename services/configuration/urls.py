@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
@@ -17,15 +18,32 @@ _UNREADABLE: Final = "cannot be read: a port is a number, and special characters
 _IPV6_HOST: Final = re.compile(r"\[[^\[\]]+\](:[0-9]*)?")
 _TLS_MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _SESSIONS: Final = ("any", "primary", "standby", "read-write", "read-only", "prefer-standby")
+_POSTGRES_FILES: Final = ("sslcert", "sslkey", "sslrootcert", "sslcrl")
 _REDIS_NUMBERS: Final = ("socket_timeout", "socket_connect_timeout", "timeout")
 _REDIS_WHOLE_NUMBERS: Final = ("db", "max_connections", "health_check_interval")
+_REDIS_FILES: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+_REDIS_PARAMETERS: Final = (
+    *_REDIS_NUMBERS,
+    *_REDIS_WHOLE_NUMBERS,
+    *_REDIS_FILES,
+    "client_name",
+    "password",
+    "protocol",
+    "retry_on_timeout",
+    "socket_keepalive",
+    "ssl_cert_reqs",
+    "ssl_check_hostname",
+    "ssl_ciphers",
+    "username",
+)
 
 
 def postgresql_url(url: str) -> str:
     """Return the URL of a PostgreSQL as it is: one host or several with commas, or a folder with a socket.
 
     Raises:
-        ValueError: it has another scheme, or is none that the driver can read; no part of it is in the text.
+        ValueError: it has another scheme, is none that the driver can read, or names a file that is not there; no part
+            of it is in the text.
 
     Source: PostgreSQL, libpq, "Connection URIs".
     """
@@ -41,6 +59,7 @@ def postgresql_url(url: str) -> str:
             _check_port(port)
     _check_choice(query, "sslmode", _TLS_MODES)
     _check_choice(query, "target_session_attrs", _SESSIONS)
+    _check_files(query, _POSTGRES_FILES)
     return url
 
 
@@ -48,7 +67,8 @@ def redis_url(url: str) -> str:
     """Return the URL of a Redis as it is.
 
     Raises:
-        ValueError: it has another scheme, or is none that the driver can read; no part of it is in the text.
+        ValueError: it has another scheme, is none that the driver can read, has parameters that the driver does not
+            know, or names a file that is not there; no part of it is in the text.
     """
     if not url.startswith(_REDIS_SCHEMES):
         raise ValueError("must begin with redis://, rediss:// or unix://")
@@ -58,12 +78,15 @@ def redis_url(url: str) -> str:
         _ = parts.port
     if parts.scheme != "unix" and re.fullmatch(r"/?[0-9]*", unquote(parts.path)) is None:
         raise ValueError("must end with the number of a database, or with none")
+    if not query.keys() <= set(_REDIS_PARAMETERS):
+        raise ValueError(f"must have no parameters but {', '.join(sorted(_REDIS_PARAMETERS))}")
     for numbers, read in ((_REDIS_NUMBERS, float), (_REDIS_WHOLE_NUMBERS, int)):
         for name in query.keys() & set(numbers):
             try:
                 read(query[name])
             except ValueError:
                 raise ValueError(f"must have a number as its {name}") from None
+    _check_files(query, _REDIS_FILES)
     return url
 
 
@@ -96,6 +119,12 @@ def _check_port(text: str) -> None:
 def _check_choice(query: dict[str, str], name: str, choices: tuple[str, ...]) -> None:
     if query.get(name, choices[0]) not in choices:
         raise ValueError(f"must have one of these as its {name}: {', '.join(choices)}")
+
+
+def _check_files(query: dict[str, str], names: tuple[str, ...]) -> None:
+    for name in names:
+        if name in query and not Path(query[name]).is_file():
+            raise ValueError(f"must name a file that is there as its {name}")
 
 
 @contextmanager

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from services.configuration.urls import postgresql_url, redis_url
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize(
@@ -22,6 +27,13 @@ from services.configuration.urls import postgresql_url, redis_url
 )
 def test_url_that_the_driver_reads_is_taken_as_it_is(url: str) -> None:
     assert postgresql_url(url) == url
+
+
+def test_urls_name_files_that_are_there(tmp_path: Path) -> None:
+    certificates = tmp_path / "ca.pem"
+    certificates.touch()
+    assert postgresql_url(url := f"postgresql://h/x?sslrootcert={certificates}") == url
+    assert redis_url(url := f"rediss://h/0?ssl_ca_certs={certificates}&ssl_check_hostname=no") == url
 
 
 @pytest.mark.parametrize(
@@ -42,6 +54,8 @@ def test_url_that_the_driver_reads_is_taken_as_it_is(url: str) -> None:
         ("postgresql:///x?port=hidden", "cannot be read"),
         ("postgresql://h/x?sslmode=hidden", "must have one of these as its sslmode: disable, "),
         ("postgresql://h/x?target_session_attrs=hidden", "must have one of these as its target_session_attrs: any, "),
+        ("postgresql://h/x?sslrootcert=/nowhere/hidden", "must name a file that is there as its sslrootcert"),
+        ("postgresql://h/x?sslmode=require&sslkey=/tmp", "must name a file that is there as its sslkey"),
     ],
 )
 def test_url_that_the_driver_cannot_read_is_refused_without_its_parts(url: str, why: str) -> None:
@@ -68,6 +82,9 @@ def test_url_of_redis_is_taken_as_it_is(url: str) -> None:
         ("redis://h/hidden", "must end with the number of a database, or with none"),
         ("redis://h/0?socket_timeout=hidden", "must have a number as its socket_timeout"),
         ("redis://h/0?db=hidden", "must have a number as its db"),
+        ("redis://h/0?hidden=1", "must have no parameters but client_name, db, "),
+        ("redis://h/0?sslmode=require", "must have no parameters but client_name, db, "),
+        ("rediss://h/0?ssl_ca_certs=/nowhere/hidden", "must name a file that is there as its ssl_ca_certs"),
     ],
 )
 def test_url_of_redis_that_cannot_be_read_is_refused_without_its_parts(url: str, why: str) -> None:
