@@ -96,7 +96,7 @@ def made(target: str, **variables: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=280,
+        timeout=580,
     )
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout

@@ -20,7 +20,7 @@ from tests.support.command import ROOT, environment
 from tests.support.readme import blocks_of
 from tests.support.rpc import new_tenant, running_service
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.acceptance
 
 BLOCKS: Final = blocks_of(ROOT / "docs" / "deploy.md")
 HERE: Final = [block for block in BLOCKS if not block.words]

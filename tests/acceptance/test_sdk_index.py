@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tests.support.pair import Client, Pair, Tenant
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(360)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(900)]
 
 JOBS = {
     "book-sold",

@@ -185,7 +185,6 @@ async def test_server_frozen_past_its_lease_is_fenced_when_it_wakes(scene: Scene
 
 
 @pytest.mark.whole
-@pytest.mark.timeout(180)
 async def test_queue_job_that_kills_every_server_is_found_and_discarded(scene: Scene) -> None:
     """Its neighbours are done, and nobody has to look after it."""
     servers = scene.stack.servers

@@ -58,7 +58,6 @@ def assert_nothing_is_lost_or_doubled(counts: LaneCounts) -> None:
     assert counts.worst_recovery_seconds <= RECOVERY_LIMIT.total_seconds()
 
 
-@pytest.mark.timeout(110)
 async def test_a_few_random_faults_lose_and_double_nothing(directory: Path) -> None:
     counts = await run_lane(seed_of(0), BOUNDED, directory)
     assert_nothing_is_lost_or_doubled(counts)

@@ -41,7 +41,6 @@ async def sign_in(browser: Browser, http_url: str, credential: str) -> None:
     await browser.sees("document.title === 'Environments · KongFlow'")
 
 
-@pytest.mark.timeout(180)
 async def test_operator_signs_in_watches_and_retries_a_dead_letter(pair: Pair) -> None:
     program = find_chromium()
     if program is None:
