@@ -17,8 +17,10 @@ from hypothesis import HealthCheck, settings
 
 from services.embedded.redis import EmbeddedRedis
 from services.endpoints.domain.current_tenant import note_tenant
+from tests.support.machine_time import stood_still
 from tests.support.ports import MOST_PROCESSES
 from tests.support.servers import fresh_database, reachable_directory, running_postgres
+from tests.support.standstill import AgainAfterStandstill
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator, Iterator
@@ -37,8 +39,9 @@ _OUTLIVES_ITS_TIMEOUT = 120
 _AGAIN_AFTER = 30
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Log exceptions without their frames' locals: to print a test's takes seconds, for which its transactions wait."""
+    config.pluginmanager.register(AgainAfterStandstill(stood_still))
     plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(processors=[*structlog.get_config()["processors"][:-1], plain])
 

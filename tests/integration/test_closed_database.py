@@ -20,7 +20,8 @@ async def let_in(server: EmbeddedPostgres, database_url: str, *, anybody: bool) 
     operator = await asyncpg.connect(server.url_of("postgres"))
     try:
         await operator.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {anybody}")
-        await operator.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
+        if not anybody:
+            await operator.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
     finally:
         await operator.close()
 

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 ENVIRONMENT = UUID("01890000-0000-7000-8000-000000000001")
 
+_A_MINUTE = timedelta(minutes=1)
+
 
 @dataclass(eq=False)
 class RecordingBatch:
@@ -143,8 +145,8 @@ class World:
     def __init__(self, store: PostgresStore, connection: asyncpg.Connection[asyncpg.Record]) -> None:
         self.store = store
         self.connection = connection
-        # Nothing repeats by itself while a test works off what is due, however slow the machine.
-        self.settings = LedgerSettings(backoff=Backoff(base=timedelta(minutes=1)))
+        # Nothing repeats by itself or stops early while a test works off what is due, however slow the machine.
+        self.settings = LedgerSettings(backoff=Backoff(base=_A_MINUTE), batch_takes=_A_MINUTE, call_takes=_A_MINUTE)
         self.publisher = MemoryPublisher()
         self.batch = RecordingBatch()
         self.call = RecordingCall()

@@ -44,6 +44,11 @@ def _ticker() -> _Ticker:
     return ticker
 
 
+def stood_still() -> float:
+    """Return for how many seconds this machine has stood still since somebody first asked for its time."""
+    return time.monotonic() - machine_time()
+
+
 def machine_time() -> float:
     """Return seconds since some moment, like time.monotonic, in which this machine ran.
 
