@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.xdist_group("a million queue jobs")
 
-_SETTINGS = LedgerSettings(call_takes=timedelta())
+_SETTINGS = LedgerSettings(call_takes=timedelta(), ring_answered_within=timedelta(minutes=5))
 _MAKE_DUE = """
 UPDATE queue_jobs SET run_at = clock_timestamp() - interval '1 second'
 WHERE id IN (SELECT id FROM queue_jobs WHERE state = 'SCHEDULED' ORDER BY run_at LIMIT $1)

@@ -99,7 +99,7 @@ class ServiceProcess:
                 stderr=output,
             )
 
-    async def ready(self, *, within: timedelta = timedelta(seconds=20)) -> None:
+    async def ready(self, *, within: timedelta = timedelta(seconds=60)) -> None:
         """Return when it is ready."""
         async with aiohttp.ClientSession() as http:
             await eventually(lambda: self._is_ready(http), within=within)
