@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -43,10 +45,38 @@ async def test_final_queue_jobs_are_kept_as_long_as_their_state_asks(world: Worl
             state,
             age,
         )
-    async with world.store.transaction() as tx:
-        await Prune(retention=Retention(), new_id=new_uuid7).run(tx, [])
+    await _prune(world)
 
     assert set(await world.states()) == {"cancelled", "fresh", "waiting"}
+
+
+async def test_what_is_retried_while_a_prune_waits_for_it_is_kept(world: World) -> None:
+    given_up = queue_job("given up")
+    await world.enqueue(given_up)
+    await world.connection.execute("UPDATE queue_jobs SET state = 'DISCARDED', finalized_at = '2024-01-01'")
+
+    async with world.store.transaction() as tx:
+        await tx.queue_control.retry([given_up.id])
+        pruning = asyncio.create_task(_prune(world))
+        await eventually(world.somebody_waits_for_a_lock)
+    await pruning
+
+    assert await world.states() == {"given up": "AVAILABLE"}
+
+
+async def test_key_that_is_claimed_anew_while_a_prune_waits_for_it_is_kept(world: World) -> None:
+    await world.connection.execute(
+        "INSERT INTO queue_uniques (key, value, queue_job_id, expires_at)"
+        " VALUES ('key', 'value', gen_random_uuid(), '2024-01-01')"
+    )
+
+    async with world.store.transaction() as tx:
+        await tx.ledger.claim_window("key", "value", queue_job_id=new_uuid7(), lasting=timedelta(minutes=15))
+        pruning = asyncio.create_task(_prune(world))
+        await eventually(world.somebody_waits_for_a_lock)
+    await pruning
+
+    assert await world.connection.fetchval("SELECT count(*) FROM queue_uniques") == 1
 
 
 async def test_a_bite_is_bounded_in_rows_of_every_table(world: World) -> None:
@@ -243,6 +273,11 @@ async def test_deleted_endpoint_has_lost_its_runs_before_its_last_transaction(
     await stage.writer.endpoints.DeleteEndpoint(endpoint_service_pb2.DeleteEndpointRequest(endpoint_id=clinic.id))
 
     assert await connection.fetchval("SELECT count(*) FROM endpoints") == 0
+
+
+async def _prune(world: World) -> None:
+    async with world.store.transaction() as tx:
+        await Prune(retention=Retention(), new_id=new_uuid7).run(tx, [])
 
 
 async def _bites(world: World) -> int:

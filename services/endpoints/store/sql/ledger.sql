@@ -600,7 +600,7 @@ WHERE queue_jobs.id = waiting.id AND queue_jobs.state = 'SCHEDULED'
 SELECT clock_timestamp()
 
 -- name: delete_old
--- Deletes at most $4 queue jobs that have been final for as long as their state is kept.
+-- Deletes at most $4 queue jobs that have been final for as long as their state is kept, and that nobody retried meanwhile.
 DELETE FROM queue_jobs
 WHERE id IN (
     (
@@ -625,11 +625,13 @@ WHERE id IN (
     )
     LIMIT $4
 )
+    AND finalized_at < clock_timestamp() - least($1::interval, $2::interval, $3::interval)
 RETURNING id
 
 -- name: delete_expired_uniques
--- Deletes unique keys that have run out.
+-- Deletes unique keys that have run out, and that nobody claimed anew meanwhile.
 DELETE FROM queue_uniques
 WHERE (key, value) IN (
     SELECT key, value FROM queue_uniques WHERE expires_at < (SELECT clock_timestamp()) ORDER BY expires_at LIMIT $1
 )
+    AND expires_at < clock_timestamp()
