@@ -144,6 +144,26 @@ async def test_long_ledger_is_counted_up_to_the_cap_and_says_so(operator: Operat
         assert default.completed_per_second > 100
 
 
+async def test_rate_is_that_of_each_environment_over_as_much_of_the_minute_as_is_counted_of_it(
+    operator: Operator,
+) -> None:
+    await insert(operator, "COMPLETED", count=2_500, ago=timedelta(seconds=10), step=timedelta(milliseconds=1))
+    await insert(operator, "COMPLETED", count=60, environment=operator.stage.ours.production)
+    await insert(operator, "COMPLETED", count=5, ago=timedelta(hours=2), environment=operator.stage.ours.production)
+
+    default = (await operator.stats(operator.stage.reader))["default"]
+
+    # The first of the 1,000 of one environment ended 8.5 seconds ago; the 60 of the other are those of a whole minute.
+    assert 1_000 / 30 + 1 < default.completed_per_second <= 1_000 / 8.4 + 1
+
+
+async def test_what_fell_due_while_it_was_counted_is_not_of_a_negative_age(operator: Operator) -> None:
+    await insert(operator, "AVAILABLE", ago=timedelta(seconds=-60))
+
+    for caller in await everybody(operator):
+        assert (await operator.stats(caller))["default"].oldest_available_age.ToTimedelta() == timedelta()
+
+
 async def test_many_callers_at_once_share_their_reads(operator: Operator) -> None:
     await insert(operator, "COMPLETED", count=2_000)
     answers = await asyncio.gather(*(operator.stats(operator.stage.developer) for _ in range(32)))

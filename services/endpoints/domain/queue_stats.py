@@ -17,8 +17,6 @@ MAX_COUNTED: Final = 10_000
 MAX_COMPLETED_COUNTED: Final = 2_000
 RATE_WINDOW: Final = timedelta(minutes=1)
 
-_SHORTEST_SECONDS: Final = 0.001
-
 
 @dataclass(frozen=True, slots=True)
 class QueuePause:
@@ -48,7 +46,8 @@ class Latency:
 class StateSample:
     """What was read of one state in one queue; `is_capped` when no more of the state was read.
 
-    `finished` of them became final within the last minute, the first of these `finished_within_seconds` ago.
+    So many of them became final `per_second`, over `RATE_WINDOW`; where not all of it was counted, over the time that
+    was: 600 in a whole minute are 10, the last 500 of which the first became final 4 seconds ago are 125.
     """
 
     queue: Queue
@@ -57,8 +56,7 @@ class StateSample:
     is_capped: bool = False
     oldest_seconds: float | None = None
     unknown_kinds: int = 0
-    finished: int = 0
-    finished_within_seconds: float | None = None
+    per_second: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,27 +97,10 @@ def queue_stats(
                 open_lanes=open_lanes.get(queue, 0),
                 unknown_kinds=sum(sample.unknown_kinds for sample in own),
                 capped=frozenset(sample.state for sample in own if sample.is_capped),
-                completed_per_second=rate(samples, queue, QueueJobState.COMPLETED),
-                discarded_per_second=rate(samples, queue, QueueJobState.DISCARDED),
+                completed_per_second=sum(each.per_second for each in own if each.state is QueueJobState.COMPLETED),
+                discarded_per_second=sum(each.per_second for each in own if each.state is QueueJobState.DISCARDED),
                 pickup=latencies.get(queue),
                 pauses=tuple(pause for pause in pauses if pause.queue is queue),
             )
         )
     return stats
-
-
-def rate(samples: Sequence[StateSample], queue: Queue, state: QueueJobState) -> float:
-    """Return how many queue jobs of `queue` reached `state` per second, over the last minute.
-
-    Where not all of the last minute was counted, over the time that was: 600 in a whole minute are 10 per second; the
-    last 2,000 of a state, the first of them 4 seconds ago and 500 of them of this queue, are 125 per second.
-    """
-    of_state = [sample for sample in samples if sample.state is state]
-    finished = sum(sample.finished for sample in of_state if sample.queue is queue)
-    seconds = RATE_WINDOW.total_seconds()
-    if any(sample.is_capped for sample in of_state):
-        since = [each.finished_within_seconds for each in of_state if each.finished_within_seconds is not None]
-        counts_all_of_the_window = any(sample.finished < sample.count for sample in of_state)
-        if since and not counts_all_of_the_window:
-            seconds = max([*since, _SHORTEST_SECONDS])
-    return finished / seconds

@@ -11,6 +11,7 @@ from services.endpoints.domain.queue_job import Priority, Queue, QueueJobError, 
 from services.endpoints.domain.queue_stats import (
     MAX_COMPLETED_COUNTED,
     MAX_COUNTED,
+    RATE_WINDOW,
     Latency,
     QueuePause,
     QueueStats,
@@ -93,9 +94,9 @@ class PostgresQueueControl:
         scope = (seen.environment_id, seen.organization_id)
         counted = (known_kinds, MAX_COUNTED, MAX_COMPLETED_COUNTED)
         if scope == (None, None):
-            rows = await self._fetch("sample_of_all", *counted)
+            rows = await self._fetch("sample_of_all", *counted, RATE_WINDOW)
         else:
-            rows = await self._fetch("sample_of_environments", *counted, *scope)
+            rows = await self._fetch("sample_of_environments", *counted, *scope, RATE_WINDOW)
         return queue_stats(
             [_sample(row) for row in rows],
             latencies={Queue(row["queue"]): _latency(row) for row in rows if row["measured"]},
@@ -145,8 +146,7 @@ def _sample(row: asyncpg.Record) -> StateSample:
         is_capped=row["is_capped"],
         oldest_seconds=row["oldest_seconds"],
         unknown_kinds=row["unknown_kinds"],
-        finished=row["finished"],
-        finished_within_seconds=row["finished_within_seconds"],
+        per_second=row["per_second"],
     )
 
 

@@ -166,7 +166,7 @@ WHERE ($1::uuid IS NULL AND $2::uuid IS NULL)
 GROUP BY queue
 
 -- name: sample_of_all
--- Counts everybody's queue jobs by queue and state, no more than $2 of a state and $3 of the completed ones.
+-- Counts everybody's queue jobs by queue and state, up to $2 of a state and $3 of the completed ones, and rates over $4.
 WITH counted AS (
     SELECT
         wanted.queue, 'AVAILABLE' AS state, due.queue_jobs, due.queue_jobs >= $2::bigint AS is_capped, due.oldest,
@@ -200,8 +200,8 @@ WITH counted AS (
     UNION ALL
     SELECT
         queue, 'COMPLETED', count(*), sum(count(*)) OVER () >= $3::bigint, NULL, 0,
-        count(*) FILTER (WHERE finalized_at > statement_timestamp() - interval '1 minute'),
-        min(finalized_at) FILTER (WHERE finalized_at > statement_timestamp() - interval '1 minute')
+        count(*) FILTER (WHERE finalized_at > statement_timestamp() - $4::interval),
+        min(finalized_at) FILTER (WHERE finalized_at > statement_timestamp() - $4::interval)
     FROM (
         SELECT queue, finalized_at FROM queue_jobs
         WHERE state = 'COMPLETED' AND finalized_at IS NOT NULL
@@ -212,8 +212,8 @@ WITH counted AS (
     UNION ALL
     SELECT
         queue, 'DISCARDED', count(*), sum(count(*)) OVER () >= $2::bigint, NULL, 0,
-        count(*) FILTER (WHERE finalized_at > statement_timestamp() - interval '1 minute'),
-        min(finalized_at) FILTER (WHERE finalized_at > statement_timestamp() - interval '1 minute')
+        count(*) FILTER (WHERE finalized_at > statement_timestamp() - $4::interval),
+        min(finalized_at) FILTER (WHERE finalized_at > statement_timestamp() - $4::interval)
     FROM (
         SELECT queue, finalized_at FROM queue_jobs
         WHERE state = 'DISCARDED' AND finalized_at IS NOT NULL
@@ -239,14 +239,14 @@ latency AS (
     FROM (
         (
             SELECT queue, started_at, run_at FROM queue_jobs
-            WHERE state = 'COMPLETED' AND finalized_at > statement_timestamp() - interval '1 minute'
+            WHERE state = 'COMPLETED' AND finalized_at > statement_timestamp() - $4::interval
             ORDER BY finalized_at DESC
             LIMIT $3::bigint
         )
         UNION ALL
         (
             SELECT queue, started_at, run_at FROM queue_jobs
-            WHERE state = 'DISCARDED' AND finalized_at > statement_timestamp() - interval '1 minute'
+            WHERE state = 'DISCARDED' AND finalized_at > statement_timestamp() - $4::interval
             ORDER BY finalized_at DESC
             LIMIT $3::bigint
         )
@@ -255,14 +255,22 @@ latency AS (
     GROUP BY queue
 )
 SELECT
-    queue, state, queue_jobs, is_capped, extract(epoch FROM statement_timestamp() - oldest)::float8 AS oldest_seconds,
-    unknown_kinds, finished, extract(epoch FROM statement_timestamp() - finished_from)::float8 AS finished_within_seconds,
+    queue, state, queue_jobs, is_capped,
+    greatest(extract(epoch FROM statement_timestamp() - oldest), 0)::float8 AS oldest_seconds,
+    unknown_kinds,
+    -- Over that time, or over what was counted of it.
+    finished / CASE
+        WHEN is_capped AND sum(finished) OVER of_state = sum(queue_jobs) OVER of_state THEN
+            greatest(extract(epoch FROM statement_timestamp() - min(finished_from) OVER of_state), 0.001)::float8
+        ELSE extract(epoch FROM $4::interval)::float8
+    END AS per_second,
     latency.measured, latency.percentiles
 FROM counted
 LEFT JOIN latency USING (queue)
+WINDOW of_state AS (PARTITION BY state)
 
 -- name: sample_of_environments
--- Counts the queue jobs of one environment or of an organization's, which share the numbers evenly.
+-- Counts the queue jobs of one environment or of an organization's, which share the numbers evenly, and rates over $6.
 WITH environment AS MATERIALIZED (
     SELECT id FROM runtime_environments
     WHERE ($4::uuid IS NULL OR id = $4) AND ($5::uuid IS NULL OR organization_id = $5)
@@ -275,8 +283,8 @@ share AS MATERIALIZED (
 ),
 counted AS (
     SELECT
-        waiting.queue, wanted.state, waiting.queue_jobs, waiting.is_capped, waiting.oldest, waiting.unknown_kinds,
-        0::bigint AS finished, NULL::timestamptz AS finished_from
+        environment.id AS environment_id, waiting.queue, wanted.state, waiting.queue_jobs, waiting.is_capped,
+        waiting.oldest, waiting.unknown_kinds, 0::bigint AS finished, NULL::timestamptz AS finished_from
     FROM environment
     CROSS JOIN share
     CROSS JOIN unnest(ARRAY['SCHEDULED', 'AVAILABLE', 'RUNNING']) AS wanted (state)
@@ -295,7 +303,8 @@ counted AS (
     ) AS waiting
     UNION ALL
     SELECT
-        ended.queue, wanted.state, ended.queue_jobs, ended.is_capped, NULL, 0, ended.finished, ended.finished_from
+        environment.id, ended.queue, wanted.state, ended.queue_jobs, ended.is_capped, NULL, 0, ended.finished,
+        ended.finished_from
     FROM environment
     CROSS JOIN LATERAL (
         SELECT 'COMPLETED' AS state, of_completed AS most FROM share
@@ -307,8 +316,8 @@ counted AS (
     CROSS JOIN LATERAL (
         SELECT
             queue, count(*) AS queue_jobs, sum(count(*)) OVER () >= wanted.most AS is_capped,
-            count(*) FILTER (WHERE finalized_at > statement_timestamp() - interval '1 minute') AS finished,
-            min(finalized_at) FILTER (WHERE finalized_at > statement_timestamp() - interval '1 minute') AS finished_from
+            count(*) FILTER (WHERE finalized_at > statement_timestamp() - $6::interval) AS finished,
+            min(finalized_at) FILTER (WHERE finalized_at > statement_timestamp() - $6::interval) AS finished_from
         FROM (
             SELECT queue, finalized_at FROM queue_jobs
             WHERE queue_jobs.environment_id = environment.id AND queue_jobs.state = wanted.state
@@ -332,20 +341,30 @@ latency AS (
         ORDER BY queue_jobs.id DESC
         LIMIT share.of_completed
     ) AS last
-    WHERE last.finalized_at > statement_timestamp() - interval '1 minute' AND last.started_at >= last.run_at
+    WHERE last.finalized_at > statement_timestamp() - $6::interval AND last.started_at >= last.run_at
     GROUP BY last.queue
 ),
 together AS (
     SELECT
         queue, state, sum(queue_jobs)::bigint AS queue_jobs, bool_or(is_capped) AS is_capped, min(oldest) AS oldest,
-        sum(unknown_kinds)::bigint AS unknown_kinds, sum(finished)::bigint AS finished,
-        min(finished_from) AS finished_from
-    FROM counted
+        sum(unknown_kinds)::bigint AS unknown_kinds, sum(per_second) AS per_second
+    FROM (
+        SELECT
+            queue, state, queue_jobs, is_capped, oldest, unknown_kinds,
+            -- Over that time, or over what was counted of it in this environment.
+            finished / CASE
+                WHEN is_capped AND sum(finished) OVER of_state = sum(queue_jobs) OVER of_state THEN
+                    greatest(extract(epoch FROM statement_timestamp() - min(finished_from) OVER of_state), 0.001)::float8
+                ELSE extract(epoch FROM $6::interval)::float8
+            END AS per_second
+        FROM counted
+        WINDOW of_state AS (PARTITION BY environment_id, state)
+    ) AS apart
     GROUP BY queue, state
 )
 SELECT
-    queue, state, queue_jobs, is_capped, extract(epoch FROM statement_timestamp() - oldest)::float8 AS oldest_seconds,
-    unknown_kinds, finished, extract(epoch FROM statement_timestamp() - finished_from)::float8 AS finished_within_seconds,
-    latency.measured, latency.percentiles
+    queue, state, queue_jobs, is_capped,
+    greatest(extract(epoch FROM statement_timestamp() - oldest), 0)::float8 AS oldest_seconds,
+    unknown_kinds, per_second, latency.measured, latency.percentiles
 FROM together
 LEFT JOIN latency USING (queue)
