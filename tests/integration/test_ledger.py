@@ -356,6 +356,19 @@ async def test_relay_looks_again_when_the_next_queue_job_falls_due(world: World)
     assert timedelta() < await world.new_relay().run_once() < timedelta(seconds=20)
 
 
+async def test_relay_does_not_look_on_and_on_at_what_is_due_and_held_by_a_transaction(world: World) -> None:
+    held = queue_job("held", run_at=LATER)
+    await world.enqueue(held)
+    await world.let_everything_fall_due()
+
+    async with world.store.transaction() as tx:
+        await tx.queue_control.lock([held.id])
+        assert await world.relay.run_once() >= timedelta(milliseconds=100)
+    await world.work_off()
+
+    assert await world.states() == {"held": "COMPLETED"}
+
+
 async def test_bad_queue_job_never_fails_its_neighbours(world: World) -> None:
     world.batch.fails = failing("7", "13")
     await world.enqueue(*(queue_job(str(number)) for number in range(20)))

@@ -138,19 +138,23 @@ class Relay:
         self._room_counts_until = self._monotonic() + _ROOM_COUNTS_FOR.total_seconds()
         rooms = {queue: room for queue, room in self._room.items() if room}
         began_inside = any(self._is_inside(queue) for queue in rooms)
+        is_held = False
         if outlook.is_due:
-            await self._promote()
+            is_held = not await self._promote()
             outlook = await self._outlook(list(rooms))
         while rooms:
             left = await asyncio.gather(*(self._ring(queue, outlook.waiting[queue], rooms[queue]) for queue in rooms))
             if rooms := {queue: room for queue, room in zip(rooms, left, strict=True) if room}:
                 outlook = await self._outlook(list(rooms))
-        # Who comes before the place where this pass began has not been looked at.
-        return timedelta() if began_inside else outlook.next_due_in
+        if began_inside:
+            # Who comes before the place where this pass began has not been looked at.
+            return timedelta()
+        # What is due and held by somebody's transaction is there for as long as that goes on.
+        return _LOOK_AGAIN_AFTER if is_held and outlook.is_due else outlook.next_due_in
 
-    async def _promote(self) -> None:
+    async def _promote(self) -> int:
         async with self._store.reading(Pool.RELAY) as tx:
-            await tx.ledger.promote_due(limit=self._settings.max_promoted_at_once)
+            return await tx.ledger.promote_due(limit=self._settings.max_promoted_at_once)
 
     async def _outlook(self, queues: Sequence[Queue]) -> Outlook:
         """Read who waits, each queue from where the last round ended."""
