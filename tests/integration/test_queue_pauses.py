@@ -18,6 +18,8 @@ from tests.support.operator import Operator
 from tests.support.rpc import refused
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     import asyncpg
 
     from tests.support.ledger import World
@@ -61,6 +63,14 @@ async def test_paused_lane_holds_up_no_other_and_only_of_its_queue(world: World)
     assert not await resume(world, "lane-a")
     await world.work_off()
     assert sorted(world.batch.done) == ["a", "b", "c"]
+
+
+async def test_pause_is_answered_whoever_ends_it_at_the_same_moment(world: World) -> None:
+    async def again(change: Callable[[World, None], Awaitable[object]]) -> None:
+        for _ in range(200):
+            await change(world, None)
+
+    await asyncio.gather(again(pause), again(pause), again(resume), again(resume))
 
 
 async def test_call_that_runs_ends_though_its_queue_is_paused(world: World) -> None:

@@ -77,8 +77,8 @@ class PostgresQueueControl:
     ) -> QueuePause:
         """Pause a queue or a lane."""
         self._changed()
-        await self._fetch("pause", queue.value, lane, environment_id, paused_by or None, reason or None)
-        return _pause((await self._fetch("get_pause", queue.value, lane))[0])
+        rows = await self._fetch("pause", queue.value, lane, environment_id, paused_by or None, reason or None)
+        return _pause(rows[0])
 
     async def resume(self, queue: Queue, lane: str | None) -> bool:
         """End a pause."""

@@ -124,15 +124,10 @@ WHERE id = ANY($1::uuid[]) AND state IN ('SCHEDULED', 'COMPLETED', 'DISCARDED', 
 RETURNING id
 
 -- name: pause
--- Pauses a queue or a lane unless it is.
+-- Pauses a queue or a lane; one that is paused already stays as it is.
 INSERT INTO queue_pauses (queue, lane, environment_id, paused_by, reason) VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT (queue, lane) DO NOTHING
-
--- name: get_pause
--- Reads one pause.
-SELECT queue, lane, created_at, paused_by, reason
-FROM queue_pauses
-WHERE queue = $1 AND lane IS NOT DISTINCT FROM $2
+ON CONFLICT (queue, lane) DO UPDATE SET created_at = queue_pauses.created_at
+RETURNING queue, lane, created_at, paused_by, reason
 
 -- name: resume
 -- Ends a pause.
