@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from services.endpoints.domain.errors import DatabaseUnavailableError, StatementTooSlowError
 from services.endpoints.domain.queue_job import Queue, QueueJobState
 from services.endpoints.store.errors import translated
+from services.endpoints.store.ledger import PostgresLedger
 from services.endpoints.store.postgres import PostgresStore
 from tests.support.eventually import eventually
 from tests.support.ledger import queue_job
@@ -19,6 +20,7 @@ from tests.support.proxy import TcpProxy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from uuid import UUID
 
     from services.endpoints.domain.ports.store import Transaction
     from services.endpoints.domain.queue_job import QueueJob
@@ -174,6 +176,28 @@ async def test_what_is_interrupted_by_an_outage_counts_as_ended_once_the_databas
         await store.close()
 
     assert (await world.row("a"))["unended"] == 0
+
+
+async def test_beginning_that_was_not_committed_is_not_taken_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = PostgresLedger.begin_alone
+
+    async def commit_fails(ledger: PostgresLedger, queue_job_ids: Sequence[UUID]) -> None:
+        await begin(ledger, queue_job_ids)
+        await world.connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks"
+            " WHERE relation = 'queue_jobs'::regclass AND mode = 'RowExclusiveLock' AND pid <> pg_backend_pid()"
+        )
+
+    monkeypatch.setattr(PostgresLedger, "begin_alone", commit_fails)
+    await suspect_lane(world, ["a"])
+    await world.connection.execute("UPDATE queue_jobs SET unended = 2")
+
+    with pytest.raises(DatabaseUnavailableError):
+        await world.runner.run_queue_jobs(Queue.DEFAULT, ["lane-a"])
+
+    assert (await world.row("a"))["unended"] == 2
 
 
 async def suspect_lane(world: World, names: Sequence[str]) -> None:

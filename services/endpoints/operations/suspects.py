@@ -86,12 +86,12 @@ class Suspects:
             raise
 
     async def _take_back(self, begun: Sequence[QueueJob], *, patience: timedelta) -> None:
-        """Take back that attempts began, however often the database has to be asked for so long."""
+        """Take back that attempts began, if that was committed; ask a database that is away for `patience`."""
         give_up = time.monotonic() + patience.total_seconds()
         ids = [queue_job.id for queue_job in begun]
         while ids:
             try:
-                await self._store.transact(lambda tx: tx.ledger.end_alone(ids), self._pool)
+                await self._store.transact(lambda tx: tx.ledger.end_alone(ids, before=begun[0].unended), self._pool)
             except KongflowError as error:
                 if time.monotonic() >= give_up:
                     _log.warning("attempts_not_taken_back", queue_jobs=len(ids), reason=error.reason.value)

@@ -238,9 +238,9 @@ class PostgresLedger:
         """Count attempts as begun and not ended."""
         await self._execute("begin_alone", queue_job_ids)
 
-    async def end_alone(self, queue_job_ids: Sequence[UUID]) -> set[UUID]:
+    async def end_alone(self, queue_job_ids: Sequence[UUID], *, before: int = 0) -> set[UUID]:
         """Take back that attempts began."""
-        return {row["id"] for row in await self._fetch("end_alone", queue_job_ids)}
+        return {row["id"] for row in await self._fetch("end_alone", queue_job_ids, before)}
 
     async def complete(self, queue_jobs: Sequence[QueueJob], *, closing: Lanes = NO_LANES) -> None:
         """End queue jobs that did what they were for, and make lanes idle as `close_lanes` does.

@@ -240,8 +240,11 @@ class Ledger(Protocol):
         """Count for each of these locked queue jobs of a suspect lane that an attempt begins which may never end."""
         ...
 
-    async def end_alone(self, queue_job_ids: Sequence[UUID]) -> set[UUID]:
-        """Take back that these attempts of a suspect lane began; return which queue jobs still wait, and not anew."""
+    async def end_alone(self, queue_job_ids: Sequence[UUID], *, before: int = 0) -> set[UUID]:
+        """Take back that these attempts of a suspect lane began; return which queue jobs still wait, and not anew.
+
+        Those of which no more than `before` attempts never ended are left as they are: this one was not counted.
+        """
         ...
 
     async def complete(self, queue_jobs: Sequence[QueueJob], *, closing: Lanes = NO_LANES) -> None:

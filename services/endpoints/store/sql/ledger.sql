@@ -426,16 +426,16 @@ UPDATE queue_jobs SET unended = unended + 1, started_at = clock_timestamp()
 WHERE id = ANY($1::uuid[]) AND state = 'AVAILABLE'
 
 -- name: end_alone
--- Takes back that attempts of a suspect lane began, but of what somebody else ended or began anew; locks by id.
+-- Takes back that attempts of a suspect lane began which had $2 before, but of what somebody else ended; locks by id.
 WITH begun AS MATERIALIZED (
     SELECT id FROM queue_jobs
-    WHERE id = ANY($1::uuid[]) AND state = 'AVAILABLE' AND unended > 0
+    WHERE id = ANY($1::uuid[]) AND state = 'AVAILABLE' AND unended > $2::smallint
     ORDER BY id
     FOR UPDATE
 )
 UPDATE queue_jobs SET unended = unended - 1
 FROM begun
-WHERE queue_jobs.id = begun.id AND state = 'AVAILABLE' AND unended > 0
+WHERE queue_jobs.id = begun.id AND state = 'AVAILABLE' AND unended > $2::smallint
 RETURNING queue_jobs.id
 
 -- name: complete
