@@ -62,6 +62,17 @@ async def test_repeated_request_for_an_index_says_deduplicated_as_it_did_first(s
         assert (again.index.id, again.queue_job_id) == (first.index.id, first.queue_job_id)
 
 
+async def test_repeated_request_for_an_index_is_answered_when_its_queue_job_was_deleted_by_age(
+    stage: Stage, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    endpoint = await stage.store_endpoint()
+    request = IndexEndpointRequest(endpoint_id=endpoint.id, request_id=str(uuid4()))
+    first = await stage.writer.endpoints.IndexEndpoint(request)
+    await connection.execute("DELETE FROM queue_jobs")
+
+    assert await stage.writer.endpoints.IndexEndpoint(request) == first
+
+
 async def test_repeated_update_names_the_index_that_the_first_asked_for(stage: Stage, fake: FakeEndpoint) -> None:
     endpoint, request_id = await stage.store_endpoint(slug=fake.slug), str(uuid4())
 

@@ -284,9 +284,11 @@ class IndexingOperations:
     async def _requested_before(self, tx: Transaction, queue_job_id: UUID, *, deduplicated: bool) -> IndexRequested:
         queue_job = await tx.queue_control.get(queue_job_id)
         index = await tx.indexes.get_by_queue_job(queue_job_id)
-        if queue_job is None or index is None:
+        if index is None:
             raise NotFoundError("index", str(queue_job_id))
-        return IndexRequested(index, queue_job_id, deduplicated=deduplicated, run_time=queue_job.run_at)
+        # The index outlives its queue job.
+        run_time = index.created_at if queue_job is None else queue_job.run_at
+        return IndexRequested(index, queue_job_id, deduplicated=deduplicated, run_time=run_time)
 
 
 def _require_owner(principal: Principal, endpoint: Endpoint, index_id: UUID) -> None:
