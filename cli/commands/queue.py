@@ -47,16 +47,26 @@ class StateName(StrEnum):
     CANCELLED = "cancelled"
 
 
+def _given(context: typer.Context, parameter: typer.CallbackParam, value: str) -> str:
+    """Return the value of an option; an empty one, as of a shell's variable that is not set, is not taken for all."""
+    source = context.get_parameter_source(parameter.name or "")
+    if not value and source is not None and source.name == "COMMANDLINE":
+        raise typer.BadParameter("It is empty: leave the option out when no lane is meant.")
+    return value
+
+
 QueueJobArgument = Annotated[str, typer.Argument(metavar="ID", help="The queue job's id.")]
 QueueArgument = Annotated[QueueName, typer.Argument(help="The queue.")]
-LaneOption = Annotated[str, typer.Option("--lane", help="Only this lane of the queue; else the whole, as an admin.")]
+LaneOption = Annotated[
+    str, typer.Option("--lane", callback=_given, help="Only this lane of the queue; else the whole, as an admin.")
+]
 ReasonOption = Annotated[
     str, typer.Option("--reason", help="Why, for those who wonder; every tenant reads that of a whole queue.")
 ]
 StateFilter = Annotated[StateName | None, typer.Option("--state", help="Only queue jobs in this state.")]
 QueueFilter = Annotated[QueueName | None, typer.Option("--queue", help="Only queue jobs of this queue.")]
 KindFilter = Annotated[str, typer.Option("--kind", help="Only queue jobs of this kind, such as registerJob.")]
-LaneFilter = Annotated[str, typer.Option("--lane", help="Only queue jobs of this lane.")]
+LaneFilter = Annotated[str, typer.Option("--lane", callback=_given, help="Only queue jobs of this lane.")]
 SinceFilter = Annotated[str, typer.Option("--since", help="Only those written then or later: 2h, 7d, or ISO 8601.")]
 UntilFilter = Annotated[str, typer.Option("--until", help="Only those written before: 2h, 7d, or ISO 8601.")]
 

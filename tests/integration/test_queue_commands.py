@@ -118,6 +118,16 @@ async def test_time_that_is_none_is_a_wrong_command_line(command: Command) -> No
     assert "--since must be a time" in err
 
 
+@pytest.mark.parametrize(
+    "arguments", [["pause", "default"], ["resume", "default"], ["retry", "--state", "discarded", "--yes"]], ids=" ".join
+)
+async def test_lane_whose_name_is_empty_is_not_taken_for_all_of_them(command: Command, arguments: list[str]) -> None:
+    code, _, err = await command("queue", *arguments, "--lane", "", *ADMIN)
+    assert code == 2
+    assert "It is empty" in err
+    assert not (await command.json("queue", "stats", *ADMIN))["queues"][0].get("pauses")
+
+
 async def test_pause_holds_work_that_can_be_cancelled_and_resume_lets_it_go(command: Command) -> None:
     assert (await command("queue", "pause", "execution"))[0] == 1
     why = ("--reason", "It moves.")
