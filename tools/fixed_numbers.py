@@ -111,6 +111,11 @@ GROUPS: Final[Mapping[str, Sequence[Fixed]]] = {
         ),
         _fixed("… once nobody calls any more", "endpoints.rpc.draining:QUIET", "the same"),
         _fixed(
+            "time for streams to end, once every call is answered",
+            "endpoints.rpc.draining:LAST_WORDS",
+            "a caller that reads nothing holds up nobody",
+        ),
+        _fixed(
             "how long watches wait when nobody wakes them",
             "endpoints.operations.watches:_POLL",
             "what they show is at most so old, and a caller without right goes on no longer",

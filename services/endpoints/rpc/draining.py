@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,6 +12,8 @@ from grpc_health.v1 import health, health_pb2_grpc
 from services.endpoints.domain.errors import KongflowError, Reason
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import grpc
     from grpc_health.v1 import health_pb2
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 # How long callers are given to notice, and how long it must be quiet to believe that they did.
 NOTICE: Final = timedelta(seconds=1)
 QUIET: Final = timedelta(milliseconds=100)
+# How long answers may take to arrive, and streams to end, once nothing is worked on any more.
+LAST_WORDS: Final = timedelta(seconds=5)
 
 _RETRY_AFTER: Final = timedelta(seconds=1)
 
@@ -35,6 +39,9 @@ class Drain:
         """Take calls until `begin`."""
         self._has_begun = False
         self._refused = asyncio.Event()
+        self._under_way = 0
+        self._answered = asyncio.Event()
+        self._answered.set()
 
     def begin(self) -> None:
         """Refuse calls from now on."""
@@ -49,6 +56,24 @@ class Drain:
         if self._has_begun:
             self._refused.set()
             raise stopping_error()
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Count a call for the time of the block as one whose answer is waited for."""
+        self._under_way += 1
+        self._answered.clear()
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._answered.set()
+
+    async def answered(self, *, at_most: timedelta) -> None:
+        """Return when there is no such call, or after `at_most`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(at_most.total_seconds()):
+                await self._answered.wait()
 
     async def noticed(self, *, quiet: timedelta = QUIET, at_most: timedelta = NOTICE) -> None:
         """Return when no call came for `quiet`, or after `at_most`."""

@@ -143,17 +143,18 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         counted = nullcontext if ACCESS.get(method) is Access.WORKER else self._callers.calling
 
         async def serve(raw: bytes, context: Context) -> Any:  # noqa: ANN401 - any response message
-            async with self._served(method, context):
-                deadline = self._deadlines.of(method, remaining_time(context))
-                try:
-                    async with asyncio.timeout(time_to_work(deadline).total_seconds()) as limit:
-                        async with self._admitted(method, context):
-                            with counted():
-                                return await behaviour(decode(raw), context)
-                except TimeoutError as error:
-                    if limit.expired():
-                        raise deadline_error(deadline) from error
-                    raise
+            with self._drain.answering():
+                async with self._served(method, context):
+                    deadline = self._deadlines.of(method, remaining_time(context))
+                    try:
+                        async with asyncio.timeout(time_to_work(deadline).total_seconds()) as limit:
+                            async with self._admitted(method, context):
+                                with counted():
+                                    return await behaviour(decode(raw), context)
+                    except TimeoutError as error:
+                        if limit.expired():
+                            raise deadline_error(deadline) from error
+                        raise
 
         return serve
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -32,7 +33,7 @@ from services.endpoints.rpc.catalog import CatalogServicer
 from services.endpoints.rpc.correlation import CorrelationInterceptor
 from services.endpoints.rpc.deadlines import DEFAULT_DEADLINES, Deadlines
 from services.endpoints.rpc.dispatchers import DispatcherServicer
-from services.endpoints.rpc.draining import NOTICE, Drain, DrainableHealth
+from services.endpoints.rpc.draining import LAST_WORDS, NOTICE, Drain, DrainableHealth
 from services.endpoints.rpc.endpoints import EndpointServicer
 from services.endpoints.rpc.events import EventServicer
 from services.endpoints.rpc.interceptors import CallInterceptor
@@ -201,13 +202,18 @@ class RpcServer:
     async def stop(self, *, grace: timedelta) -> None:
         """Refuse new calls, let those that began end within `grace`, then cancel the rest.
 
-        For a moment before it closes its connections it says that it stops, by health and to whoever calls.
+        For a moment before it closes its connections it says that it stops, by health and to whoever calls. A stream
+        that its caller neither reads nor ends is cancelled soon after the last call has been answered.
         """
         self._drain.begin()
         await self._health.enter_graceful_shutdown()
         await self._drain.noticed(at_most=min(grace, NOTICE))
         self._health.end_watches()
-        await self._server.stop(grace.total_seconds())
+        stopped = asyncio.create_task(self._server.stop(grace.total_seconds()))
+        await self._drain.answered(at_most=grace)
+        await asyncio.wait([stopped], timeout=LAST_WORDS.total_seconds())
+        await self._server.stop(None)
+        await stopped
 
 
 def _options(*, max_request_bytes: int, max_metadata_bytes: int) -> Sequence[tuple[str, int]]:
