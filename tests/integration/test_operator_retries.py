@@ -140,6 +140,45 @@ async def test_retried_registration_older_than_the_newest_index_ends_superseded(
     assert {row["version"] for row in newest} == {"2.0.0"}
 
 
+async def test_retried_registration_brings_back_nothing_that_the_newest_index_lacks(
+    operator: Operator, endpoint: FakeEndpoint
+) -> None:
+    created = await fetched(operator, endpoint)
+    older = (await operator.jobs(kind="registerJob"))[0]
+    await operator.cancel(older.id)
+    await operator.work_off()
+    (lost,) = [key for key, state in (await operator.items(created.index_id)).items() if state == "FAILED"]
+    endpoint.index = answer(jobs=[event_job(slug) for slug in JOBS if slug != lost])
+    await operator.caller.endpoints.IndexEndpoint(
+        endpoint_service_pb2.IndexEndpointRequest(endpoint_id=created.endpoint.id, force=True)
+    )
+    await operator.work_off()
+
+    await operator.retry(older.id)
+    await operator.work_off()
+    assert (await operator.items(created.index_id))[lost] == "SUPERSEDED"
+    registered = await operator.connection.fetch("SELECT slug FROM jobs")
+    assert lost not in {row["slug"] for row in registered}
+
+
+async def test_retried_registration_counts_while_no_newer_index_was_answered(
+    operator: Operator, endpoint: FakeEndpoint
+) -> None:
+    created = await fetched(operator, endpoint)
+    older = (await operator.jobs(kind="registerJob"))[0]
+    await operator.cancel(older.id)
+    await operator.work_off()
+    endpoint.behaviour = on("INDEX_ENDPOINT", status(404))
+    await operator.caller.endpoints.IndexEndpoint(
+        endpoint_service_pb2.IndexEndpointRequest(endpoint_id=created.endpoint.id, force=True)
+    )
+    await operator.work_off()
+
+    await operator.retry(older.id)
+    await operator.work_off()
+    assert await operator.items(created.index_id) == dict.fromkeys(JOBS, "REGISTERED")
+
+
 async def test_completed_work_is_repeated_only_when_somebody_says_so(
     operator: Operator, endpoint: FakeEndpoint
 ) -> None:

@@ -20,7 +20,7 @@ from services.endpoints.store.registered_item import PlacedRegistration
 from services.endpoints.store.trigger_registration import DynamicTriggerRegistrations, SourceRegistrations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
     from uuid import UUID
 
     import asyncpg
@@ -55,7 +55,17 @@ class Registrations:
     async def register(self, batch: Sequence[ItemRegistration]) -> list[RegistrationOutcome]:
         """Register a batch and return one outcome each, in its order."""
         outcomes: dict[UUID, RegistrationOutcome] = {}
-        placed = await self._place(keep_newest(batch))
+        places = await self._lock_places(batch)
+        placed = [
+            PlacedRegistration(
+                registration,
+                environment_id=place["environment_id"],
+                organization_id=place["organization_id"],
+                project_id=place["project_id"],
+            )
+            for registration in await self._leave_out_overtaken(keep_newest(batch), places)
+            if (place := places.get(registration.endpoint_id)) is not None
+        ]
         jobs = [one for one in placed if one.registration.kind is ItemKind.JOB]
         sources = [one for one in placed if one.registration.kind is ItemKind.SOURCE]
         dynamic_triggers = [
@@ -71,24 +81,29 @@ class Registrations:
             *await self._dynamic_triggers.register(dynamic_triggers),
         ):
             outcomes[outcome.queue_job_id] = outcome
-        found = {one.registration.endpoint_id for one in placed}
-        return [outcomes.get(one.queue_job_id) or _without_effect(one, found) for one in batch]
+        return [outcomes.get(one.queue_job_id) or _without_effect(one, places) for one in batch]
 
-    async def _place(self, batch: Sequence[ItemRegistration]) -> list[PlacedRegistration]:
-        """Lock the endpoints of a batch and leave out what belongs to none."""
+    async def _lock_places(self, batch: Sequence[ItemRegistration]) -> dict[UUID, asyncpg.Record]:
+        """Lock the endpoints of a batch that are there."""
         with translated():
             rows = await self._connection.fetch(_SQL["lock_endpoints"], list({one.endpoint_id for one in batch}))
-        places = {row["id"]: row for row in rows}
-        return [
-            PlacedRegistration(
-                registration,
-                environment_id=place["environment_id"],
-                organization_id=place["organization_id"],
-                project_id=place["project_id"],
-            )
-            for registration in batch
-            if (place := places.get(registration.endpoint_id)) is not None
-        ]
+        return {row["id"]: row for row in rows}
+
+    async def _leave_out_overtaken(
+        self, batch: Sequence[ItemRegistration], places: Mapping[UUID, asyncpg.Record]
+    ) -> list[ItemRegistration]:
+        """Leave out what a newer index of its endpoint has replaced, which may have left nothing stored to tell so."""
+        overtaken = {
+            one.endpoint_id
+            for one in batch
+            if (place := places.get(one.endpoint_id)) is not None and place["index_sequence"] > one.index_sequence
+        }
+        if not overtaken:
+            return list(batch)
+        with translated():
+            rows = await self._connection.fetch(_SQL["read_newest_answers"], list(overtaken))
+        newest = {row["endpoint_id"]: row["sequence"] for row in rows}
+        return [one for one in batch if newest.get(one.endpoint_id, one.index_sequence) <= one.index_sequence]
 
     async def _insert_integrations(self, placed: Iterable[PlacedRegistration]) -> None:
         needs: dict[tuple[UUID, str], _IntegrationNeed] = {}
@@ -112,7 +127,7 @@ class Registrations:
             )
 
 
-def _without_effect(registration: ItemRegistration, found: set[UUID]) -> RegistrationOutcome:
+def _without_effect(registration: ItemRegistration, found: Container[UUID]) -> RegistrationOutcome:
     reason = NEWER_REGISTRATION if registration.endpoint_id in found else ENDPOINT_DELETED
     return outcome_of(registration, RegistrationResult.SUPERSEDED, reason)
 

@@ -81,8 +81,9 @@ class Catalog(Protocol):
     async def register(self, batch: Sequence[ItemRegistration]) -> list[RegistrationOutcome]:
         """Carry out registrations of any kinds and endpoints; one outcome each, in the order of the batch.
 
-        A registration is superseded when its endpoint is gone, when the stored item carries a newer number of the same
-        endpoint, or when the batch itself holds a newer one of the same item. An item of another endpoint is taken
+        A registration is superseded when its endpoint is gone, when its endpoint has answered with a newer index, when
+        the stored item carries a newer number of the same endpoint, or when the batch itself holds a newer one of the
+        same item. An item of another endpoint is taken
         over. The rows that two endpoints may share are locked in one order: endpoints by id, jobs by (project, slug),
         integrations by (organization, slug), queues by (environment, name), then the rows below them.
         """

@@ -1,10 +1,17 @@
 -- name: lock_endpoints
 -- Locks the endpoints of a batch against deletion, by id.
-SELECT id, environment_id, organization_id, project_id
+SELECT id, environment_id, organization_id, project_id, index_sequence
 FROM endpoints
 WHERE id = ANY ($1::uuid[])
 ORDER BY id
 FOR KEY SHARE
+
+-- name: read_newest_answers
+-- Reads the greatest number under which each of the endpoints $1 has answered with an index.
+SELECT endpoint_id, max(sequence) AS sequence
+FROM endpoint_indexes
+WHERE endpoint_id = ANY ($1::uuid[]) AND stats <> '{}'
+GROUP BY endpoint_id
 
 -- name: lock_jobs
 -- Inserts the jobs that are new and locks all of them by (project, slug); who holds a job may write what hangs on it.
