@@ -25,16 +25,17 @@ async def test_jobs_are_listed_by_page_and_filter(tenant: Tenant) -> None:
     await tenant.register(app, jobs=[job(slug) for slug in "cab"])
     await tenant.register(other, jobs=[job("d", name="id;drop table")])
     catalog, everything = tenant.catalog, tenant.job_filter()
-    assert [one.slug for one in await catalog.list_jobs(everything, limit=2, after_slug="")] == ["a", "b"]
-    assert [one.slug for one in await catalog.list_jobs(everything, limit=9, after_slug="b")] == ["c", "d"]
-    found = await catalog.list_jobs(tenant.job_filter(endpoint_id=other), limit=9, after_slug="")
+    assert [one.slug for one in (await catalog.list_jobs(everything, limit=2, after_slug="")).rows] == ["a", "b"]
+    assert [one.slug for one in (await catalog.list_jobs(everything, limit=9, after_slug="b")).rows] == ["c", "d"]
+    found = (await catalog.list_jobs(tenant.job_filter(endpoint_id=other), limit=9, after_slug="")).rows
     assert [(one.slug, one.latest.endpoint_slug, one.latest.event_names) for one in found] == [
         ("d", "b", ("user.created",))
     ]
     assert [
-        one.slug for one in await catalog.list_jobs(tenant.job_filter(title="id;drop table"), limit=9, after_slug="")
+        one.slug
+        for one in (await catalog.list_jobs(tenant.job_filter(title="id;drop table"), limit=9, after_slug="")).rows
     ] == ["d"]
-    assert await catalog.list_jobs(tenant.job_filter(title="1=1--"), limit=9, after_slug="") == []
+    assert (await catalog.list_jobs(tenant.job_filter(title="1=1--"), limit=9, after_slug="")).rows == []
     assert await catalog.get_job(uuid4(), "a") is None
 
 

@@ -230,7 +230,7 @@ async def test_dynamic_triggers_may_come_before_their_jobs(tenant: Tenant) -> No
     triggers = await tenant.catalog.list_dynamic_triggers(
         tenant.environment_id, endpoint_id=None, limit=10, after_id=NIL_UUID
     )
-    assert {(trigger.type, trigger.jobs, trigger.register_source_job_json) for trigger in triggers} == {
+    assert {(trigger.type, trigger.jobs, trigger.register_source_job_json) for trigger in triggers.rows} == {
         ("EVENT", (("b", "2.0.0"), ("c", "1.0.0")), None),
         ("SCHEDULE", (("a", "1.0.0"),), None),
     }
@@ -304,7 +304,8 @@ async def test_source_params_and_options_follow_the_code_and_the_secret_stays(te
         {"name": "event", "value": "c", "registered": False},
         {"name": "room", "value": "x", "registered": False},
     ]
-    (stored,) = await tenant.catalog.list_sources(tenant.environment_id, endpoint_id=app, limit=10, after_key="")
+    sources = await tenant.catalog.list_sources(tenant.environment_id, endpoint_id=app, limit=10, after_key="")
+    (stored,) = sources.rows
     assert (stored.params_json, stored.active, stored.enabled) == ('{"room": "attic"}', True, True)
     assert json.loads(stored.register_source_job_json or "") == {"id": "acme.room-http", "version": "0.1.0"}
     assert await tenant.row("SELECT source_id, ciphertext FROM trigger_source_secrets") == secret

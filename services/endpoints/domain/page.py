@@ -12,6 +12,8 @@ _Item = TypeVar("_Item")
 
 DEFAULT_PAGE_SIZE: Final = 50
 MAX_PAGE_SIZE: Final = 1000
+MAX_PAGE_BYTES: Final = 2 * 1024 * 1024
+"""How much customers' text a page holds unless one item alone has more: clients take 4 MiB by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,14 @@ class PageRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Fitting(Generic[_Item]):
+    """Rows read for a page; `is_cut` when those after them were left out because together they are too large."""
+
+    rows: list[_Item]
+    is_cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Page(Generic[_Item]):
     """One page; `next_after` is the cursor of its last item, None when no page follows."""
 
@@ -38,11 +48,15 @@ class Page(Generic[_Item]):
     next_after: str | None = None
 
 
-def page_of(rows: Sequence[_Item], request: PageRequest, cursor_of: Callable[[_Item], str]) -> Page[_Item]:
-    """Return the page that `rows`, read with `request.limit`, make up.
+def page_of(
+    read: Sequence[_Item] | Fitting[_Item], request: PageRequest, cursor_of: Callable[[_Item], str]
+) -> Page[_Item]:
+    """Return the page that the rows `read` with `request.limit` make up.
 
-    With size 2, the rows `a b c` become the page `a b` and the cursor of `b`; the rows `a b` are the last page.
+    With size 2, the rows `a b c` become the page `a b` and the cursor of `b`; the rows `a b` are the last page, unless
+    they were cut.
     """
+    rows, is_cut = (read.rows, read.is_cut) if isinstance(read, Fitting) else (read, False)
     items = tuple(rows[: request.size])
-    follows = len(rows) > request.size
+    follows = is_cut or len(rows) > request.size
     return Page(items, cursor_of(items[-1]) if follows else None)

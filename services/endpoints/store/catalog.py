@@ -18,7 +18,9 @@ from services.endpoints.domain.catalog_entries import (
 )
 from services.endpoints.domain.endpoint_index import ItemKind
 from services.endpoints.domain.identifiers import new_uuid7
+from services.endpoints.domain.page import MAX_PAGE_BYTES
 from services.endpoints.store.errors import translated
+from services.endpoints.store.fitting import fitting
 from services.endpoints.store.latest_version import follow_latest_versions
 from services.endpoints.store.plans import plan_for_rows
 from services.endpoints.store.queries import load
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
     import asyncpg
 
+    from services.endpoints.domain.page import Fitting
     from services.endpoints.domain.ports.catalog import ItemRegistration, OfferedItem, RegistrationOutcome
 
 _SQL: Final = load("catalog")
@@ -104,8 +107,8 @@ class PostgresCatalog:
         disabled |= {(ItemKind(row["kind"]), str(row["key"])) for row in items}
         return sorted(disabled, key=lambda item: (item[0].value, item[1]))
 
-    async def list_jobs(self, wanted: JobFilter, *, limit: int, after_slug: str) -> list[Job]:
-        """Read an environment's jobs by slug."""
+    async def list_jobs(self, wanted: JobFilter, *, limit: int, after_slug: str) -> Fitting[Job]:
+        """Read an environment's jobs by slug, as many as fit into a page."""
         with translated():
             rows = await self._connection.fetch(
                 _SQL["list_jobs"],
@@ -115,31 +118,34 @@ class PostgresCatalog:
                 wanted.slug,
                 wanted.title,
                 limit,
+                MAX_PAGE_BYTES,
             )
-        return [_job(row) for row in rows]
+        return fitting(rows, _job)
 
     async def get_job(self, environment_id: UUID, slug: str) -> Job | None:
         """Read one job with its latest version."""
-        jobs = await self.list_jobs(JobFilter(environment_id, slug=slug), limit=1, after_slug="")
+        jobs = (await self.list_jobs(JobFilter(environment_id, slug=slug), limit=1, after_slug="")).rows
         return jobs[0] if jobs else None
 
     async def list_sources(
         self, environment_id: UUID, *, endpoint_id: UUID | None, limit: int, after_key: str
-    ) -> list[Source]:
-        """Read an environment's sources by key."""
+    ) -> Fitting[Source]:
+        """Read an environment's sources by key, as many as fit into a page."""
         with translated():
-            rows = await self._connection.fetch(_SQL["list_sources"], environment_id, after_key, endpoint_id, limit)
-        return [_source(row) for row in rows]
+            rows = await self._connection.fetch(
+                _SQL["list_sources"], environment_id, after_key, endpoint_id, limit, MAX_PAGE_BYTES
+            )
+        return fitting(rows, _source)
 
     async def list_dynamic_triggers(
         self, environment_id: UUID, *, endpoint_id: UUID | None, limit: int, after_id: UUID
-    ) -> list[DynamicTrigger]:
-        """Read an environment's dynamic triggers and dynamic schedules, oldest first."""
+    ) -> Fitting[DynamicTrigger]:
+        """Read an environment's dynamic triggers and dynamic schedules, oldest first, as many as fit into a page."""
         with translated():
             rows = await self._connection.fetch(
-                _SQL["list_dynamic_triggers"], environment_id, after_id, endpoint_id, limit
+                _SQL["list_dynamic_triggers"], environment_id, after_id, endpoint_id, limit, MAX_PAGE_BYTES
             )
-        return [_dynamic_trigger(row) for row in rows]
+        return fitting(rows, _dynamic_trigger)
 
     async def list_schedules(
         self, environment_id: UUID, *, is_active: bool | None, limit: int, after_id: UUID

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from services.endpoints.domain.dispatcher import DispatchableType, Dispatcher, DispatcherOrigin
+from services.endpoints.domain.page import MAX_PAGE_BYTES
 from services.endpoints.store.errors import translated
+from services.endpoints.store.fitting import fitting
 from services.endpoints.store.queries import load
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     import asyncpg
 
     from services.endpoints.domain.dispatcher import DispatcherChanges, NewDispatcher
+    from services.endpoints.domain.page import Fitting
     from services.endpoints.domain.ports.dispatchers import DispatcherFilter
 
 _SQL: Final = load("dispatchers")
@@ -38,17 +41,17 @@ class PostgresDispatchers:
             row = await self._connection.fetchrow(_SQL["get"], dispatcher_id)
         return None if row is None else _dispatcher(row)
 
-    async def list_dispatchers(self, wanted: DispatcherFilter, *, limit: int, after_id: UUID) -> list[Dispatcher]:
+    async def list_dispatchers(self, wanted: DispatcherFilter, *, limit: int, after_id: UUID) -> Fitting[Dispatcher]:
         """Read a page of dispatchers by id."""
         environment_id, origin = wanted.environment_id, wanted.origin.value if wanted.origin else None
         with translated():
             if wanted.event_name is None:
-                values = (environment_id, after_id, wanted.source, origin, limit)
+                values = (environment_id, after_id, wanted.source, origin, limit, MAX_PAGE_BYTES)
                 rows = await self._connection.fetch(_SQL["list_of_environment"], *values)
             else:
-                named = (environment_id, wanted.event_name, wanted.source, after_id, origin, limit)
+                named = (environment_id, wanted.event_name, wanted.source, after_id, origin, limit, MAX_PAGE_BYTES)
                 rows = await self._connection.fetch(_SQL["list_of_event"], *named)
-        return [_dispatcher(row) for row in rows]
+        return fitting(rows, _dispatcher)
 
     async def insert(
         self, new: NewDispatcher, *, dispatcher_id: UUID, environment_id: UUID, new_id: Callable[[], UUID]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from services.endpoints.domain.catalog_entries import DynamicTrigger, Job, JobFilter, Schedule, Source
     from services.endpoints.domain.endpoint_index import ItemKind
     from services.endpoints.domain.json_text import JsonObject
+    from services.endpoints.domain.page import Fitting
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +114,8 @@ class Catalog(Protocol):
         """Disable everything an endpoint offers, so that it may be deleted; return what was enabled, sorted."""
         ...
 
-    async def list_jobs(self, wanted: JobFilter, *, limit: int, after_slug: str) -> list[Job]:
-        """Read an environment's jobs by slug."""
+    async def list_jobs(self, wanted: JobFilter, *, limit: int, after_slug: str) -> Fitting[Job]:
+        """Read an environment's jobs by slug, as many as fit into a page."""
         ...
 
     async def get_job(self, environment_id: UUID, slug: str) -> Job | None:
@@ -123,14 +124,14 @@ class Catalog(Protocol):
 
     async def list_sources(
         self, environment_id: UUID, *, endpoint_id: UUID | None, limit: int, after_key: str
-    ) -> list[Source]:
-        """Read an environment's sources by key."""
+    ) -> Fitting[Source]:
+        """Read an environment's sources by key, as many as fit into a page."""
         ...
 
     async def list_dynamic_triggers(
         self, environment_id: UUID, *, endpoint_id: UUID | None, limit: int, after_id: UUID
-    ) -> list[DynamicTrigger]:
-        """Read an environment's dynamic triggers and dynamic schedules, oldest first."""
+    ) -> Fitting[DynamicTrigger]:
+        """Read an environment's dynamic triggers and dynamic schedules, oldest first, as many as fit into a page."""
         ...
 
     async def list_schedules(

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from services.endpoints.domain.dispatcher import Dispatcher, DispatcherChanges, DispatcherOrigin, NewDispatcher
+    from services.endpoints.domain.page import Fitting
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +30,8 @@ class Dispatchers(Protocol):
         """Read one dispatcher."""
         ...
 
-    async def list_dispatchers(self, wanted: DispatcherFilter, *, limit: int, after_id: UUID) -> list[Dispatcher]:
-        """Read the dispatchers whose ids come after `after_id`, by id.
+    async def list_dispatchers(self, wanted: DispatcherFilter, *, limit: int, after_id: UUID) -> Fitting[Dispatcher]:
+        """Read the dispatchers whose ids come after `after_id`, by id, as many as fit into a page.
 
         With an event's name the cost is that of the dispatchers that listen to it, however many others there are.
         """

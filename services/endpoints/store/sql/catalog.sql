@@ -267,7 +267,7 @@ SELECT CASE type WHEN 'EVENT' THEN 'DYNAMIC_TRIGGER' ELSE 'DYNAMIC_SCHEDULE' END
 FROM disabled_triggers
 
 -- name: list_jobs
--- Reads a page of an environment's jobs by slug, each with the version its alias `latest` names.
+-- Reads a page of an environment's jobs by slug, each with the version its alias `latest` names, $7 bytes or one.
 WITH page AS MATERIALIZED (
     SELECT j.id, j.slug, j.title, j.internal, j.created_at, j.updated_at, a.environment_id, a.version_id
     FROM jobs j
@@ -282,10 +282,41 @@ WITH page AS MATERIALIZED (
         AND ($5::text IS NULL OR j.title = $5)
     ORDER BY j.slug
     LIMIT $6
+), measured AS MATERIALIZED (
+    SELECT
+        p.id, p.slug, p.title, p.internal, p.created_at, p.updated_at, p.environment_id, p.version_id, m.bytes,
+        sum(m.bytes) OVER (ORDER BY p.slug) AS bytes_so_far, count(*) OVER () AS found
+    FROM page p
+    CROSS JOIN LATERAL (
+        SELECT
+            octet_length(p.slug) + octet_length(p.title) + octet_length(v.trigger::text)
+            + octet_length(v.event_specification::text) + coalesce(octet_length(v.properties::text), 0)
+            + (
+                SELECT coalesce(sum(octet_length(x.name) + coalesce(octet_length(x.payload::text), 0)), 0)
+                FROM event_examples x
+                WHERE x.job_version_id = v.id
+            )
+            + (
+                SELECT
+                    coalesce(
+                        sum(
+                            octet_length(r.key) + octet_length(i.slug) + octet_length(i.title)
+                            + octet_length(i.definition_id) + octet_length(i.definition_name)
+                        ),
+                        0
+                    )
+                FROM job_integrations r
+                JOIN integrations i ON i.id = r.integration_id
+                WHERE r.version_id = v.id
+            ) AS bytes
+        FROM job_versions v
+        WHERE v.id = p.version_id
+        OFFSET 0
+    ) AS m
 )
 SELECT
-    j.id, j.slug, j.title, j.internal, j.environment_id, j.created_at, j.updated_at, v.id AS version_id, v.version,
-    v.state, v.endpoint_id, e.slug AS endpoint_slug, v.trigger::text AS trigger,
+    j.found, j.id, j.slug, j.title, j.internal, j.environment_id, j.created_at, j.updated_at, v.id AS version_id,
+    v.version, v.state, v.endpoint_id, e.slug AS endpoint_slug, v.trigger::text AS trigger,
     v.trigger ->> 'type' AS trigger_type, v.event_specification::text AS event_specification,
     ARRAY(SELECT jsonb_array_elements_text(v.event_specification -> 'name')) AS event_names, v.properties::text AS properties, v.start_position,
     v.preprocess_runs, v.concurrency_limit::text AS concurrency_limit, q.name AS queue_name,
@@ -315,40 +346,79 @@ SELECT
         FROM event_examples x
         WHERE x.job_version_id = v.id
     )::text AS examples
-FROM page j
+FROM measured j
 JOIN job_versions v ON v.id = j.version_id
 JOIN endpoints e ON e.id = v.endpoint_id
 LEFT JOIN job_queues q ON q.id = v.queue_id
+WHERE j.bytes_so_far <= $7 OR j.bytes_so_far = j.bytes
 ORDER BY j.slug
 
 -- name: list_sources
--- Reads a page of an environment's sources by key.
+-- Reads a page of an environment's sources by key, at most $5 bytes or one.
+WITH page AS MATERIALIZED (
+    SELECT s.id, s.key
+    FROM trigger_sources s
+    WHERE s.environment_id = $1 AND s.key > $2 AND ($3::uuid IS NULL OR s.endpoint_id = $3)
+    ORDER BY s.key
+    LIMIT $4
+), measured AS MATERIALIZED (
+    SELECT p.id, m.bytes, sum(m.bytes) OVER (ORDER BY p.key) AS bytes_so_far, count(*) OVER () AS found
+    FROM page p
+    CROSS JOIN LATERAL (
+        SELECT
+            octet_length(p.key) + coalesce(octet_length(s.params::text), 0)
+            + (
+                SELECT coalesce(sum(octet_length(o.name) + octet_length(o.value)), 0)
+                FROM trigger_source_options o
+                WHERE o.source_id = s.id
+            ) AS bytes
+        FROM trigger_sources s
+        WHERE s.id = p.id
+        OFFSET 0
+    ) AS m
+)
 SELECT
-    s.id, s.key, s.version, s.channel, s.params::text AS params, s.active, s.enabled, i.slug AS integration_slug,
-    s.register_source_job::text AS register_source_job, s.endpoint_id, s.environment_id, s.created_at, s.updated_at,
+    p.found, s.id, s.key, s.version, s.channel, s.params::text AS params, s.active, s.enabled,
+    i.slug AS integration_slug, s.register_source_job::text AS register_source_job, s.endpoint_id, s.environment_id, s.created_at, s.updated_at,
     ARRAY(SELECT o.name FROM trigger_source_options o WHERE o.source_id = s.id ORDER BY o.name, o.value)
         AS option_names,
     ARRAY(SELECT o.value FROM trigger_source_options o WHERE o.source_id = s.id ORDER BY o.name, o.value)
         AS option_values
-FROM trigger_sources s
+FROM measured p
+JOIN trigger_sources s ON s.id = p.id
 JOIN integrations i ON i.id = s.integration_id
-WHERE s.environment_id = $1 AND s.key > $2 AND ($3::uuid IS NULL OR s.endpoint_id = $3)
+WHERE p.bytes_so_far <= $5 OR p.bytes_so_far = p.bytes
 ORDER BY s.key
-LIMIT $4
 
 -- name: list_dynamic_triggers
--- Reads a page of an environment's dynamic triggers and dynamic schedules, oldest first.
+-- Reads a page of an environment's dynamic triggers and dynamic schedules, oldest first, at most $5 bytes or one.
+WITH page AS MATERIALIZED (
+    SELECT d.id
+    FROM dynamic_triggers d
+    WHERE d.environment_id = $1 AND d.id > $2 AND ($3::uuid IS NULL OR d.endpoint_id = $3)
+    ORDER BY d.id
+    LIMIT $4
+), measured AS MATERIALIZED (
+    SELECT p.id, m.bytes, sum(m.bytes) OVER (ORDER BY p.id) AS bytes_so_far, count(*) OVER () AS found
+    FROM page p
+    CROSS JOIN LATERAL (
+        SELECT coalesce(sum(octet_length(r.job_slug) + octet_length(r.job_version)), 0) AS bytes
+        FROM dynamic_trigger_jobs r
+        WHERE r.dynamic_trigger_id = p.id
+        OFFSET 0
+    ) AS m
+)
 SELECT
-    d.id, d.type, d.slug, d.enabled, d.register_source_job::text AS register_source_job, d.endpoint_id,
+    p.found, d.id, d.type, d.slug, d.enabled, d.register_source_job::text AS register_source_job, d.endpoint_id,
     d.environment_id, d.created_at, d.updated_at,
     ARRAY(SELECT r.job_slug FROM dynamic_trigger_jobs r WHERE r.dynamic_trigger_id = d.id ORDER BY r.job_slug)
         AS job_slugs,
     ARRAY(SELECT r.job_version FROM dynamic_trigger_jobs r WHERE r.dynamic_trigger_id = d.id ORDER BY r.job_slug)
         AS job_versions
-FROM dynamic_triggers d
-WHERE d.environment_id = $1 AND d.id > $2 AND ($3::uuid IS NULL OR d.endpoint_id = $3)
+FROM measured p
+JOIN dynamic_triggers d ON d.id = p.id
+WHERE p.bytes_so_far <= $5 OR p.bytes_so_far = p.bytes
 ORDER BY d.id
-LIMIT $4
 
 -- name: list_schedules
 -- Reads a page of an environment's schedules, oldest first.

@@ -10,41 +10,66 @@ LEFT JOIN external_accounts a ON a.id = d.external_account_id
 WHERE d.id = $1
 
 -- name: list_of_environment
--- Reads a page of an environment's dispatchers, oldest first, bounded and sorted by both columns of their index.
+-- Reads a page of an environment's dispatchers, $6 bytes or one, oldest first, by both columns of their index.
 SELECT
-    d.id, d.environment_id, d.origin, d.event_names, d.source, d.payload_filter::text AS payload_filter,
-    d.context_filter::text AS context_filter, d.enabled AND NOT d.operator_disabled AS is_enabled, d.manual,
-    a.identifier AS account, d.dispatchable_type, coalesce(d.job_version_id, d.dynamic_trigger_id) AS dispatchable_id,
-    d.created_at, d.updated_at
-FROM event_dispatchers d
-LEFT JOIN external_accounts a ON a.id = d.external_account_id
-WHERE
-    (d.environment_id, d.id) > ($1, $2) AND d.environment_id <= $1
-    AND ($3::text IS NULL OR d.source = $3)
-    AND ($4::text IS NULL OR d.origin IS NOT DISTINCT FROM $4) -- not by the index of those of origin INDEX
-ORDER BY d.environment_id, d.id
-LIMIT $5
-
--- name: list_of_event
--- Reads a page of the dispatchers that listen to an event, oldest first; the others are not looked at.
-SELECT
-    d.id, d.environment_id, d.origin, d.event_names, d.source, d.payload_filter::text AS payload_filter,
+    p.found, d.id, d.environment_id, d.origin, d.event_names, d.source, d.payload_filter::text AS payload_filter,
     d.context_filter::text AS context_filter, d.enabled AND NOT d.operator_disabled AS is_enabled, d.manual,
     a.identifier AS account, d.dispatchable_type, coalesce(d.job_version_id, d.dynamic_trigger_id) AS dispatchable_id,
     d.created_at, d.updated_at
 FROM (
-    SELECT n.dispatcher_id
-    FROM event_dispatcher_names n
-    WHERE
-        n.environment_id = $1 AND n.event_name = $2 AND ($3::text IS NULL OR n.source = $3) AND n.dispatcher_id > $4
-    ORDER BY n.dispatcher_id
-    OFFSET 0
-) AS listening
-JOIN event_dispatchers d ON d.id = listening.dispatcher_id
+    SELECT m.id, m.bytes, sum(m.bytes) OVER (ORDER BY m.id) AS bytes_so_far, count(*) OVER () AS found
+    FROM (
+        SELECT
+            d.id,
+            octet_length(d.payload_filter::text) + octet_length(d.context_filter::text)
+            + octet_length(array_to_string(d.event_names, '')) AS bytes
+        FROM event_dispatchers d
+        WHERE
+            (d.environment_id, d.id) > ($1, $2) AND d.environment_id <= $1
+            AND ($3::text IS NULL OR d.source = $3)
+            AND ($4::text IS NULL OR d.origin IS NOT DISTINCT FROM $4) -- not by the index of those of origin INDEX
+        ORDER BY d.environment_id, d.id
+        LIMIT $5
+    ) AS m
+) AS p
+JOIN event_dispatchers d ON d.id = p.id
 LEFT JOIN external_accounts a ON a.id = d.external_account_id
-WHERE $5::text IS NULL OR d.origin = $5
-ORDER BY listening.dispatcher_id
-LIMIT $6
+WHERE p.bytes_so_far <= $6 OR p.bytes_so_far = p.bytes
+ORDER BY d.id
+
+-- name: list_of_event
+-- Reads a page of the dispatchers that listen to an event, $7 bytes or one, oldest first; the others are not looked at.
+SELECT
+    p.found, d.id, d.environment_id, d.origin, d.event_names, d.source, d.payload_filter::text AS payload_filter,
+    d.context_filter::text AS context_filter, d.enabled AND NOT d.operator_disabled AS is_enabled, d.manual,
+    a.identifier AS account, d.dispatchable_type, coalesce(d.job_version_id, d.dynamic_trigger_id) AS dispatchable_id,
+    d.created_at, d.updated_at
+FROM (
+    SELECT m.id, m.bytes, sum(m.bytes) OVER (ORDER BY m.id) AS bytes_so_far, count(*) OVER () AS found
+    FROM (
+        SELECT
+            d.id,
+            octet_length(d.payload_filter::text) + octet_length(d.context_filter::text)
+            + octet_length(array_to_string(d.event_names, '')) AS bytes
+        FROM (
+            SELECT n.dispatcher_id
+            FROM event_dispatcher_names n
+            WHERE
+                n.environment_id = $1 AND n.event_name = $2 AND ($3::text IS NULL OR n.source = $3)
+                AND n.dispatcher_id > $4
+            ORDER BY n.dispatcher_id
+            OFFSET 0
+        ) AS listening
+        JOIN event_dispatchers d ON d.id = listening.dispatcher_id
+        WHERE $5::text IS NULL OR d.origin = $5
+        ORDER BY listening.dispatcher_id
+        LIMIT $6
+    ) AS m
+) AS p
+JOIN event_dispatchers d ON d.id = p.id
+LEFT JOIN external_accounts a ON a.id = d.external_account_id
+WHERE p.bytes_so_far <= $7 OR p.bytes_so_far = p.bytes
+ORDER BY d.id
 
 -- name: hold_job_version
 -- Reads the job of a version and keeps both from being deleted until this transaction ends.
