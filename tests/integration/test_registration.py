@@ -394,6 +394,21 @@ async def test_unchanged_items_only_get_a_new_number(tenant: Tenant) -> None:
     assert await tenant.renumber(await tenant.endpoint("b"), 9, **now) == set()
 
 
+async def test_the_longest_keys_are_stored(tenant: Tenant) -> None:
+    app, key = await tenant.endpoint(), "\U0001f600" * 500
+    offer = job(key, queue=key, trigger=interval_trigger())
+    assert (
+        await tenant.register(
+            app, jobs=[offer], sources=[source(key)], dynamicSchedules=[dynamic("\U0001f600" * 200, [(key, "1.0.0")])]
+        )
+        == ["REGISTERED"] * 3
+    )
+    stored = await tenant.catalog.get_job(tenant.environment_id, key)
+    assert stored is not None
+    assert stored.latest.queue is not None
+    assert stored.latest.queue.name == key
+
+
 async def test_registrations_of_a_deleted_endpoint_have_no_effect(tenant: Tenant) -> None:
     app, other = await tenant.endpoint("a"), await tenant.endpoint("b")
     lists = {"jobs": [job()], "sources": [source()], "dynamicTriggers": [dynamic()]}

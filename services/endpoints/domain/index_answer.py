@@ -13,6 +13,7 @@ from services.endpoints.domain.endpoint_index import ItemKind
 from services.endpoints.domain.json_text import canonical_hash, find_unstorable
 from services.endpoints.domain.offer import (
     CONTROL_CHARACTERS,
+    MAX_JOB_SLUG_CHARACTERS,
     MAX_SLUG_CHARACTERS,
     MAX_SOURCE_KEY_CHARACTERS,
     DynamicTriggerOffer,
@@ -113,7 +114,7 @@ class _Shape:
 
 
 _SHAPES: Final = (
-    _Shape("jobs", ItemKind.JOB, "Job", adapter=TypeAdapter(JobOffer)),
+    _Shape("jobs", ItemKind.JOB, "Job", adapter=TypeAdapter(JobOffer), max_key_characters=MAX_JOB_SLUG_CHARACTERS),
     _Shape(
         "sources",
         ItemKind.SOURCE,

@@ -19,6 +19,8 @@ from services.endpoints.domain.versions import is_version
 
 MAX_SLUG_CHARACTERS: Final = 200
 MAX_SOURCE_KEY_CHARACTERS: Final = 500
+# SDKs give the job that registers a source, and that job's queue of runs, the key of the source.
+MAX_JOB_SLUG_CHARACTERS: Final = MAX_SOURCE_KEY_CHARACTERS
 MAX_OPTION_BYTES: Final = 2_000
 MAX_EVENT_NAMES: Final = 100
 MIN_INTERVAL_SECONDS: Final = 20
@@ -106,6 +108,7 @@ def _as_integer(value: object) -> object:
 
 Slug = Annotated[str, AfterValidator(_check_slug)]
 SourceKey = Annotated[str, AfterValidator(_check_source_key)]
+JobSlug = SourceKey
 Version = Annotated[str, AfterValidator(_check_version)]
 Filter = Annotated[dict[str, object], AfterValidator(_check_filter)]
 Name = Annotated[str, StringConstraints(max_length=500)]
@@ -124,7 +127,7 @@ class _Wire(BaseModel):
 class JobReference(_Wire):
     """Names one version of a job."""
 
-    id: Slug
+    id: JobSlug
     version: Version
 
 
@@ -248,7 +251,7 @@ class Integration(_Wire):
 class JobQueue(_Wire):
     """A queue of runs as SDKs before 2.1 declare it."""
 
-    name: Slug
+    name: JobSlug
     max_concurrent: Limit | None = None
 
 
@@ -274,7 +277,7 @@ class JobOffer(_Wire):
     Source: protocol, section 9.3.
     """
 
-    id: Slug
+    id: JobSlug
     name: Name
     version: Version
     event: EventSpecification

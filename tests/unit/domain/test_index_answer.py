@@ -201,7 +201,11 @@ def test_a_refusal_names_the_field(changes: dict[str, Any], reason: str) -> None
         ({"jobs": [{}]}, "jobs[0]: id is required"),
         ({"jobs": [job() | {"id": 7}]}, "jobs[0]: id must be a string"),
         ({"jobs": [job("a\nb")]}, "jobs[0]: id must not hold control characters"),
-        ({"jobs": [job("a" * 201)]}, "jobs[0]: id must have at most 200 characters"),
+        ({"jobs": [job("a" * 501)]}, "jobs[0]: id must have at most 500 characters"),
+        (
+            {"dynamicTriggers": [dynamic("a" * 201)]},
+            "dynamicTriggers[0]: id must have at most 200 characters",
+        ),
         ({"jobs": [job("")]}, "jobs[0]: id must not be empty"),
         ({"jobs": [None]}, "jobs[0]: it must be an object"),
         ({"jobs": [job(name="a\x00b")]}, 'Job "hello": it holds a NUL character'),
@@ -250,6 +254,20 @@ def test_an_event_of_an_older_source_is_as_long_as_its_option_may_be() -> None:
     assert reason == (
         'Source "acme.room-http": events[2] must have at most 2000 bytes together with the option\'s name'
     )
+
+
+def test_a_job_that_an_sdk_names_after_a_source_or_a_trigger_is_as_long_as_these() -> None:
+    key, slug = "\U0001f600" * 500, "\U0001f600" * 200
+    reading = read_index_answer(
+        answer(
+            jobs=[job(key, queue={"name": key, "maxConcurrent": 1}), job(f"register-dynamic-trigger-{slug}")],
+            sources=[source(key)],
+            dynamicTriggers=[
+                dynamic(slug, registerSourceJob={"id": f"register-dynamic-trigger-{slug}", "version": "0.1.0"})
+            ],
+        )
+    )
+    assert {item.reason for item in reading.items} == {None}
 
 
 def test_the_refused_twin_of_a_disabled_job_is_not_offered() -> None:
