@@ -103,6 +103,22 @@ async def test_an_item_too_large_for_a_page_has_one_of_its_own(operator: Operato
     assert [[each.slug for each in page] for page in found] == [["a"], ["b"], ["c", "d"]]
 
 
+async def test_a_job_with_as_many_integrations_as_it_may_have_is_small(
+    operator: Operator, endpoint: FakeEndpoint
+) -> None:
+    large = {"id": "s" * 200, "metadata": {"id": "d" * 200, "name": "n" * 500}, "authSource": "LOCAL"}
+    several = [{str(place): large for place in range(count)} for count in (100, 101)]
+    endpoint.index = answer(
+        jobs=[job(slug, integrations=integrations) for slug, integrations in zip("ab", several, strict=True)]
+    )
+    created = await operator.create(endpoint)
+    await operator.work_off()
+
+    assert await operator.items(created.index_id) == {"a": "REGISTERED", "b": "REFUSED"}
+    [[stored]] = await pages(operator.stage, "ListJobs", "jobs")
+    assert len(stored.latest_version.integrations) == 100
+
+
 async def test_small_items_fill_their_pages(operator: Operator, endpoint: FakeEndpoint) -> None:
     endpoint.index = answer(jobs=[job(slug) for slug in "abcde"])
     await operator.create(endpoint)

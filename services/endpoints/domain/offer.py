@@ -23,6 +23,7 @@ MAX_SOURCE_KEY_CHARACTERS: Final = 500
 MAX_JOB_SLUG_CHARACTERS: Final = MAX_SOURCE_KEY_CHARACTERS
 MAX_OPTION_BYTES: Final = 2_000
 MAX_EVENT_NAMES: Final = 100
+MAX_INTEGRATIONS: Final = 100
 MIN_INTERVAL_SECONDS: Final = 20
 MAX_INTERVAL_SECONDS: Final = 2_592_000
 MAX_CONCURRENCY: Final = 2_147_483_647
@@ -284,7 +285,8 @@ class JobOffer(_Wire):
     trigger: Annotated[
         StaticTrigger | ScheduledTrigger | DynamicTriggerUse | InvokeTrigger, Field(discriminator="type")
     ]
-    integrations: dict[Slug, Integration] = Field(default_factory=dict)
+    # A few bytes name one that has kilobytes, and a job is read with all of them.
+    integrations: dict[Slug, Integration] = Field(default_factory=dict, max_length=MAX_INTEGRATIONS)
     internal: bool = False
     queue: Annotated[JobQueue | None, BeforeValidator(_as_queue)] = None
     start_position: Literal["initial", "latest"] = "latest"

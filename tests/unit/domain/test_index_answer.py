@@ -181,6 +181,10 @@ def test_events_of_an_older_source_are_its_option_named_event() -> None:
         ({"queue": 7}, "queue must be an object"),
         ({"integrations": {"a": {"id": "x"}}}, "integrations.a.metadata is required"),
         ({"integrations": {"": integration()}}, "must not be empty"),
+        (
+            {"integrations": {str(number): integration() for number in range(101)}},
+            'Job "hello": integrations must have at most 100 elements',
+        ),
         ({"name": "x" * 501}, "name must have at most 500 characters"),
         ({"name": 1, "version": 2, "event": 3, "trigger": 4}, "; and 1 more"),
     ],
