@@ -394,6 +394,53 @@ async def test_unchanged_items_only_get_a_new_number(tenant: Tenant) -> None:
     assert await tenant.renumber(await tenant.endpoint("b"), 9, **now) == set()
 
 
+async def test_deleting_an_endpoint_leaves_the_jobs_dispatchers_to_the_others(tenant: Tenant) -> None:
+    old, new = await tenant.endpoint("old"), await tenant.endpoint("new")
+    await tenant.register(old, jobs=[job("hello", "1.0.0"), job("off", "2.0.0"), job("gone")])
+    await tenant.register(new, jobs=[job("hello", "1.1.0"), job("off", "1.0.0")])
+    await tenant.disable_absent(new, 2, jobs=[job("hello", "1.1.0")])
+    written = await tenant.rows(
+        """
+        INSERT INTO event_dispatchers
+            (id, origin, event_names, source, dispatchable_type, dispatchable_id, job_version_id, environment_id)
+        SELECT
+            gen_random_uuid(), 'API', ARRAY[j.slug], 'trigger.dev', 'JOB_VERSION', v.job_id, v.id, v.environment_id
+        FROM job_versions v
+        JOIN jobs j ON j.id = v.job_id
+        WHERE v.endpoint_id = $1
+        RETURNING event_names[1] AS job
+        """,
+        old,
+    )
+    assert len(written) == 3
+    await tenant.connection.execute("UPDATE event_dispatchers SET operator_disabled = true WHERE origin = 'INDEX'")
+
+    async with tenant.connection.transaction():
+        await tenant.catalog.disable_endpoint(old)
+        await tenant.connection.execute("DELETE FROM endpoints WHERE id = $1", old)
+
+    left = await tenant.rows(
+        """
+        SELECT d.origin, j.slug, v.version, d.enabled, d.operator_disabled
+        FROM event_dispatchers d
+        JOIN job_versions v ON v.id = d.job_version_id
+        JOIN jobs j ON j.id = v.job_id
+        ORDER BY 1, 2
+        """
+    )
+    assert [tuple(row.values()) for row in left] == [
+        ("API", "hello", "1.1.0", True, False),
+        ("API", "off", "1.0.0", True, False),
+        ("INDEX", "hello", "1.1.0", True, True),
+        ("INDEX", "off", "1.0.0", False, True),
+    ]
+    jobs = (await tenant.catalog.list_jobs(tenant.job_filter(), limit=9, after_slug="")).rows
+    assert [(one.slug, one.latest.version, one.latest.is_active) for one in jobs] == [
+        ("hello", "1.1.0", True),
+        ("off", "1.0.0", False),
+    ]
+
+
 async def test_the_longest_keys_are_stored(tenant: Tenant) -> None:
     app, key = await tenant.endpoint(), "\U0001f600" * 500
     offer = job(key, queue=key, trigger=interval_trigger())

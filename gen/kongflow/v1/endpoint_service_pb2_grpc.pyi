@@ -54,7 +54,10 @@ class EndpointServiceStub:
     deadline of the caller it ends after 35 seconds.
     """
     DeleteEndpoint: _grpc.UnaryUnaryMultiCallable[_endpoint_service_pb2.DeleteEndpointRequest, _endpoint_service_pb2.DeleteEndpointResponse]
-    """Deletes an endpoint, its indexes and everything that was registered from it. Needs the scope `write`."""
+    """Deletes an endpoint, its indexes and everything that was registered from it. Needs the scope `write`.
+
+    Dispatchers of a job of which another endpoint of the environment has a version stay, with that version.
+    """
     PingEndpoint: _grpc.UnaryUnaryMultiCallable[_endpoint_service_pb2.PingEndpointRequest, _endpoint_service_pb2.PingEndpointResponse]
     """Calls an endpoint to see whether it answers; stores nothing but its health: an answer makes it HEALTHY, a failure of
     a HEALTHY one is counted. Needs the scope `write`.
@@ -113,7 +116,10 @@ class EndpointServiceAsyncStub(EndpointServiceStub):
     deadline of the caller it ends after 35 seconds.
     """
     DeleteEndpoint: _aio.UnaryUnaryMultiCallable[_endpoint_service_pb2.DeleteEndpointRequest, _endpoint_service_pb2.DeleteEndpointResponse]  # type: ignore[assignment]
-    """Deletes an endpoint, its indexes and everything that was registered from it. Needs the scope `write`."""
+    """Deletes an endpoint, its indexes and everything that was registered from it. Needs the scope `write`.
+
+    Dispatchers of a job of which another endpoint of the environment has a version stay, with that version.
+    """
     PingEndpoint: _aio.UnaryUnaryMultiCallable[_endpoint_service_pb2.PingEndpointRequest, _endpoint_service_pb2.PingEndpointResponse]  # type: ignore[assignment]
     """Calls an endpoint to see whether it answers; stores nothing but its health: an answer makes it HEALTHY, a failure of
     a HEALTHY one is counted. Needs the scope `write`.
@@ -205,7 +211,10 @@ class EndpointServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _endpoint_service_pb2.DeleteEndpointRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_endpoint_service_pb2.DeleteEndpointResponse, _abc.Awaitable[_endpoint_service_pb2.DeleteEndpointResponse]]:
-        """Deletes an endpoint, its indexes and everything that was registered from it. Needs the scope `write`."""
+        """Deletes an endpoint, its indexes and everything that was registered from it. Needs the scope `write`.
+
+        Dispatchers of a job of which another endpoint of the environment has a version stay, with that version.
+        """
 
     @_abc_1.abstractmethod
     def PingEndpoint(

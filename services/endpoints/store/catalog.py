@@ -80,10 +80,14 @@ class PostgresCatalog:
         return await self._disable_all_but(endpoint_id, offered, sequence=sequence)
 
     async def disable_endpoint(self, endpoint_id: UUID) -> list[tuple[ItemKind, str]]:
-        """Lock an endpoint and disable everything it offers."""
+        """Lock an endpoint, disable everything it offers and leave what hangs on its jobs to other endpoints."""
         with translated():
             await self._connection.execute(_SQL["lock_endpoint"], endpoint_id)
-        return await self._disable_all_but(endpoint_id, [], sequence=None)
+            await self._connection.execute(_SQL["lock_all_jobs"], endpoint_id)
+        disabled = await self._disable_all_but(endpoint_id, [], sequence=None)
+        with translated():
+            await self._connection.execute(_SQL["leave_to_others"], endpoint_id)
+        return disabled
 
     async def _disable_all_but(
         self, endpoint_id: UUID, offered: Sequence[tuple[ItemKind, str]], *, sequence: int | None

@@ -111,7 +111,10 @@ class Catalog(Protocol):
         ...
 
     async def disable_endpoint(self, endpoint_id: UUID) -> list[tuple[ItemKind, str]]:
-        """Disable everything an endpoint offers, so that it may be deleted; return what was enabled, sorted."""
+        """Disable everything an endpoint offers, so that it may be deleted; return what was enabled, sorted.
+
+        Dispatchers and aliases of its versions go to another endpoint's version of the same job, where there is one.
+        """
         ...
 
     async def list_jobs(self, wanted: JobFilter, *, limit: int, after_slug: str) -> Fitting[Job]:

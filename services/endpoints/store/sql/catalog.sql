@@ -230,6 +230,46 @@ FROM (
 WHERE v.id = held.id AND v.state = 'ACTIVE' AND v.index_sequence <= coalesce($3, v.index_sequence)
 RETURNING v.job_id, v.environment_id, held.slug
 
+-- name: lock_all_jobs
+-- Locks, by (project, slug), the jobs of which the endpoint $1 has any version.
+SELECT j.id
+FROM (SELECT DISTINCT v.job_id FROM job_versions v WHERE v.endpoint_id = $1) AS held
+JOIN jobs j ON j.id = held.job_id
+ORDER BY j.project_id, j.slug COLLATE "C"
+FOR NO KEY UPDATE OF j
+
+-- name: leave_to_others
+-- Points dispatchers and aliases of the versions of the endpoint $1 at the best version another endpoint has of their job.
+WITH replaced AS MATERIALIZED (
+    SELECT v.id, left_over.id AS other_id, left_over.version
+    FROM job_versions v
+    CROSS JOIN LATERAL (
+        SELECT o.id, o.version
+        FROM job_versions o
+        WHERE o.job_id = v.job_id AND o.environment_id = v.environment_id AND o.endpoint_id IS DISTINCT FROM $1
+        ORDER BY o.state, o.version_numbers DESC, o.version DESC -- ACTIVE comes before DISABLED
+        LIMIT 1
+    ) AS left_over
+    WHERE v.endpoint_id = $1
+), aliases AS (
+    UPDATE job_aliases a SET version_id = held.other_id, value = held.version
+    FROM (
+        SELECT named.job_id, named.environment_id, named.name, r.other_id, r.version
+        FROM replaced r
+        CROSS JOIN LATERAL (
+            SELECT o.job_id, o.environment_id, o.name FROM job_aliases o WHERE o.version_id = r.id OFFSET 0
+        ) AS named
+    ) AS held
+    WHERE a.job_id = held.job_id AND a.environment_id = held.environment_id AND a.name = held.name
+)
+UPDATE event_dispatchers d SET job_version_id = held.other_id, updated_at = now()
+FROM (
+    SELECT pointing.id, r.other_id
+    FROM replaced r
+    CROSS JOIN LATERAL (SELECT o.id FROM event_dispatchers o WHERE o.job_version_id = r.id OFFSET 0) AS pointing
+) AS held
+WHERE d.id = held.id
+
 -- name: disable_absent_items
 -- Disables the sources, dynamic triggers and dynamic schedules of the endpoint $1 that are not offered.
 WITH offered AS MATERIALIZED (
