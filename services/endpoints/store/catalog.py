@@ -83,7 +83,6 @@ class PostgresCatalog:
         """Lock an endpoint, disable everything it offers and leave what hangs on its jobs to other endpoints."""
         with translated():
             await self._connection.execute(_SQL["lock_endpoint"], endpoint_id)
-            await self._connection.execute(_SQL["lock_all_jobs"], endpoint_id)
         disabled = await self._disable_all_but(endpoint_id, [], sequence=None)
         with translated():
             await self._connection.execute(_SQL["leave_to_others"], endpoint_id)
@@ -92,11 +91,12 @@ class PostgresCatalog:
     async def _disable_all_but(
         self, endpoint_id: UUID, offered: Sequence[tuple[ItemKind, str]], *, sequence: int | None
     ) -> list[tuple[ItemKind, str]]:
-        job_slugs = [key for kind, key in offered if kind is ItemKind.JOB]
+        absent = await self._lock_absent_jobs(endpoint_id, offered, is_deleted=sequence is None)
         with translated():
-            locked = await self._connection.fetch(_SQL["lock_absent_jobs"], endpoint_id, job_slugs)
-            jobs = await self._connection.fetch(
-                _SQL["disable_jobs"], endpoint_id, [row["id"] for row in locked], sequence
+            given = await self._connection.fetch(_SQL["give_back_jobs"], endpoint_id, absent) if absent else []
+            jobs = await self._connection.fetch(_SQL["disable_jobs"], endpoint_id, absent, sequence)
+            sources = await self._connection.fetch(
+                _SQL["give_back_sources"], endpoint_id, [key for kind, key in offered if kind is ItemKind.SOURCE]
             )
             items = await self._connection.fetch(
                 _SQL["disable_absent_items"],
@@ -105,11 +105,25 @@ class PostgresCatalog:
                 [key for _, key in offered],
                 sequence,
             )
-        touched = list({(row["job_id"], row["environment_id"]) for row in jobs})
+        touched = list({(row["job_id"], row["environment_id"]) for row in [*given, *jobs]})
         await follow_latest_versions(self._connection, touched, new_id=self._new_id)
-        disabled = {(ItemKind.JOB, str(row["slug"])) for row in jobs}
+        disabled = {(ItemKind.JOB, str(row["slug"])) for row in given if row["was_active"]}
+        disabled |= {(ItemKind.JOB, str(row["slug"])) for row in jobs}
+        disabled |= {(ItemKind.SOURCE, str(row["key"])) for row in sources}
         disabled |= {(ItemKind(row["kind"]), str(row["key"])) for row in items}
         return sorted(disabled, key=lambda item: (item[0].value, item[1]))
+
+    async def _lock_absent_jobs(
+        self, endpoint_id: UUID, offered: Sequence[tuple[ItemKind, str]], *, is_deleted: bool
+    ) -> list[UUID]:
+        """Lock the jobs that an endpoint no longer offers; of one that is deleted, all that it ever did."""
+        with translated():
+            if is_deleted:
+                rows = await self._connection.fetch(_SQL["lock_all_jobs"], endpoint_id)
+            else:
+                slugs = [key for kind, key in offered if kind is ItemKind.JOB]
+                rows = await self._connection.fetch(_SQL["lock_absent_jobs"], endpoint_id, slugs)
+        return [row["id"] for row in rows]
 
     async def list_jobs(self, wanted: JobFilter, *, limit: int, after_slug: str) -> Fitting[Job]:
         """Read an environment's jobs by slug, as many as fit into a page."""

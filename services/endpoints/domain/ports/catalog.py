@@ -84,9 +84,9 @@ class Catalog(Protocol):
 
         A registration is superseded when its endpoint is gone, when its endpoint has answered with a newer index, when
         the stored item carries a newer number of the same endpoint, or when the batch itself holds a newer one of the
-        same item. An item of another endpoint is taken
-        over. The rows that two endpoints may share are locked in one order: endpoints by id, jobs by (project, slug),
-        integrations by (organization, slug), queues by (environment, name), then the rows below them.
+        same item. An item of another endpoint is taken over. The rows that two endpoints may share are locked in one
+        order: endpoints by id, jobs by (project, slug), integrations by (organization, slug), queues by (environment,
+        name), then the rows below them.
         """
         ...
 
@@ -106,7 +106,8 @@ class Catalog(Protocol):
         """Disable every enabled item of the endpoint that is not offered; return these, sorted.
 
         A job is disabled as a whole: every ACTIVE version this endpoint has of it. Its row keeps `sequence`, so that an
-        older registration cannot bring it back. Items of other endpoints are never touched.
+        older registration cannot bring it back. Items of other endpoints are never touched, and a job version or source
+        that was taken over goes back to a HEALTHY endpoint whose newest answer still has it.
         """
         ...
 

@@ -214,6 +214,94 @@ WHERE j.slug NOT IN (SELECT o.slug FROM unnest($2::text[]) AS o (slug))
 ORDER BY j.project_id, j.slug COLLATE "C"
 FOR NO KEY UPDATE OF j
 
+-- name: give_back_jobs
+-- Gives versions that the endpoint $1 has of the jobs $2 to endpoints of its environment that still offer them.
+WITH others AS MATERIALIZED (
+    SELECT e.id AS endpoint_id, newest.id AS index_id, newest.sequence
+    FROM endpoints own
+    CROSS JOIN LATERAL (
+        SELECT o.id
+        FROM endpoints o
+        WHERE o.environment_id = own.environment_id AND o.id IS DISTINCT FROM own.id AND o.state = 'HEALTHY'
+            -- What is asked now registers what it still offers by itself.
+            AND NOT EXISTS (SELECT FROM endpoint_indexes f WHERE f.endpoint_id = o.id AND f.state = 'FETCHING' OFFSET 0)
+        OFFSET 0
+    ) AS e
+    CROSS JOIN LATERAL (
+        SELECT n.id, n.sequence FROM endpoint_indexes n
+        WHERE n.endpoint_id = e.id AND n.stats <> '{}'
+        ORDER BY n.sequence DESC
+        LIMIT 1
+    ) AS newest
+    WHERE own.id = $1
+)
+UPDATE job_versions v
+SET endpoint_id = held.other_id, state = 'ACTIVE', index_sequence = held.sequence, updated_at = now()
+FROM (
+    SELECT DISTINCT ON (o.id) o.id, o.was_active, j.slug, others.endpoint_id AS other_id, others.sequence
+    FROM unnest($2::uuid[]) AS t (job_id)
+    JOIN jobs j ON j.id = t.job_id
+    CROSS JOIN LATERAL (
+        SELECT h.id, h.version, h.state = 'ACTIVE' AS was_active
+        FROM job_versions h
+        WHERE h.job_id = t.job_id AND h.endpoint_id IS NOT DISTINCT FROM $1
+        OFFSET 0
+    ) AS o
+    CROSS JOIN LATERAL (SELECT a.endpoint_id, a.index_id, a.sequence FROM others a WHERE o.id IS NOT NULL OFFSET 0) AS others
+    CROSS JOIN LATERAL (
+        SELECT i.updated_at FROM endpoint_index_items i
+        WHERE
+            i.index_id = others.index_id AND i.kind = 'JOB' AND i.key = j.slug AND i.version = o.version
+            AND i.state IN ('REGISTERED', 'CHANGED', 'UNCHANGED')
+        OFFSET 0
+    ) AS offered
+    ORDER BY o.id, offered.updated_at DESC
+) AS held
+WHERE v.id = held.id
+RETURNING v.job_id, v.environment_id, held.slug, held.was_active
+
+-- name: give_back_sources
+-- Gives sources of the endpoint $1, but those of $2, to endpoints of its environment that still offer them.
+WITH others AS MATERIALIZED (
+    SELECT e.id AS endpoint_id, newest.id AS index_id, newest.sequence
+    FROM endpoints own
+    CROSS JOIN LATERAL (
+        SELECT o.id
+        FROM endpoints o
+        WHERE o.environment_id = own.environment_id AND o.id IS DISTINCT FROM own.id AND o.state = 'HEALTHY'
+            -- What is asked now registers what it still offers by itself.
+            AND NOT EXISTS (SELECT FROM endpoint_indexes f WHERE f.endpoint_id = o.id AND f.state = 'FETCHING' OFFSET 0)
+        OFFSET 0
+    ) AS e
+    CROSS JOIN LATERAL (
+        SELECT n.id, n.sequence FROM endpoint_indexes n
+        WHERE n.endpoint_id = e.id AND n.stats <> '{}'
+        ORDER BY n.sequence DESC
+        LIMIT 1
+    ) AS newest
+    WHERE own.id = $1
+)
+UPDATE trigger_sources s SET endpoint_id = held.other_id, index_sequence = held.sequence, updated_at = now()
+FROM (
+    SELECT DISTINCT ON (o.id) o.id, others.endpoint_id AS other_id, others.sequence
+    FROM (
+        SELECT h.id, h.key FROM trigger_sources h
+        WHERE h.endpoint_id = $1 AND h.enabled AND h.key NOT IN (SELECT k.key FROM unnest($2::text[]) AS k (key))
+        OFFSET 0
+    ) AS o
+    CROSS JOIN LATERAL (SELECT a.endpoint_id, a.index_id, a.sequence FROM others a WHERE o.id IS NOT NULL OFFSET 0) AS others
+    CROSS JOIN LATERAL (
+        SELECT i.updated_at FROM endpoint_index_items i
+        WHERE
+            i.index_id = others.index_id AND i.kind = 'SOURCE' AND i.key = o.key
+            AND i.state IN ('REGISTERED', 'CHANGED', 'UNCHANGED')
+        OFFSET 0
+    ) AS offered
+    ORDER BY o.id, offered.updated_at DESC
+) AS held
+WHERE s.id = held.id
+RETURNING s.key
+
 -- name: disable_jobs
 -- Disables the ACTIVE versions the endpoint $1 has of the jobs $2; they keep the number $3, or theirs when it is null.
 UPDATE job_versions v SET state = 'DISABLED', index_sequence = coalesce($3, v.index_sequence), updated_at = now()
