@@ -50,6 +50,11 @@ GROUPS: Final[Mapping[str, Sequence[Fixed]]] = {
         ),
         _fixed("a page when none is named", "endpoints.domain.page:DEFAULT_PAGE_SIZE", _PROMISE),
         _fixed("the largest page", "endpoints.domain.page:MAX_PAGE_SIZE", _PROMISE),
+        _fixed(
+            "what customers wrote of one page, unless one item has more",
+            "endpoints.domain.page:MAX_PAGE_BYTES",
+            "gRPC clients take 4 MiB by default",
+        ),
         _fixed("how long a page token is good", "endpoints.operations.page_tokens:LIFETIME", _PROMISE),
         Fixed("how long a request id is remembered", (), _PROMISE, shown="1 d"),
         _fixed("events of one SendEvents", "endpoints.rpc.events:MAX_EVENTS", _PROMISE),
@@ -153,8 +158,14 @@ GROUPS: Final[Mapping[str, Sequence[Fixed]]] = {
         _fixed("seconds of an interval, at least", "endpoints.domain.offer:MIN_INTERVAL_SECONDS", _PROTOCOL),
         _fixed("seconds of an interval, at most", "endpoints.domain.offer:MAX_INTERVAL_SECONDS", _PROTOCOL),
         _fixed("a job's concurrency limit", "endpoints.domain.offer:MAX_CONCURRENCY", _STORED),
-        _fixed("the id of a job", "endpoints.domain.offer:MAX_SLUG_CHARACTERS", _STORED),
-        _fixed("the key of a source", "endpoints.domain.offer:MAX_SOURCE_KEY_CHARACTERS", _STORED),
+        _fixed("the id of a trigger or an integration", "endpoints.domain.offer:MAX_SLUG_CHARACTERS", _STORED),
+        _fixed(
+            "the key of a source, and the id of a job, which may be named after one",
+            "endpoints.domain.offer:MAX_SOURCE_KEY_CHARACTERS",
+            "endpoints.domain.offer:MAX_JOB_SLUG_CHARACTERS",
+            _STORED,
+        ),
+        _fixed("integrations of one job", "endpoints.domain.offer:MAX_INTEGRATIONS", _MEMORY),
         _fixed("one option of a source", "endpoints.domain.offer:MAX_OPTION_BYTES", _STORED),
         _fixed("event names of one trigger", "endpoints.domain.offer:MAX_EVENT_NAMES", "each becomes a dispatcher"),
         _fixed(
