@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
@@ -67,8 +68,13 @@ async def test_what_another_endpoint_offers_as_well_goes_back_to_it(pair: Pair, 
     assert [each.enabled for each in dispatchers.dispatchers] == [True, True]
 
 
-async def test_what_only_an_endpoint_that_fails_offers_as_well_is_disabled(
-    pair: Pair, connection: asyncpg.Connection[asyncpg.Record]
+_FAILS = "UPDATE endpoints SET state = 'FAILING', next_probe_at = now() + interval '1 hour' WHERE slug = 'gone'"
+_IS_BEING_DELETED = "SELECT FROM endpoints WHERE slug = 'gone' FOR UPDATE"
+
+
+@pytest.mark.parametrize("state", [_FAILS, _IS_BEING_DELETED], ids=["fails", "is being deleted"])
+async def test_what_only_an_endpoint_offers_as_well_that_fails_or_goes_is_disabled(
+    pair: Pair, connection: asyncpg.Connection[asyncpg.Record], state: str
 ) -> None:
     tenant = await pair.new_tenant()
     client = pair.client(tenant.api_key)
@@ -79,12 +85,11 @@ async def test_what_only_an_endpoint_that_fails_offers_as_well_is_disabled(
         for endpoint in (gone, new):
             created = await client.create_endpoint(tenant, endpoint.url, slug=endpoint.slug)
             await client.watch(created.index_id)
-        await connection.execute(
-            "UPDATE endpoints SET state = 'FAILING', next_probe_at = now() + interval '1 hour' WHERE slug = 'gone'"
-        )
         new.index = EMPTY_INDEX
-        again = await client.index(created.endpoint.id, force=True)
-        await client.watch(again.index.id)
+        async with connection.transaction() if state == _IS_BEING_DELETED else nullcontext():
+            await connection.execute(state)
+            again = await client.index(created.endpoint.id, force=True)
+            await client.watch(again.index.id)
 
     assert await client.active_jobs(tenant) == {"shared": False}
 

@@ -92,12 +92,10 @@ class PostgresCatalog:
         self, endpoint_id: UUID, offered: Sequence[tuple[ItemKind, str]], *, sequence: int | None
     ) -> list[tuple[ItemKind, str]]:
         absent = await self._lock_absent_jobs(endpoint_id, offered, is_deleted=sequence is None)
+        sources = [key for kind, key in offered if kind is ItemKind.SOURCE]
         with translated():
-            given = await self._connection.fetch(_SQL["give_back_jobs"], endpoint_id, absent) if absent else []
+            given = await self._connection.fetch(_SQL["give_back"], endpoint_id, absent, sources)
             jobs = await self._connection.fetch(_SQL["disable_jobs"], endpoint_id, absent, sequence)
-            sources = await self._connection.fetch(
-                _SQL["give_back_sources"], endpoint_id, [key for kind, key in offered if kind is ItemKind.SOURCE]
-            )
             items = await self._connection.fetch(
                 _SQL["disable_absent_items"],
                 endpoint_id,
@@ -105,11 +103,10 @@ class PostgresCatalog:
                 [key for _, key in offered],
                 sequence,
             )
-        touched = list({(row["job_id"], row["environment_id"]) for row in [*given, *jobs]})
-        await follow_latest_versions(self._connection, touched, new_id=self._new_id)
-        disabled = {(ItemKind.JOB, str(row["slug"])) for row in given if row["was_active"]}
+        touched = {(row["job_id"], row["environment_id"]) for row in (*given, *jobs) if row["job_id"] is not None}
+        await follow_latest_versions(self._connection, list(touched), new_id=self._new_id)
+        disabled = {(ItemKind(row["kind"]), str(row["key"])) for row in given if row["was_enabled"]}
         disabled |= {(ItemKind.JOB, str(row["slug"])) for row in jobs}
-        disabled |= {(ItemKind.SOURCE, str(row["key"])) for row in sources}
         disabled |= {(ItemKind(row["kind"]), str(row["key"])) for row in items}
         return sorted(disabled, key=lambda item: (item[0].value, item[1]))
 
