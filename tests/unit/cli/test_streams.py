@@ -17,11 +17,11 @@ needs_a_full_disk = pytest.mark.skipif(not FULL.exists(), reason="there is no /d
 in_words_and_json = pytest.mark.parametrize("arguments", [["--help"], ["config", "check", "--json"]], ids=" ".join)
 
 
-def run(module: str, *arguments: str, **streams: Any) -> subprocess.CompletedProcess[str]:
+def run(module: str, *arguments: str, closing: str = "", **streams: Any) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end, without the stream that `closing` names as a shell does, such as `2>&-`."""
     given: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
-    return subprocess.run(
-        [sys.executable, "-m", module, *arguments], cwd=ROOT, env=environment(), text=True, check=False, **given
-    )
+    command = ["/bin/sh", "-c", f'exec "$@" {closing}', "sh", sys.executable, "-m", module, *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment(), text=True, check=False, **given)
 
 
 @needs_a_full_disk
@@ -47,7 +47,7 @@ def test_reader_who_has_gone_ends_a_command_without_a_word(arguments: list[str])
 
 @in_words_and_json
 def test_process_without_an_output_says_so(arguments: list[str]) -> None:
-    ended = run("cli", *arguments, preexec_fn=lambda: os.close(1))
+    ended = run("cli", *arguments, closing="1>&-")
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()
     assert "The output cannot be written: it is closed." in line
@@ -67,4 +67,4 @@ def test_process_without_an_output_says_so(arguments: list[str]) -> None:
 def test_errors_that_nobody_can_read_leave_the_exit_code(module: str, arguments: list[str], exit_code: int) -> None:
     with FULL.open("w") as full:
         assert run(module, *arguments, stderr=full).returncode == exit_code
-    assert run(module, *arguments, stderr=None, preexec_fn=lambda: os.close(2)).returncode == exit_code
+    assert run(module, *arguments, closing="2>&-").returncode == exit_code
