@@ -17,6 +17,7 @@ import pytest
 import redis.asyncio
 
 from services.embedded import directory as directories
+from services.embedded import ports
 from services.embedded import postgres as embedded_postgres
 from services.embedded.directory import DirectoryLock, unprivileged_identity
 from services.embedded.ports import free_port
@@ -375,3 +376,12 @@ def test_free_port_is_one_that_nobody_has_or_was_given() -> None:
         for port in (given, listener.getsockname()[1]):
             with pytest.raises(EmbeddedServerError, match="is free"):
                 free_port(range(port, port + 1))
+
+
+def test_processes_that_look_for_ports_at_the_same_time_find_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    def found_by(process: int) -> set[int]:
+        monkeypatch.setattr(os, "getpid", lambda: process)
+        monkeypatch.setattr(ports, "_given", set())
+        return {ports.free_port() for _ in range(8)}
+
+    assert not found_by(4_000) & found_by(4_001)
