@@ -859,3 +859,25 @@ async def test_environment_of_upkeep_is_rung_like_any_other(world: World) -> Non
     )
 
     assert (await world.work_off()).completed == 2
+
+
+@pytest.mark.parametrize("ends", ["completed", "failed"])
+async def test_attempt_of_database_work_began_before_its_effect_and_when_it_was_due_at_the_earliest(
+    world: World, ends: str
+) -> None:
+    during: list[datetime] = []
+
+    async def look(_queue_job: QueueJob) -> None:
+        during.append(await world.connection.fetchval("SELECT clock_timestamp()"))
+
+    world.batch.before = look
+    if ends == "failed":
+        world.batch.fails = failing("a")
+    await world.enqueue(queue_job("a"))
+    await world.work_off()
+
+    run_at, started_at, ended_at = await world.connection.fetchrow(
+        "SELECT CASE state WHEN 'COMPLETED' THEN run_at ELSE created_at END, started_at,"
+        " coalesce(finalized_at, (errors -> -1 ->> 'time')::timestamptz) FROM queue_jobs"
+    )
+    assert run_at <= started_at < during[-1] < ended_at

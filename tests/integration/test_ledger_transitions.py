@@ -34,7 +34,6 @@ def pulled(new: NewQueueJob) -> QueueJob:
         attempt=1,
         max_attempts=3,
         unended=0,
-        run_at=new.run_at,  # type: ignore[arg-type]
     )
 
 

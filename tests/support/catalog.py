@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID, uuid4
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from services.endpoints.domain.index_answer import IndexItem
     from services.endpoints.domain.ports.catalog import RegistrationOutcome
     from services.endpoints.domain.ports.store import Transaction
-
-_EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 class PlainSecretBox:
@@ -187,7 +184,6 @@ class Tenant:
             attempt=1,
             max_attempts=new.max_attempts,
             unended=0,
-            run_at=_EPOCH,
         )
 
 

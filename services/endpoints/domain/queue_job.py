@@ -47,8 +47,7 @@ class QueueJobState(Enum):
         return self in {QueueJobState.COMPLETED, QueueJobState.DISCARDED, QueueJobState.CANCELLED}
 
 
-@dataclass(frozen=True, slots=True)
-class NewQueueJob:
+class NewQueueJob(NamedTuple):
     """What an enqueue writes; `run_at` None means now, by the database's clock."""
 
     id: UUID
@@ -79,7 +78,6 @@ class QueueJob(NamedTuple):
     attempt: int
     max_attempts: int
     unended: int
-    run_at: datetime
     trace_context: str | None = None
 
 

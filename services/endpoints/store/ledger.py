@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from datetime import timedelta
-from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from services.endpoints.domain.attempt_reason import AttemptReason
 from services.endpoints.domain.ports.ledger import (
@@ -50,10 +48,8 @@ _SQL: Final = load("ledger")
 _NEWEST_SHARE: Final = 10
 # Args become ten times as much in memory, and a server runs several batches at once.
 MAX_BYTES_TOGETHER: Final = 4 * 1024 * 1024
-# By the ten thousand a second, the making of an encoder and an enumeration's own lookup show.
-_write_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+# By the ten thousand a second, an enumeration's own lookup shows.
 _PRIORITIES: Final = {priority.value: priority for priority in Priority}
-_ORDER: Final = itemgetter("priority", "run_at", "seq")
 
 
 class LostQueueJobError(Exception):
@@ -79,7 +75,7 @@ class PostgresLedger:
             [queue_job.id for queue_job in queue_jobs],
             [queue_job.environment_id for queue_job in queue_jobs],
             [queue_job.kind for queue_job in queue_jobs],
-            [_write_json(queue_job.args) for queue_job in queue_jobs],
+            [to_json(queue_job.args).decode() for queue_job in queue_jobs],
             [queue_job.queue.value for queue_job in queue_jobs],
             [queue_job.lane for queue_job in queue_jobs],
             [queue_job.priority.value for queue_job in queue_jobs],
@@ -187,20 +183,23 @@ class PostgresLedger:
         """Lock lanes and the next queue jobs in them."""
         lanes_held, rows = await self._locked(queue, lanes, limit, 1, claim, ends_within)
         share = -(-limit // len(lanes_held)) if lanes_held else limit
-        of_lane = Counter(row["lane"] for row in rows)
-        if len(rows) < limit and share < limit and share in of_lane.values():
-            # Lanes with more to do take the shares of those with less.
-            _, rows = await self._locked(queue, list(of_lane), limit, limit, claim, ends_within)
-        rows.sort(key=_ORDER)
-        return Pulled(lanes_held, [_queue_job(row, queue) for row in rows])
+        queue_jobs = [_queue_job(row, queue) for row in rows]
+        if share <= len(queue_jobs) < limit:
+            of_lane = Counter(queue_job.lane for queue_job in queue_jobs)
+            if share in of_lane.values():
+                # Lanes with more to do take the shares of those with less.
+                _, rows = await self._locked(queue, list(of_lane), limit, limit, claim, ends_within)
+                queue_jobs = [_queue_job(row, queue) for row in rows]
+        return Pulled(lanes_held, queue_jobs)
 
     async def _locked(
         self, queue: Queue, lanes: Sequence[str], limit: int, least: int, *more: object
     ) -> tuple[list[RungLane], list[asyncpg.Record]]:
-        """Lock lanes and, of each of them, an equal share of `limit`, `least` at the least."""
-        rows = await self._fetch("pull", queue.value, lanes, limit, least, MAX_BYTES_TOGETHER, *more)
-        held = [RungLane(*row[:4]) for row in rows if row["id"] is None]
-        return held, [row for row in rows if row["id"] is not None]
+        """Lock lanes and, of each of them, an equal share of `limit`, `least` at the least, in their order."""
+        held, *rows = await self._fetch("pull", queue.value, lanes, limit, least, MAX_BYTES_TOGETHER, *more)
+        if held["lanes"] is None:
+            return [], rows
+        return list(map(RungLane, held["lanes"], held["rings"], held["suspect"], held["ends_soon"])), rows
 
     async def keep_lanes(self, queue: Queue, lanes: Sequence[str], *, answer_within: timedelta) -> None:
         """Keep locked RUNG lanes open."""
@@ -344,7 +343,7 @@ class PostgresLedger:
     ) -> None:
         """Give a waiting queue job new arguments and a time."""
         self._changed()
-        await self._execute("reschedule", queue_job_id, run_at, _write_json(args), priority.value)
+        await self._execute("reschedule", queue_job_id, run_at, to_json(args).decode(), priority.value)
 
     async def force_next(self, queue_job_ids: Sequence[UUID]) -> None:
         """Let the next attempt of queue jobs that are due call whatever their endpoint's health."""
@@ -378,7 +377,7 @@ def _names(lanes: Sequence[OverdueLane]) -> tuple[list[str], list[str]]:
 
 def _queue_job(row: asyncpg.Record, queue: Queue) -> QueueJob:
     # Unpacked at once, because a look-up of every name costs as much as the rest.
-    lane, _, _, _, id_, environment_id, kind, args, priority, attempt, max_attempts, unended, run_at, _, trace = row
+    _, _, _, _, lane, id_, environment_id, kind, args, priority, attempt, max_attempts, unended, trace = row
     return QueueJob(
         id_,
         environment_id,
@@ -390,7 +389,6 @@ def _queue_job(row: asyncpg.Record, queue: Queue) -> QueueJob:
         attempt + 1,
         max_attempts,
         unended,
-        run_at,
         trace,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
@@ -29,7 +29,6 @@ def attempt_of(number: int, *, of: int) -> QueueJob:
         attempt=number,
         max_attempts=of,
         unended=0,
-        run_at=datetime(2026, 1, 1, tzinfo=UTC),
     )
 
 

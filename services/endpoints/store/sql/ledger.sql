@@ -353,14 +353,23 @@ WITH held AS MATERIALIZED (
     FOR UPDATE
 )
 SELECT
-    lane, rings, suspect, ends_soon, NULL AS id, NULL AS environment_id, NULL AS kind, NULL AS args, NULL AS priority,
-    NULL AS attempt, NULL AS max_attempts, NULL AS unended, NULL AS run_at, NULL AS seq, NULL AS trace_context
-FROM held
-UNION ALL
-SELECT
-    lane, NULL, NULL, NULL, id, environment_id, kind, args, priority, attempt, max_attempts, unended, run_at, seq,
+    lanes, rings, suspect, ends_soon, lane, id, environment_id, kind, args, priority, attempt, max_attempts, unended,
     trace_context
-FROM pulled
+FROM (
+    -- The lanes are one row, the first.
+    SELECT
+        array_agg(lane) AS lanes, array_agg(rings) AS rings, array_agg(suspect) AS suspect,
+        array_agg(ends_soon) AS ends_soon, NULL AS lane, NULL AS id, NULL AS environment_id, NULL AS kind,
+        NULL AS args, NULL AS priority, NULL AS attempt, NULL AS max_attempts, NULL AS unended, NULL AS run_at,
+        NULL AS seq, NULL AS trace_context
+    FROM held
+    UNION ALL
+    SELECT
+        NULL, NULL, NULL, NULL, lane, id, environment_id, kind, args, priority, attempt, max_attempts, unended, run_at,
+        seq, trace_context
+    FROM pulled
+) AS found
+ORDER BY priority NULLS FIRST, run_at, seq
 
 -- name: keep_lanes
 -- Gives lanes the time of another ring, because the call back that has them goes on.
@@ -439,14 +448,14 @@ WHERE queue_jobs.id = begun.id AND state = 'AVAILABLE' AND unended > $2::smallin
 RETURNING queue_jobs.id
 
 -- name: complete
--- Ends queue jobs that did what they were for, and makes the lanes $3 of the queue $2 idle.
+-- Ends queue jobs that did what they were for, begun with this transaction, and makes the lanes $3 of the queue $2 idle.
 WITH closed AS (
     DELETE FROM queue_lanes WHERE queue = $2 AND lane = ANY($3::text[]) AND state = 'RUNG'
 )
 UPDATE queue_jobs SET
     state = 'COMPLETED',
     attempt = CASE WHEN state = 'RUNNING' THEN attempt ELSE attempt + 1 END,
-    started_at = CASE WHEN state = 'RUNNING' THEN started_at ELSE clock_timestamp() END,
+    started_at = CASE WHEN state = 'RUNNING' THEN started_at ELSE greatest(run_at, transaction_timestamp()) END,
     finalized_at = clock_timestamp()
 WHERE id = ANY($1::uuid[]) AND state IN ('AVAILABLE', 'RUNNING')
 
@@ -459,7 +468,10 @@ UPDATE queue_jobs SET
         + CASE WHEN queue_jobs.state = 'RUNNING' THEN 0 ELSE 1 END
         - CASE WHEN failed.counts_attempt OR failed.retry_in IS NULL THEN 0 ELSE 1 END,
     run_at = coalesce(clock_timestamp() + failed.retry_in, queue_jobs.run_at),
-    started_at = CASE WHEN queue_jobs.state = 'RUNNING' THEN queue_jobs.started_at ELSE clock_timestamp() END,
+    started_at = CASE
+        WHEN queue_jobs.state = 'RUNNING' THEN queue_jobs.started_at
+        ELSE greatest(queue_jobs.run_at, transaction_timestamp())
+    END,
     finalized_at = CASE WHEN failed.retry_in IS NULL THEN clock_timestamp() END,
     errors = CASE
         WHEN NOT failed.counts_attempt AND failed.retry_in IS NOT NULL
