@@ -862,7 +862,7 @@ async def test_environment_of_upkeep_is_rung_like_any_other(world: World) -> Non
 
 
 @pytest.mark.parametrize("ends", ["completed", "failed"])
-async def test_attempt_of_database_work_began_before_its_effect_and_when_it_was_due_at_the_earliest(
+async def test_attempt_of_database_work_began_before_its_effect_and_after_it_was_enqueued(
     world: World, ends: str
 ) -> None:
     during: list[datetime] = []
@@ -876,8 +876,8 @@ async def test_attempt_of_database_work_began_before_its_effect_and_when_it_was_
     await world.enqueue(queue_job("a"))
     await world.work_off()
 
-    run_at, started_at, ended_at = await world.connection.fetchrow(
-        "SELECT CASE state WHEN 'COMPLETED' THEN run_at ELSE created_at END, started_at,"
-        " coalesce(finalized_at, (errors -> -1 ->> 'time')::timestamptz) FROM queue_jobs"
+    (row,) = await world.connection.fetch(
+        "SELECT created_at, started_at, coalesce(finalized_at, (errors -> -1 ->> 'time')::timestamptz) AS ended_at"
+        " FROM queue_jobs"
     )
-    assert run_at <= started_at < during[-1] < ended_at
+    assert row["created_at"] <= row["started_at"] < during[-1] < row["ended_at"]
