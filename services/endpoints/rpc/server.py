@@ -36,6 +36,7 @@ from services.endpoints.rpc.dispatchers import DispatcherServicer
 from services.endpoints.rpc.draining import LAST_WORDS, NOTICE, Drain, DrainableHealth
 from services.endpoints.rpc.endpoints import EndpointServicer
 from services.endpoints.rpc.events import EventServicer
+from services.endpoints.rpc.handlers import found_by_name
 from services.endpoints.rpc.interceptors import CallInterceptor
 from services.endpoints.rpc.memory import PLENTY
 from services.endpoints.rpc.paging import Paging
@@ -140,10 +141,11 @@ class RpcServer:
             memory=memory,
             deadlines=deadlines,
         )
-        server = self._server = grpc.aio.server(
+        self._server = grpc.aio.server(
             interceptors=(CorrelationInterceptor(tracer=tracer), interceptor),
             options=_options(max_request_bytes=max_request_bytes, max_metadata_bytes=max_metadata_bytes),
         )
+        server = found_by_name(self._server)
         paging = Paging(page_tokens=services.page_tokens)
         tenancy_service_pb2_grpc.add_TenancyServiceServicer_to_server(
             TenancyServicer(operations=services.tenancy, paging=paging), server
