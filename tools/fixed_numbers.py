@@ -266,6 +266,11 @@ GROUPS: Final[Mapping[str, Sequence[Fixed]]] = {
         ),
         _fixed("how long it waits", "endpoints.domain.callers:PAUSE", "the same"),
         _fixed("open lanes that make turns matter", "endpoints.domain.turns:MANY_OPEN", "the same"),
+        _fixed(
+            "lanes that are rung together",
+            "endpoints.domain.turns:MOST_IN_A_ROUND",
+            "measured: workers begin with them while the next are rung",
+        ),
     ),
     "Inside": (
         _fixed("a key for encryption or hashes", "endpoints.secrets.keys:KEY_BYTES", "AES-256 and HMAC-SHA-256"),

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # Statements look at no fewer lanes of an environment than this, so that a few short ones leave no share unused.
 _FEWEST: Final = 8
+# Of more lanes than this some wait for the next round: by then the workers have begun with the first.
+MOST_IN_A_ROUND: Final = 600
 # To pass by fewer open lanes than this takes less than the rest of a look.
 MANY_OPEN: Final = 100
 
@@ -176,7 +178,7 @@ def plan_round(
     ]
     if any(one.held for one in chosen):
         room -= window // 4
-    limit = room * lanes_per_message(queue, settings)
+    limit = min(room * lanes_per_message(queue, settings), MOST_IN_A_ROUND)
     if not chosen or limit <= 0:
         return None
     share = max(2 * limit // len(chosen), _FEWEST)

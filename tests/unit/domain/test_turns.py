@@ -11,6 +11,7 @@ from services.endpoints.domain.ledger_settings import LedgerSettings
 from services.endpoints.domain.ports.ledger import RungInTurn
 from services.endpoints.domain.queue_job import Queue
 from services.endpoints.domain.turns import (
+    MOST_IN_A_ROUND,
     START,
     Place,
     Round,
@@ -50,9 +51,18 @@ def test_who_holds_something_waits_until_half_of_the_window_is_free(room: int, t
 
 
 def test_who_holds_something_leaves_a_quarter_of_the_window() -> None:
-    round_ = plan(Queue.DEFAULT, 7)
+    round_ = plan(Queue.EXECUTION, 7)
     assert round_ is not None
-    assert round_.limit == (WINDOW - WINDOW // 4) * SETTINGS.max_lanes_per_message
+    assert round_.limit == WINDOW - WINDOW // 4
+
+
+def test_one_round_leaves_lanes_to_the_next_so_that_workers_begin_meanwhile() -> None:
+    round_ = plan(Queue.DEFAULT, 0)
+    assert round_ is not None
+    assert round_.limit == MOST_IN_A_ROUND < WINDOW * SETTINGS.max_lanes_per_message
+    rung_ = rung(*((1, f"lane-{number}") for number in range(MOST_IN_A_ROUND)))
+    left = places_to_go_on(round_, rung_)
+    assert has_more_to_ring(round_, rung_, left, most=most_lanes_held(Queue.DEFAULT, SETTINGS))
 
 
 @pytest.mark.parametrize("queue", list(Queue))
