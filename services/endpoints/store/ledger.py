@@ -183,14 +183,12 @@ class PostgresLedger:
         """Lock lanes and the next queue jobs in them."""
         lanes_held, rows = await self._locked(queue, lanes, limit, 1, claim, ends_within)
         share = -(-limit // len(lanes_held)) if lanes_held else limit
-        queue_jobs = [_queue_job(row, queue) for row in rows]
-        if share <= len(queue_jobs) < limit:
-            of_lane = Counter(queue_job.lane for queue_job in queue_jobs)
+        if share <= len(rows) < limit:
+            of_lane = Counter(row["lane"] for row in rows)
             if share in of_lane.values():
                 # Lanes with more to do take the shares of those with less.
                 _, rows = await self._locked(queue, list(of_lane), limit, limit, claim, ends_within)
-                queue_jobs = [_queue_job(row, queue) for row in rows]
-        return Pulled(lanes_held, queue_jobs)
+        return Pulled(lanes_held, [_queue_job(row, queue) for row in rows])
 
     async def _locked(
         self, queue: Queue, lanes: Sequence[str], limit: int, least: int, *more: object
