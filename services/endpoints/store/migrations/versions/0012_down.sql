@@ -1,0 +1,11 @@
+ALTER TABLE queue_jobs ALTER COLUMN environment_id RESET (n_distinct);
+ALTER TABLE schedule_sources ALTER COLUMN environment_id RESET (n_distinct);
+ALTER TABLE trigger_sources ALTER COLUMN environment_id RESET (n_distinct);
+ALTER TABLE job_runs ALTER COLUMN environment_id RESET (n_distinct);
+ALTER TABLE events ALTER COLUMN environment_id RESET (n_distinct);
+ALTER TABLE event_dispatchers ALTER COLUMN environment_id RESET (n_distinct);
+ALTER TABLE dynamic_triggers ALTER COLUMN environment_id RESET (n_distinct);
+ALTER TABLE external_accounts ALTER COLUMN environment_id RESET (n_distinct);
+ALTER TABLE job_aliases ALTER COLUMN environment_id RESET (n_distinct);
+ALTER TABLE job_versions ALTER COLUMN environment_id RESET (n_distinct);
+ALTER TABLE endpoints ALTER COLUMN environment_id RESET (n_distinct);
