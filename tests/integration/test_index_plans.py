@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 ITEMS = 5000
 BATCH = 200
+SETTLED = 900
+ITEMS_OF_SMALL = 10
 
 _INSERT = """
 INSERT INTO endpoint_index_items (index_id, ordinal, kind, key, state)
@@ -43,6 +45,27 @@ async def test_storing_results_reads_their_items_and_not_all_that_wait(
     assert counted == BATCH
     # A plain join compares every result with every item that waits: 1,000,000 rows.
     assert _rows_handled(json.loads(plan)[0]["Plan"]) < 2 * ITEMS + 10 * BATCH
+
+
+async def test_settling_small_indexes_reads_their_items_and_not_those_of_all(
+    connection: asyncpg.Connection[asyncpg.Record],
+) -> None:
+    await connection.execute("SET session_replication_role = replica")
+    for _ in range(2):
+        await connection.execute(_INSERT, uuid4(), "REGISTERED", 500)
+    await connection.execute("ANALYZE endpoint_index_items, endpoint_indexes")
+    for _ in range(SETTLED):
+        await connection.execute(_INSERT, uuid4(), "REGISTERED", ITEMS_OF_SMALL)
+    await connection.execute(
+        "INSERT INTO endpoint_indexes (id, endpoint_id, source, state, queue_job_id)"
+        " SELECT DISTINCT index_id, index_id, 'API', 'REGISTERING', index_id FROM endpoint_index_items"
+    )
+    wanted = await connection.fetchval("SELECT array_agg(id) FROM (SELECT id FROM endpoint_indexes LIMIT $1)", BATCH)
+    plan = await connection.fetchval("EXPLAIN (ANALYZE, FORMAT JSON) " + load("indexes")["settle"], wanted)
+    settled = await connection.fetchval("SELECT count(*) FROM endpoint_indexes WHERE state = 'SUCCEEDED'")
+    assert settled == BATCH
+    # Read for each, all items are a hundred times as many.
+    assert _rows_handled(json.loads(plan)[0]["Plan"]) < 10 * BATCH * ITEMS_OF_SMALL
 
 
 def _rows_handled(node: dict[str, Any]) -> float:

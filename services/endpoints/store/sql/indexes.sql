@@ -155,7 +155,8 @@ FROM (
     ) AS item ON true
     GROUP BY wanted.id
 ) AS counted
-WHERE endpoint_indexes.id = counted.id AND endpoint_indexes.state = 'REGISTERING'
+WHERE endpoint_indexes.id = ANY($1::uuid[]) AND endpoint_indexes.id = counted.id
+    AND endpoint_indexes.state = 'REGISTERING'
 RETURNING endpoint_indexes.state, endpoint_indexes.queue_job_id
 
 -- name: get

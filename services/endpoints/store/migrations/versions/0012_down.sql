@@ -1,3 +1,4 @@
+ALTER TABLE endpoint_index_items ALTER COLUMN index_id RESET (n_distinct);
 ALTER TABLE queue_jobs ALTER COLUMN environment_id RESET (n_distinct);
 ALTER TABLE schedule_sources ALTER COLUMN environment_id RESET (n_distinct);
 ALTER TABLE trigger_sources ALTER COLUMN environment_id RESET (n_distinct);

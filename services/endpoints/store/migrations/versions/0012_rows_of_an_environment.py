@@ -1,4 +1,4 @@
-"""Plans that expect many rows of an environment."""
+"""Plans that expect many rows of an environment, and few items of an index."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Say how many environments a plan is to expect."""
+    """Say how many environments and indexes a plan is to expect."""
     run_script(__file__, "0012_up.sql")
 
 
