@@ -207,7 +207,6 @@ def build_operations(
         catalog=CatalogOperations(store=store),
         events=EventOperations(
             store=store,
-            finality=finality,
             new_id=new_uuid7,
             max_attempts=settings.queue_max_attempts,
             kept_for=retention.events,

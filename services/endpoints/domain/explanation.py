@@ -90,11 +90,12 @@ def _find_objection(dispatcher: Dispatcher, event: JudgedEvent) -> Verdict | Non
 
 
 def summarize_event(
-    event: Event, counts: InvocationCounts, verdicts: Sequence[Verdict], *, is_everyone: bool, now: datetime
+    event: Event, counts: InvocationCounts, verdicts: Sequence[Verdict], *, is_everyone: bool, is_due: bool
 ) -> str:
     """Return what came of a stored event.
 
-    `is_everyone` tells whether `verdicts` are those of all dispatchers, and not of one page; `now` is database time.
+    `is_everyone` tells whether `verdicts` are those of all dispatchers, and not of one page; `is_due` whether the time
+    to deliver it has come.
     """
     match event.state:
         case EventState.CANCELLED:
@@ -103,7 +104,7 @@ def summarize_event(
             return (
                 f"Every attempt to deliver it failed: its queue job {event.queue_job_id} says why and can be retried."
             )
-        case EventState.PENDING if event.deliver_at > now:
+        case EventState.PENDING if not is_due:
             return f"It waits until {_clock(event.deliver_at)}, when it will be delivered."
         case EventState.PENDING:
             return "It is due and waits for its turn."

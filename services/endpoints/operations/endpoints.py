@@ -361,9 +361,10 @@ class EndpointOperations:
             await tx.catalog.disable_endpoint(endpoint_id)
             await tx.endpoints.delete(endpoint_id)
 
-        for delete_some in (delete_history, delete_runs):
-            while await self._store.transact(delete_some):
-                pass
+        while await self._store.transact(delete_history):
+            pass
+        while await self._store.in_one_statement(delete_runs):
+            pass
         await self._store.transact(work)
 
     async def ping(self, principal: Principal, endpoint_id: UUID, *, deadline: timedelta | None = None) -> PingResult:

@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from services.endpoints.domain.ports.events import EventFilter
     from services.endpoints.domain.ports.store import Store, Transaction
     from services.endpoints.domain.tenancy import Environment, Principal
-    from services.endpoints.operations.finality import Finality
     from services.endpoints.operations.replays import Replayed, ReplayEvents
 
 _CANCELLED_WITH_EVENT: Final = "The event was cancelled."
@@ -78,7 +77,6 @@ class EventOperations:
         self,
         *,
         store: Store,
-        finality: Finality,
         new_id: NewId,
         max_attempts: int = DELIVER_EVENT.max_attempts,
         kept_for: timedelta = EVENTS_ARE_KEPT,
@@ -87,7 +85,6 @@ class EventOperations:
         self._store = store
         self._max_attempts = max_attempts
         self._kept_for = kept_for
-        self._finality = finality
         self._new_id = new_id
         self._environments: SharedReads[UUID, Environment | None] = SharedReads()
 
@@ -190,16 +187,15 @@ class EventOperations:
 
         async def work(tx: Transaction) -> Event:
             event = await owned_event(tx, principal, lookup)
-            queue_job = await tx.ledger.lock_queue_job(event.queue_job_id)
-            state = await tx.events.lock(event.id)
-            if state is EventState.PENDING:
-                await tx.events.cancel(event.id)
-                if queue_job is not None and not queue_job.state.is_final:
-                    cancelled = await tx.ledger.cancel([queue_job.id], message=_CANCELLED_WITH_EVENT)
-                    await self._finality.settle(tx, cancelled, isolating=True)
-            elif state in {EventState.DELIVERED, EventState.FAILED}:
-                raise _not_to_cancel(event, state)
-            return await owned_event(tx, principal, EventLookup(id=event.id))
+            # First, as whoever delivers the event locks it first. The event has its own state from here.
+            await tx.ledger.cancel([event.queue_job_id], message=_CANCELLED_WITH_EVENT)
+            cancelled_at = await tx.events.cancel(event.id)
+            if cancelled_at is not None:
+                return replace(event, state=EventState.CANCELLED, cancelled_at=cancelled_at, updated_at=cancelled_at)
+            current = await owned_event(tx, principal, EventLookup(id=event.id))
+            if current.state is not EventState.CANCELLED:
+                raise _not_to_cancel(current, current.state)
+            return current
 
         return await self._store.transact(work)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
+from services.endpoints.domain.event import EventState
 from services.endpoints.domain.event_content import differing_fields
 from services.endpoints.domain.explanation import (
     DispatcherExplanation,
@@ -68,11 +69,11 @@ class EventExplanations:
             listening = await _listening(tx, event.environment_id, event.name, page)
             told = await tx.explanations.invocations(event.id, [one.id for one in listening.items])
             counts = await tx.explanations.count_invocations(event.id)
-            now = await tx.ledger.now()
+            is_due = event.state is not EventState.PENDING or event.deliver_at <= await tx.ledger.now()
         subject = _subject(event)
         explained = await _explained(_judged(event, subject), listening.items, told)
         is_everyone = page.after is None and listening.next_after is None
-        summary = summarize_event(event, counts, _verdicts(explained), is_everyone=is_everyone, now=now)
+        summary = summarize_event(event, counts, _verdicts(explained), is_everyone=is_everyone, is_due=is_due)
         return EventExplanation(event, summary, Page(explained, listening.next_after))
 
     async def explain_draft(

@@ -117,9 +117,10 @@ class PostgresEvents:
         )
         return bool(rows)
 
-    async def cancel(self, event_record_id: UUID) -> bool:
+    async def cancel(self, event_record_id: UUID) -> datetime | None:
         """Cancel a PENDING event."""
-        return bool(await self._fetch("cancel", event_record_id))
+        rows = await self._fetch("cancel", event_record_id)
+        return rows[0]["cancelled_at"] if rows else None
 
     async def list_events(self, wanted: EventFilter, *, limit: int, before: UUID | None) -> list[Event]:
         """Read events without payloads, newest first."""

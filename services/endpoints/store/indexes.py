@@ -190,7 +190,8 @@ class PostgresIndexes:
     async def delete_final(self, endpoint_id: UUID, *, limit: int) -> bool:
         """Delete final indexes of one endpoint."""
         locked = [row["id"] for row in await self._fetch("lock_final", endpoint_id, limit)]
-        await self._delete(locked, limit=limit)
+        if locked:
+            await self._delete(locked, limit=limit)
         return bool(locked)
 
     async def _delete(self, locked: Sequence[UUID], *, limit: int) -> int:

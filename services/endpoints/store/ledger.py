@@ -269,14 +269,17 @@ class PostgresLedger:
 
     async def cancel(self, queue_job_ids: Sequence[UUID], *, message: str) -> list[FinalQueueJob]:
         """End queue jobs that are not final."""
+        if not queue_job_ids:
+            return []
         self._changed()
         rows = await self._fetch("cancel", queue_job_ids, message)
         return [_final(row, reason=AttemptReason.CANCELLED, message=message) for row in rows]
 
     async def request_cancel(self, queue_job_ids: Sequence[UUID]) -> None:
         """Ask running queue jobs to end without effect; the first time of asking stays."""
-        self._changed()
-        await self._execute("request_cancel", queue_job_ids)
+        if queue_job_ids:
+            self._changed()
+            await self._execute("request_cancel", queue_job_ids)
 
     async def cancel_lane(self, lane: str, *, message: str) -> list[FinalQueueJob]:
         """Cancel what waits in a lane and ask what runs to stop, until nothing has begun meanwhile."""

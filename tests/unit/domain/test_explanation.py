@@ -162,12 +162,15 @@ def test_event_says_in_one_sentence_what_came_of_it(
     changes: dict[str, Any], counts: dict[str, int], verdicts: Sequence[Verdict], sentence: str
 ) -> None:
     event = replace(EVENT, **changes)
-    assert summarize_event(event, InvocationCounts(**counts), verdicts, is_everyone=True, now=NOW) == sentence
+    assert (
+        summarize_event(event, InvocationCounts(**counts), verdicts, is_everyone=True, is_due=event.deliver_at <= NOW)
+        == sentence
+    )
 
 
 def test_one_page_of_several_speaks_for_itself_only() -> None:
     assert (
-        summarize_event(EVENT, InvocationCounts(), [Verdict.FILTERED], is_everyone=False, now=NOW)
+        summarize_event(EVENT, InvocationCounts(), [Verdict.FILTERED], is_everyone=False, is_due=True)
         == "It was delivered, and nothing ran: of those that listen to 'order.paid' none wanted it."
     )
     assert (

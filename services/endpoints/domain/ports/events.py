@@ -95,8 +95,8 @@ class Events(Protocol):
         """
         ...
 
-    async def cancel(self, event_record_id: UUID) -> bool:
-        """Make a PENDING event CANCELLED; False means that it is not PENDING."""
+    async def cancel(self, event_record_id: UUID) -> datetime | None:
+        """Make a PENDING event CANCELLED, whose queue job must be locked, and return when; None: it is not PENDING."""
         ...
 
     async def list_events(self, wanted: EventFilter, *, limit: int, before: UUID | None) -> list[Event]:
