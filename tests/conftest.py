@@ -55,8 +55,8 @@ def pytest_sessionstart() -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Use every processor, and one process more: tests wait, too."""
-    return min((os.cpu_count() or 1) + 1, MOST_PROCESSES)
+    """Use every processor, and two processes more: tests wait, too."""
+    return min((os.cpu_count() or 1) + 2, MOST_PROCESSES)
 
 
 @pytest.hookimpl(trylast=True)

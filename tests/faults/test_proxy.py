@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -22,9 +22,9 @@ SHORT = timedelta(milliseconds=200)
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(1024):
-        writer.write(data)
-    writer.close()
+    with closing(writer):
+        while data := await reader.read(1024):
+            writer.write(data)
 
 
 @pytest.fixture

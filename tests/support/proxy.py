@@ -54,6 +54,7 @@ class TcpProxy:
         self.upstream_port = upstream_port
         self.port = 0
         self._links: set[_Link] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._flows = asyncio.Event()
         self._flows.set()
         self._delay = timedelta()
@@ -72,12 +73,11 @@ class TcpProxy:
     ) -> None:
         assert self._server is not None
         self._server.close()
-        links = list(self._links)
-        for link in links:
-            link.reset()
-            for pump in link.pumps:
-                pump.cancel()
-        await asyncio.gather(*(pump for link in links for pump in link.pumps), return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # One that was cancelled before it began has not done so itself.
+        self.cut()
         await self._server.wait_closed()
 
     @property
@@ -123,9 +123,14 @@ class TcpProxy:
         self._is_refusing = False
         self._flows.set()
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         link = _Link(writer)
         self._links.add(link)
+        task = asyncio.create_task(self._forward(link, reader))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _forward(self, link: _Link, reader: asyncio.StreamReader) -> None:
         try:
             if self._is_refusing:
                 return
@@ -133,7 +138,7 @@ class TcpProxy:
             back, link.upstream = await asyncio.open_connection("127.0.0.1", self.upstream_port)
             link.pumps = [
                 asyncio.create_task(self._pump(link, reader, link.upstream, is_answer=False)),
-                asyncio.create_task(self._pump(link, back, writer, is_answer=True)),
+                asyncio.create_task(self._pump(link, back, link.client, is_answer=True)),
             ]
             await asyncio.wait(link.pumps, return_when=asyncio.FIRST_COMPLETED)
         except OSError:
@@ -141,6 +146,7 @@ class TcpProxy:
         finally:
             for pump in link.pumps:
                 pump.cancel()
+            await asyncio.gather(*link.pumps, return_exceptions=True)
             link.reset()
             self._links.discard(link)
 
