@@ -34,7 +34,11 @@ fi
 
 echo "Installing what requirements/$purpose.txt pins into .venv"
 pip=".venv/bin/python -m pip --quiet"
-$pip install --require-hashes --only-binary=:all: -r requirements/build.txt -r "requirements/$purpose.txt"
+$pip install --no-compile --require-hashes --only-binary=:all: -r requirements/build.txt -r "requirements/$purpose.txt"
+# pip compiles on one processor, and one file after the other.
+.venv/bin/python -m compileall -q -j 0 .venv/lib &
+compiling=$!
 $pip install --no-deps --no-build-isolation --editable .
+wait "$compiling"
 rm -f .venv/.made-"$purpose"-*
 touch "$stamp"
