@@ -189,12 +189,10 @@ class EventOperations:
             event = await owned_event(tx, principal, lookup)
             # First, as whoever delivers the event locks it first. The event has its own state from here.
             await tx.ledger.cancel([event.queue_job_id], message=_CANCELLED_WITH_EVENT)
-            cancelled_at = await tx.events.cancel(event.id)
-            if cancelled_at is not None:
-                return replace(event, state=EventState.CANCELLED, cancelled_at=cancelled_at, updated_at=cancelled_at)
+            await tx.events.cancel(event.id)
             current = await owned_event(tx, principal, EventLookup(id=event.id))
             if current.state is not EventState.CANCELLED:
-                raise _not_to_cancel(current, current.state)
+                raise _not_to_cancel(current)
             return current
 
         return await self._store.transact(work)
@@ -345,9 +343,9 @@ def _vanishing(event_id: str) -> ConflictError:
     return ConflictError(f"The event {event_id!r} was deleted meanwhile; try again.", retry_after=_TRY_AGAIN_AFTER)
 
 
-def _not_to_cancel(event: Event, state: EventState) -> KongflowError:
+def _not_to_cancel(event: Event) -> KongflowError:
     return KongflowError(
-        f"The event is {state.value}: there is nothing left to cancel.",
+        f"The event is {event.state.value}: there is nothing left to cancel.",
         reason=Reason.WRONG_STATE,
-        metadata={"resource": "event", "id": str(event.id), "state": state.value},
+        metadata={"resource": "event", "id": str(event.id), "state": event.state.value},
     )

@@ -117,10 +117,9 @@ class PostgresEvents:
         )
         return bool(rows)
 
-    async def cancel(self, event_record_id: UUID) -> datetime | None:
+    async def cancel(self, event_record_id: UUID) -> None:
         """Cancel a PENDING event."""
-        rows = await self._fetch("cancel", event_record_id)
-        return rows[0]["cancelled_at"] if rows else None
+        await self._fetch("cancel", event_record_id)
 
     async def list_events(self, wanted: EventFilter, *, limit: int, before: UUID | None) -> list[Event]:
         """Read events without payloads, newest first."""

@@ -95,8 +95,8 @@ class Events(Protocol):
         """
         ...
 
-    async def cancel(self, event_record_id: UUID) -> datetime | None:
-        """Make a PENDING event CANCELLED, whose queue job must be locked, and return when; None: it is not PENDING."""
+    async def cancel(self, event_record_id: UUID) -> None:
+        """Make an event CANCELLED, whose queue job this transaction has locked; one that is not PENDING stays so."""
         ...
 
     async def list_events(self, wanted: EventFilter, *, limit: int, before: UUID | None) -> list[Event]:

@@ -128,9 +128,8 @@ RETURNING queue_jobs.id
 
 -- name: cancel
 -- Ends an event that has not been delivered.
-UPDATE events SET state = 'CANCELLED', cancelled_at = statement_timestamp(), updated_at = statement_timestamp()
+UPDATE events SET state = 'CANCELLED', cancelled_at = clock_timestamp(), updated_at = clock_timestamp()
 WHERE id = $1 AND state = 'PENDING'
-RETURNING cancelled_at
 
 -- name: list_events
 -- Reads events without payloads, newest first; the bounds on ids, which begin with a time, are wider than those on times.
