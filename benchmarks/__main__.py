@@ -102,7 +102,7 @@ FULL: Final = Extent(
 )
 QUICK: Final = Extent(
     alone=3,
-    together=32,
+    together=6,
     catalog_jobs=20,
     sizes=(10, 100),
     registrations=1,

@@ -99,7 +99,7 @@ async def _caller(
 async def _measure(tenant: Tenant, method: UnaryMethod, case: Case, *, callers: int, calls: int, beyond: float) -> Row:
     send = _sender(method.on(tenant.bench.channel), case.credential)
     # Connections of the pools are opened and statements prepared before anything is measured.
-    await timed_calls(send, await case.requests(callers), callers)
+    await timed_calls(send, await case.requests(min(callers, calls)), callers)
     requests = await case.requests(calls)
     started = time.perf_counter()
     latencies = await timed_calls(send, requests, callers)
