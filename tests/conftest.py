@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import faulthandler
+import importlib
 import os
 import signal
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,7 +27,6 @@ from tests.support.standstill import AgainAfterStandstill
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator, Iterator
-    from pathlib import Path
 
     from services.embedded.postgres import EmbeddedPostgres
 
@@ -57,6 +59,27 @@ def pytest_sessionstart() -> None:
 def pytest_xdist_auto_num_workers() -> int:
     """Use every processor, and two processes more: tests wait, too."""
     return min((os.cpu_count() or 1) + 2, MOST_PROCESSES)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Have each process of a run prepare another part of the tests first, and find the others' parts prepared.
+
+    In a fresh checkout each would rewrite the assertions of all modules, at the same time as all others do.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    names = [".".join(path.relative_to(session.config.rootpath).with_suffix("").parts) for path in _modules()]
+    process = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
+    first = len(names) * process // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    for name in (*names[first:], *names[:first]):
+        # What cannot be imported is reported when it is collected.
+        with suppress(Exception, pytest.skip.Exception):
+            importlib.import_module(name)
+
+
+def _modules() -> list[Path]:
+    return sorted(Path(__file__).parent.rglob("test_*.py"))
 
 
 @pytest.hookimpl(trylast=True)

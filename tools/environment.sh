@@ -35,8 +35,8 @@ fi
 echo "Installing what requirements/$purpose.txt pins into .venv"
 pip=".venv/bin/python -m pip --quiet"
 $pip install --no-compile --require-hashes --only-binary=:all: -r requirements/build.txt -r "requirements/$purpose.txt"
-# pip compiles on one processor, and one file after the other.
-.venv/bin/python -m compileall -q -j 0 .venv/lib &
+# pip compiles on one processor, one file after the other; ours would be compiled by each process that starts first.
+.venv/bin/python -m compileall -q -j 0 .venv/lib cli gen services &
 compiling=$!
 $pip install --no-deps --no-build-isolation --editable .
 wait "$compiling"

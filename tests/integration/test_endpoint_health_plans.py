@@ -1,4 +1,4 @@
-"""What the statements about endpoints' health read among 100,000 endpoints, with the plans that the product keeps."""
+"""What the statements about endpoints' health read among 30,000 endpoints, with the plans that the product keeps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from services.endpoints.store.postgres import PostgresStore
 
-ENDPOINTS = 100_000
+ENDPOINTS = 30_000
 LANES = 5_000
 WAIT_IN_A_LANE = ENDPOINTS // LANES
 FEW = 4
@@ -107,7 +107,7 @@ async def explain(
 async def crowd(
     store: PostgresStore, connection: asyncpg.Connection[asyncpg.Record], request: pytest.FixtureRequest
 ) -> PostgresStore:
-    """A store with 100,000 endpoints and as many queue jobs that wait."""
+    """A store with 30,000 endpoints and as many queue jobs that wait."""
     await connection.execute("SET session_replication_role = replica")  # whose they are does not matter
     await connection.execute(_FILL, ENDPOINTS)
     await fill(connection, (Rows("SCHEDULED", ENDPOINTS, lanes=LANES),))

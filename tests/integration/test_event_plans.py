@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from services.endpoints.store.postgres import PostgresStore
 
-MANY = 50_000
+MANY = 20_000
 MOST = 1_001
 PAGE = 51
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -41,7 +41,7 @@ CROSS JOIN LATERAL (SELECT $3::timestamptz + $4::interval * n / $2 AS at) AS wri
 
 @pytest.fixture(params=["analyzed", "never analyzed", "analyzed when there was one"])
 async def environment_id(connection: asyncpg.Connection[asyncpg.Record], request: pytest.FixtureRequest) -> UUID:
-    """An environment with 50,000 events of 30 days."""
+    """An environment with 20,000 events of 30 days."""
     environment_id = uuid4()
     # Whose they are does not matter, nor whose their copies are.
     await connection.execute("ALTER TABLE events DISABLE TRIGGER ALL; ALTER TABLE queue_jobs DISABLE TRIGGER ALL")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from services.endpoints.store.postgres import PostgresStore
 
-EVENTS = 200_000
+EVENTS = 50_000
 ENDPOINTS = 2_000
 KEPT = 10
 LIMIT = 100
@@ -29,7 +29,7 @@ INSERT INTO events
     (id, event_id, name, source, payload, context, state, queue_job_id, environment_id, organization_id, project_id,
     updated_at, delivered_at)
 SELECT gen_random_uuid(), n::text, 'n', 's', '{}', '{}', 'DELIVERED', gen_random_uuid(), $2, $2, $2,
-    now() - n * interval '1 second', now()
+    now() - n * interval '4 seconds', now()
 FROM generate_series(1, $1::integer) AS n
 """
 _INDEXES = """
