@@ -92,10 +92,9 @@ class PostgresEvents:
         rows = await self._fetch("read_sizes", environment_id, event_ids)
         return {row["event_id"]: row["bytes"] for row in rows}
 
-    async def lock(self, event_record_id: UUID) -> EventState | None:
+    async def lock(self, event_record_id: UUID) -> None:
         """Lock one event."""
-        rows = await self._fetch("lock", event_record_id)
-        return EventState(rows[0]["state"]) if rows else None
+        await self._fetch("lock", event_record_id)
 
     async def replace(self, event_record_id: UUID, content: NewEvent) -> bool:
         """Replace what an event that is not due says."""

@@ -84,8 +84,8 @@ class Events(Protocol):
         """Read how many bytes, or hardly more, the payloads and contexts of events have, by their event ids."""
         ...
 
-    async def lock(self, event_record_id: UUID) -> EventState | None:
-        """Lock one event, whose queue job this transaction has locked; None when it is gone."""
+    async def lock(self, event_record_id: UUID) -> None:
+        """Lock one event, if it is still there, whose queue job this transaction has locked."""
         ...
 
     async def replace(self, event_record_id: UUID, content: NewEvent) -> bool:

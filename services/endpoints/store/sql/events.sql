@@ -97,7 +97,7 @@ JOIN events ON events.environment_id = $1 AND events.event_id = wanted.event_id
 
 -- name: lock
 -- Locks one event.
-SELECT state FROM events WHERE id = $1 FOR UPDATE
+SELECT id FROM events WHERE id = $1 FOR UPDATE
 
 -- name: replace
 -- Gives an event that is not due yet other content and another time, and its queue job with it.
