@@ -34,11 +34,26 @@ fi
 
 echo "Installing what requirements/$purpose.txt pins into .venv"
 pip=".venv/bin/python -m pip --quiet"
-$pip install --no-compile --require-hashes --only-binary=:all: -r requirements/build.txt -r "requirements/$purpose.txt"
-# pip compiles on one processor, one file after the other; ours would be compiled by each process that starts first.
+parts=$(mktemp -d)
+trap 'rm -rf "$parts"' EXIT
+# pip installs one package after the other, and a lock names all there are: each processor has a share of them.
+awk -v most="$(getconf _NPROCESSORS_ONLN)" -v parts="$parts" '
+    /^[^ ]/ { is_new = !seen[$0]++; part = parts "/" ++count % most ".txt" }
+    is_new { print > part }
+' requirements/build.txt "requirements/$purpose.txt"
+installing=
+for part in "$parts"/*; do
+    $pip install --no-compile --no-deps --require-hashes --only-binary=:all: -r "$part" &
+    installing="$installing $!"
+done
+for each in $installing; do
+    wait "$each"
+done
+# pip would compile one file after the other, and what is ours would be compiled by each process that starts first.
 .venv/bin/python -m compileall -q -j 0 .venv/lib cli gen services &
 compiling=$!
 $pip install --no-deps --no-build-isolation --editable .
+$pip check
 wait "$compiling"
 rm -f .venv/.made-"$purpose"-*
 touch "$stamp"
