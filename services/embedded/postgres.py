@@ -82,8 +82,8 @@ class EmbeddedPostgres(EmbeddedServer):
         return self._home / "data"
 
     def url_of(self, database: str) -> str:
-        """Return the address of another database of this server, password included."""
-        return f"postgresql://{USER}:{self._password}@{LOOPBACK}:{self._port}/{database}"
+        """Return the address of another database of this server, password included; it has no TLS to be tried."""
+        return f"postgresql://{USER}:{self._password}@{LOOPBACK}:{self._port}/{database}?sslmode=disable"
 
     async def _prepare(self) -> None:
         self._binaries = await asyncio.to_thread(_binaries_for, self._identity)

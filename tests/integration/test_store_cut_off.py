@@ -79,6 +79,8 @@ async def test_savepoint_after_the_connection_was_lost_tells_that_the_database_i
 async def test_call_that_is_cancelled_as_its_transaction_begins_is_nobodys_trouble(wire: Wire) -> None:
     told: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context))
+    async with wire.store.transaction() as tx:
+        await tx.ledger.now()
     wire.proxy.black_hole()
     beginning = asyncio.create_task(AsyncExitStack().enter_async_context(wire.store.transaction()))
     await eventually(lambda: any(pool.in_use for pool in wire.store.pool_readings()))

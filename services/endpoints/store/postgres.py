@@ -227,7 +227,7 @@ class PostgresStore:
         self._refused_at = -math.inf
 
     async def open(self) -> None:
-        """Connect one connection per pool, so that a wrong address or an old schema shows at once.
+        """Connect once, so that a wrong address or an old schema shows at once; pools connect when they are needed.
 
         Raises:
             DatabaseUnavailableError: PostgreSQL cannot be reached or lacks the schema; nothing stays open.
@@ -235,17 +235,16 @@ class PostgresStore:
         """
         try:
             for pool, settings in self._settings.items():
-                with connecting():
-                    self._pools[pool] = await asyncpg.create_pool(
-                        self._database_url,
-                        min_size=1,
-                        max_size=settings.max_size,
-                        timeout=_ACQUIRE_WITHIN.total_seconds(),
-                        command_timeout=(settings.statement_timeout + settings.silence).total_seconds(),
-                        server_settings=settings.server_settings(f"kongflow {pool.value}"),
-                        reset=_keep_as_it_is,
-                        max_cached_statement_lifetime=int(_PLANS_KEPT_FOR.total_seconds()),
-                    )
+                self._pools[pool] = await asyncpg.create_pool(
+                    self._database_url,
+                    min_size=0,
+                    max_size=settings.max_size,
+                    timeout=_ACQUIRE_WITHIN.total_seconds(),
+                    command_timeout=(settings.statement_timeout + settings.silence).total_seconds(),
+                    server_settings=settings.server_settings(f"kongflow {pool.value}"),
+                    reset=_keep_as_it_is,
+                    max_cached_statement_lifetime=int(_PLANS_KEPT_FOR.total_seconds()),
+                )
             async with self.reading(Pool.RELAY) as tx:
                 with translated():
                     await require_schema(tx.connection)
