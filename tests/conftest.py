@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import gc
 import importlib
 import os
 import signal
@@ -61,14 +62,24 @@ def pytest_xdist_auto_num_workers() -> int:
     return min((os.cpu_count() or 1) + 2, MOST_PROCESSES)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection(session: pytest.Session) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """Keep what is collected, which stays to the end, out of every later search for garbage."""
+    gc.disable()
+    try:
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            _prepare_modules(session)
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def _prepare_modules(session: pytest.Session) -> None:
     """Have each process of a run prepare another part of the tests first, and find the others' parts prepared.
 
     In a fresh checkout each would rewrite the assertions of all modules, at the same time as all others do.
     """
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        return
     names = [".".join(path.relative_to(session.config.rootpath).with_suffix("").parts) for path in _modules()]
     process = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
     first = len(names) * process // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])

@@ -52,7 +52,8 @@ def test_quick_run_by_itself_measures_every_unary_method_every_size_and_pickup(t
 def test_quick_run_side_by_side_measures_the_pair_beside_every_queue_that_is_there(tmp_path: Path) -> None:
     figures, chart = tmp_path / "figures.json", tmp_path / "chart.png"
     drawn = ["--chart", str(chart)] if is_installed("matplotlib") else []
-    run = _run("--quick", "throughput", "pickup", "idle", "growth", "workers", "--json", str(figures), *drawn)
+    sections = ("throughput", "pickup", "idle", "growth", "workers", "telemetry")
+    run = _run("--quick", *sections, "--json", str(figures), *drawn)
     assert run.returncode == 0, run.stdout + run.stderr
     tables = _tables(figures)
     for key in ("throughput-a", "throughput-b", "throughput-c"):
@@ -73,17 +74,11 @@ def test_quick_run_side_by_side_measures_the_pair_beside_every_queue_that_is_the
         "(a) 100 lanes: pair",
         "(a) 100 lanes: pair, 2 workers",
     ]
+    observed = tables["telemetry"]["rows"]
+    assert [row["name"] for row in observed][0::3] == ["no-ops (a) 100 lanes", "SendEvent, 32 callers"]
+    assert [row["least"] for row in observed] == [{"ratio": 0.9}] * 4
+    assert all(row["values"]["observed /s"] > 0 for row in observed)
     assert not drawn or chart.read_bytes().startswith(b"\x89PNG")
-
-
-def test_quick_run_compares_the_pair_with_all_telemetry_to_the_pair_with_none(tmp_path: Path) -> None:
-    figures = tmp_path / "figures.json"
-    run = _run("--quick", "telemetry", "--json", str(figures))
-    assert run.returncode == 0, run.stdout + run.stderr
-    rows = _tables(figures)["telemetry"]["rows"]
-    assert [row["name"] for row in rows][0::3] == ["no-ops (a) 100 lanes", "SendEvent, 32 callers"]
-    assert [row["least"] for row in rows] == [{"ratio": 0.9}] * 4
-    assert all(row["values"]["observed /s"] > 0 for row in rows)
 
 
 @pytest.mark.skipif(is_installed("matplotlib"), reason="matplotlib is there")

@@ -69,11 +69,15 @@ async def fresh_database(server: EmbeddedPostgres, *, template: str = TEMPLATE) 
     `template="template0"` gives an empty database.
     """
     name = f"test_{next(_numbers)}"
-    await _execute(server, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
+    connection = await asyncpg.connect(server.url_of("postgres"))
     try:
-        yield server.url_of(name)
+        await connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
+        try:
+            yield server.url_of(name)
+        finally:
+            await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
     finally:
-        await _execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+        await connection.close()
 
 
 def _place_in_memory() -> Path | None:
