@@ -79,13 +79,13 @@ class DispatcherOperations:
             inserted = await tx.dispatchers.insert(
                 new, dispatcher_id=dispatcher_id, environment_id=environment.id, new_id=self._new_id
             )
-            if not inserted:
+            if inserted is None:
                 raise NotFoundError(_DISPATCHABLE[new.dispatchable_type], str(new.dispatchable_id))
             if request.request_id is not None:
                 await tx.requests.record(
                     principal.name, _METHOD, request.request_id, request_hash(request), dispatcher_id
                 )
-            return _found(await tx.dispatchers.get(dispatcher_id), dispatcher_id)
+            return inserted
 
         return await self._store.transact(work)
 

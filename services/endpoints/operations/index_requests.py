@@ -151,10 +151,7 @@ class IndexRequests:
             )
 
     async def _lock_waiting(self, tx: Transaction, value: str) -> WaitingQueueJob | None:
-        claim = await tx.ledger.window(_WAITING, value)
-        if claim is None:
-            return None
-        queue_job = await tx.ledger.lock_queue_job(claim.queue_job_id)
+        queue_job = await tx.ledger.lock_claimant(_WAITING, value)
         if queue_job is None or queue_job.state not in {QueueJobState.SCHEDULED, QueueJobState.AVAILABLE}:
             return None
         return queue_job

@@ -55,15 +55,15 @@ class PostgresDispatchers:
 
     async def insert(
         self, new: NewDispatcher, *, dispatcher_id: UUID, environment_id: UUID, new_id: Callable[[], UUID]
-    ) -> bool:
+    ) -> Dispatcher | None:
         """Insert a dispatcher of origin API."""
         account_id = await self._account_id(new.account, environment_id, new_id)
         starts_job = new.dispatchable_type is DispatchableType.JOB_VERSION
         with translated():
             held = await self._connection.fetchrow(_HOLD[new.dispatchable_type], new.dispatchable_id, environment_id)
             if held is None:
-                return False
-            await self._connection.execute(
+                return None
+            (row,) = await self._connection.fetch(
                 _SQL["insert"],
                 dispatcher_id,
                 new.event_names,
@@ -79,7 +79,7 @@ class PostgresDispatchers:
                 None if starts_job else new.dispatchable_id,
                 environment_id,
             )
-        return True
+        return _dispatcher(row)
 
     async def change(self, dispatcher: Dispatcher, changes: DispatcherChanges, *, new_id: Callable[[], UUID]) -> None:
         """Change a dispatcher of origin API."""

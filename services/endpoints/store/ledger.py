@@ -335,6 +335,10 @@ class PostgresLedger:
         """Give up the keys that queue jobs hold."""
         await self._execute("open_windows", queue_job_ids)
 
+    async def lock_claimant(self, key: str, value: str) -> WaitingQueueJob | None:
+        """Lock the queue job that claimed a key last."""
+        return _waiting(await self._fetch("lock_claimant", key, value))
+
     async def lock_queue_job(self, queue_job_id: UUID) -> WaitingQueueJob | None:
         """Lock one queue job."""
         return _waiting(await self._fetch("lock_queue_job", queue_job_id))

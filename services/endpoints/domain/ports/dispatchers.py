@@ -39,10 +39,10 @@ class Dispatchers(Protocol):
 
     async def insert(
         self, new: NewDispatcher, *, dispatcher_id: UUID, environment_id: UUID, new_id: Callable[[], UUID]
-    ) -> bool:
-        """Insert a dispatcher of origin API, and its account when that is new.
+    ) -> Dispatcher | None:
+        """Insert a dispatcher of origin API, and its account when that is new; return it as it is stored.
 
-        False means that the environment does not have what it is to start, and nothing was inserted but the account.
+        None means that the environment does not have what it is to start, and nothing was inserted but the account.
         `new_id` makes the id of a new account.
         """
         ...

@@ -302,6 +302,10 @@ class Ledger(Protocol):
         """Give up the unique keys that these queue jobs hold."""
         ...
 
+    async def lock_claimant(self, key: str, value: str) -> WaitingQueueJob | None:
+        """Lock the queue job that claimed a unique key last; None when nobody did, or when it is gone."""
+        ...
+
     async def lock_queue_job(self, queue_job_id: UUID) -> WaitingQueueJob | None:
         """Lock one queue job; None when it is gone."""
         ...

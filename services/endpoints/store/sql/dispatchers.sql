@@ -92,12 +92,17 @@ ON CONFLICT (environment_id, identifier) DO NOTHING
 SELECT id FROM external_accounts WHERE environment_id = $1 AND identifier = $2
 
 -- name: insert
--- Inserts a dispatcher that a caller wrote.
+-- Inserts a dispatcher that a caller wrote, and reads it as it is stored.
 INSERT INTO event_dispatchers (
     id, origin, event_names, source, payload_filter, context_filter, enabled, manual, external_account_id,
     dispatchable_type, dispatchable_id, job_version_id, dynamic_trigger_id, environment_id
 )
 VALUES ($1, 'API', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+RETURNING
+    id, environment_id, origin, event_names, source, payload_filter::text AS payload_filter,
+    context_filter::text AS context_filter, enabled AS is_enabled, manual,
+    (SELECT identifier FROM external_accounts a WHERE a.id = external_account_id) AS account, dispatchable_type,
+    coalesce(job_version_id, dynamic_trigger_id) AS dispatchable_id, created_at, updated_at
 
 -- name: change
 -- Gives a dispatcher that a caller wrote the values that are not null, and with $8 the account $9, unless it has them.

@@ -567,6 +567,14 @@ ON CONFLICT (key, value) DO UPDATE SET queue_job_id = excluded.queue_job_id, exp
 -- Gives up the keys that these queue jobs hold.
 DELETE FROM queue_uniques WHERE queue_job_id = ANY($1::uuid[])
 
+-- name: lock_claimant
+-- Locks the queue job that claimed a key last, whatever its state.
+SELECT
+    id, state, run_at, cancel_requested_at IS NOT NULL AS cancel_requested, started_at IS NOT NULL AS has_begun
+FROM queue_jobs
+WHERE id = (SELECT queue_job_id FROM queue_uniques WHERE key = $1 AND value = $2)
+FOR UPDATE
+
 -- name: lock_queue_job
 -- Locks one queue job, whatever its state.
 SELECT
