@@ -319,9 +319,10 @@ async def test_a_stream_that_fails_says_why_after_what_it_has_sent() -> None:
 
 
 async def test_a_watcher_that_goes_away_ends_its_stream() -> None:
-    ended = asyncio.Event()
+    begun, ended = asyncio.Event(), asyncio.Event()
 
     async def behave() -> None:
+        begun.set()
         try:
             await asyncio.Event().wait()
         finally:
@@ -330,6 +331,7 @@ async def test_a_watcher_that_goes_away_ends_its_stream() -> None:
     async with serving(behave) as (caller, journal):
         call = caller.endpoints.WatchEndpointIndex(messages.WatchEndpointIndexRequest())
         await anext(aiter(call))
+        await asyncio.wait_for(begun.wait(), 10)
         call.cancel()
         await asyncio.wait_for(ended.wait(), 10)
         assert await eventually(lambda: journal.calls == [CallRecord(WATCH, "CANCELLED")], within=timedelta(seconds=10))
