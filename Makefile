@@ -52,6 +52,7 @@ lint: $(DEV) ## style, types, import directions and the contract
 	.venv/bin/buf lint
 	.venv/bin/buf format --diff --exit-code
 	.venv/bin/buf breaking --against protos/released.binpb
+	$(PYTHON) -m pip check
 
 verify: $(DEV) ## generated files are fresh
 	$(PYTHON) -m tools.generate --check

@@ -53,7 +53,6 @@ done
 .venv/bin/python -m compileall -q -j 0 .venv/lib cli gen services &
 compiling=$!
 $pip install --no-deps --no-build-isolation --editable .
-$pip check
 wait "$compiling"
 rm -f .venv/.made-"$purpose"-*
 touch "$stamp"
