@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 TEMPLATE = "kongflow_template"
 
-# What is lost in a crash does not matter here, and the data is gone a moment later.
+# What is lost in a crash does not matter here, the data is gone a moment later, and it is in memory all the time.
 THROWAWAY_SETTINGS = {
     "fsync": "off",
     "synchronous_commit": "off",
@@ -31,6 +31,7 @@ THROWAWAY_SETTINGS = {
     "shared_buffers": "64MB",
     "max_wal_size": "256MB",
     "autovacuum_naptime": "10min",
+    "io_method": "sync",
 }
 
 # A database is some four hundred files, which a disk takes ten times as long to write as memory does.
