@@ -245,7 +245,8 @@ class PostgresStore:
                     reset=_keep_as_it_is,
                     max_cached_statement_lifetime=int(_PLANS_KEPT_FOR.total_seconds()),
                 )
-            async with self.reading(Pool.RELAY) as tx:
+            # Its connection is there before all others ask for theirs.
+            async with self.reading(Pool.LEASES) as tx:
                 with translated():
                     await require_schema(tx.connection)
         except (DatabaseUnavailableError, DatabaseDefectError):
