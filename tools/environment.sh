@@ -37,7 +37,7 @@ pip=".venv/bin/python -m pip --quiet"
 parts=$(mktemp -d)
 trap 'rm -rf "$parts"' EXIT
 # pip installs one package after the other, and a lock names all there are: each processor has a share of them.
-awk -v most="$(getconf _NPROCESSORS_ONLN)" -v parts="$parts" '
+awk -v most="$(getconf _NPROCESSORS_ONLN || echo 2)" -v parts="$parts" '
     /^[^ ]/ { is_new = !seen[$0]++; part = parts "/" ++count % most ".txt" }
     is_new { print > part }
 ' requirements/build.txt "requirements/$purpose.txt"
