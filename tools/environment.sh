@@ -34,10 +34,12 @@ fi
 
 echo "Installing what requirements/$purpose.txt pins into .venv"
 pip=".venv/bin/python -m pip --quiet"
-parts=$(mktemp -d)
-trap 'rm -rf "$parts"' EXIT
-# pip installs one package after the other, and a lock names all there are: each processor has a share of them.
-awk -v most="$(getconf _NPROCESSORS_ONLN || echo 2)" -v parts="$parts" '
+parts=.venv/parts
+rm -rf "$parts"
+mkdir "$parts"
+# pip installs one package after the other, and a lock names all there are: each processor, up to 8, has a share of them.
+awk -v processors="$(getconf _NPROCESSORS_ONLN || echo 2)" -v parts="$parts" '
+    BEGIN { most = processors < 8 ? processors : 8 }
     /^[^ ]/ { is_new = !seen[$0]++; part = parts "/" ++count % most ".txt" }
     is_new { print > part }
 ' requirements/build.txt "requirements/$purpose.txt"
@@ -49,6 +51,7 @@ done
 for each in $installing; do
     wait "$each"
 done
+rm -r "$parts"
 # pip would compile one file after the other, and what is ours would be compiled by each process that starts first.
 .venv/bin/python -m compileall -q -j 0 .venv/lib cli gen services &
 compiling=$!
