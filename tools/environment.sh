@@ -9,25 +9,28 @@ purpose=$1
 stamp=$2
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 
+# What a distribution ships was compiled with a profile of how it runs; what a version manager compiles mostly was not,
+# and takes half as long again for everything: /usr/bin comes first. A .venv that is there stays with what it has.
 find_python() {
-    for candidate in python3.12 python3.11 python3 python; do
-        # Some version managers put a name on the PATH that only says "not installed": ask it for its version.
-        if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; then
+    usable='import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))'
+    for candidate in /usr/bin/python3.12 /usr/bin/python3.11 python3.12 python3.11 python3 python; do
+        # Some version managers put a name on the PATH that only says "not installed", and Debian ships what makes an
+        # environment by itself: ask it for both.
+        if "$candidate" -c "$usable" 2>/dev/null; then
             echo "$candidate"
             return
         fi
     done
-    echo "KongFlow needs Python 3.11 or 3.12: none of python3.12, python3.11, python3 is one." >&2
+    echo "KongFlow needs Python 3.11 or 3.12 with its venv module (Debian: python3-venv): none was found." >&2
     return 1
 }
 
 if ! .venv/bin/python -c 'import pip' 2>/dev/null; then
     python=$(find_python)
     rm -rf .venv
-    echo "Creating .venv with $("$python" --version)"
+    echo "Creating .venv with $("$python" --version), $(command -v "$python")"
     if ! "$python" -m venv .venv; then
         rm -rf .venv
-        echo "$python cannot create a virtual environment: install its venv module (Debian: python3-venv)." >&2
         exit 1
     fi
 fi
