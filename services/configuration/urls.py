@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 MAX_PORT: Final = 65_535
 _POSTGRES_SCHEMES: Final = ("postgresql://", "postgres://")
 _REDIS_SCHEMES: Final = ("redis://", "rediss://", "unix://")
-_UNREADABLE: Final = "cannot be read: a port is a number, and special characters of a password are percent-encoded"
+_UNREADABLE: Final = (
+    "cannot be read: a port is a number, special characters of a password are percent-encoded, "
+    "and an IPv6 address stands in brackets, before other hosts"
+)
 _IPV6_HOST: Final = re.compile(r"\[[^\[\]]+\](:[0-9]*)?")
 _TLS_MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _SESSIONS: Final = ("any", "primary", "standby", "read-write", "read-only", "prefer-standby")

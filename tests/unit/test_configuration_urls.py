@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         "postgres://h/x",
         "postgresql://u:p%5E%5B%40@h:5432/x",
         "postgresql://u:p@/x?host=/run/postgresql",
-        "postgresql://one:1,two,[::1]:3/x?target_session_attrs=primary",
+        "postgresql://[::1]:1,two,three:3/x?target_session_attrs=primary",
         "postgresql://%2Frun%2Fpostgresql/x",
         "postgresql://h/x?sslmode=verify-full&application_name=mine",
         "postgresql:///x?host=one,two&port=1,2",

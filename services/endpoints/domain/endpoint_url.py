@@ -21,6 +21,7 @@ _CHARACTER_RULE = (
     "only printable ASCII is taken, without spaces, backslashes and quotes; "
     "write other characters as percent escapes and a host in its xn-- form"
 )
+_BRACKETS_RULE = "must hold a valid IPv6 address, and nothing else, between a pair of brackets"
 _ESCAPED_CONTROL = re.compile(r"%(?:[01][0-9a-f]|7f)", re.IGNORECASE)
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9a-f]{2})", re.IGNORECASE)
 _HOST_NAME = re.compile(r"[a-z0-9._-]+", re.IGNORECASE)
@@ -98,7 +99,8 @@ def check_url(url: str) -> list[str]:
         parts = urlsplit(url)
         host = parts.hostname or ""
     except ValueError:
-        return ["must be a URL with a valid host"]
+        # Of ASCII, it takes brackets amiss and nothing else; of which, differs from one Python to the next.
+        return [_BRACKETS_RULE]
     if parts.scheme not in {"http", "https"}:
         return ["must start with http:// or https://"]
     violations = [
@@ -179,7 +181,7 @@ def _host_violations(host: str, authority: str) -> list[str]:
         return ["must name a host"]
     if "[" in authority:
         is_address = _BRACKETED_AUTHORITY.fullmatch(authority) and literal_address(host)
-        return [] if is_address else ["must hold a valid IPv6 address between the brackets"]
+        return [] if is_address else [_BRACKETS_RULE]
     name = host.removesuffix(".")
     labels = name.split(".")
     if len(name) > MAX_HOST_CHARACTERS:

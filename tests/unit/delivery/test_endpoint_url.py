@@ -52,7 +52,7 @@ def test_url_that_may_be_stored_breaks_no_rule(url: str) -> None:
         ("https://256.1.1.1/", "IP address"),
         ("https://1.2.3.4.5/", "IP address"),
         ("https://0xz.1/", "IP address"),
-        ("https://[::1", "valid host"),
+        ("https://[::1", "brackets"),
         ("https://[::1]x/", "brackets"),
         ("https://x[::1]/", "brackets"),
         ("https://[v1.a]/", "brackets"),
