@@ -11,9 +11,9 @@ from services.endpoints.domain.catalog import DELIVER_EVENT
 from services.endpoints.domain.identifiers import new_uuid7
 from services.endpoints.domain.ports.dispatch import EventKind
 from services.endpoints.domain.ports.store import Pool
-from services.endpoints.store.postgres import DEFAULT_POOLS
-from services.endpoints.store.queries import load
+from services.endpoints.store.queries import decided, load
 from tests.support.dispatching import Scene, new_scene
+from tests.support.ledger_plans import keep_plans
 
 if TYPE_CHECKING:
     import asyncpg
@@ -58,14 +58,10 @@ async def scene(store: PostgresStore, connection: asyncpg.Connection[asyncpg.Rec
     return scene
 
 
-async def _settings_of(pool: Pool, connection: asyncpg.Connection[asyncpg.Record]) -> None:
-    for name, value in DEFAULT_POOLS[pool].plans.value.items():
-        await connection.execute(f"SET {name} = {value}")
-
-
 async def _plan(connection: asyncpg.Connection[asyncpg.Record], block: str, *arguments: str) -> dict[str, Any]:
     """Run a block as its pool does, with a plan made before the arguments were known; return what it did."""
-    await connection.execute(f"PREPARE explained AS {load('dispatch')[block]}")
+    statement = decided(load("dispatch")[block], [None if each == "NULL" else each for each in arguments])
+    await connection.execute(f"PREPARE explained AS {statement}")
     try:
         explained = await connection.fetchval(
             f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) EXECUTE explained({', '.join(arguments)})"
@@ -93,7 +89,7 @@ def _quoted(*ids: object) -> str:
 async def test_ten_of_ten_thousand_dispatchers_cost_like_ten(scene: Scene, is_analyzed: bool) -> None:
     version_id = await scene.version_id("welcome")
     listening = {await scene.dispatcher("wanted", "other-7", version_id=version_id) for _ in range(LISTENING)}
-    await _settings_of(Pool.CALL_BACKS, scene.connection)
+    await keep_plans(scene.connection)
     environment = scene.tenant.environment_id
     arguments = (f"{_quoted(environment)}::uuid[]", _quoted("wanted"), _quoted("trigger.dev"), "'{}'")
     alone = await _plan(scene.connection, "find_listeners", *arguments)
@@ -121,7 +117,7 @@ async def test_dispatchers_of_other_accounts_are_not_handed_on(scene: Scene) -> 
     of_ours = await scene.dispatcher("wanted", version_id=version_id, account_id=ours)
     await scene.connection.execute(_ACCOUNTS, scene.tenant.organization_id, environment, OTHERS)
     await scene.connection.execute(_DISPATCHERS_OF_ACCOUNTS, version_id, environment)
-    await _settings_of(Pool.CALL_BACKS, scene.connection)
+    await keep_plans(scene.connection)
 
     arguments = (f"{_quoted(environment)}::uuid[]", _quoted("wanted"), _quoted("trigger.dev"))
     plans = [
@@ -143,7 +139,7 @@ async def test_a_dispatcher_that_listens_to_many_names_is_handed_on_once(scene: 
     names = [f"name-{number}" for number in range(100)]
     listening = [await scene.dispatcher(*names, version_id=version_id) for _ in range(LISTENING)]
     one_more = await scene.dispatcher("name-7", version_id=version_id)
-    await _settings_of(Pool.CALL_BACKS, scene.connection)
+    await keep_plans(scene.connection)
 
     plan = await _plan(
         scene.connection,
@@ -178,7 +174,7 @@ async def test_making_and_ending_runs_reads_none_of_the_others(scene: Scene) -> 
     dispatcher = (await scene.invocation(event))["dispatcher_id"]
     version = await scene.version_id("welcome")
     await scene.connection.execute("INSERT INTO job_counters SELECT id, 10000 FROM jobs")
-    await _settings_of(Pool.CALL_BACKS, scene.connection)
+    await keep_plans(scene.connection)
 
     key = (f"{_quoted(event)}::uuid[]", f"{_quoted(dispatcher)}::uuid[]")
     plans = {
@@ -206,7 +202,7 @@ async def test_a_bite_of_an_endpoints_runs_reads_no_more_than_it_deletes(scene: 
         "UPDATE job_runs SET endpoint_id = $1 WHERE id IN (SELECT id FROM job_runs LIMIT 100)", other
     )
     await scene.connection.execute("VACUUM ANALYZE job_runs")
-    await _settings_of(Pool.CALLERS, scene.connection)
+    await keep_plans(scene.connection)
 
     plans = {
         rows: await _plan(scene.connection, "delete_runs_of_endpoint", f"'{endpoint}'", limit)
@@ -222,7 +218,7 @@ async def test_lists_of_runs_read_a_page_by_the_index_that_has_it(scene: Scene) 
     busy, quiet = await scene.send("busy"), await scene.send("seldom.happens")
     await scene.work_off()
     await scene.connection.execute(f"{_RUNS} WHERE v.id = '{await scene.version_id('welcome')}'", busy, RUNS)
-    await _settings_of(Pool.READERS, scene.connection)
+    await keep_plans(scene.connection)
     environment = f"'{scene.tenant.environment_id}'::uuid"
 
     def arguments(job: str, event: str) -> tuple[str, ...]:

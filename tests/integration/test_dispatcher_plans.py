@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
@@ -14,6 +12,7 @@ from services.endpoints.domain.identifiers import NIL_UUID
 from services.endpoints.domain.ports.dispatchers import DispatcherFilter
 from services.endpoints.domain.ports.store import Pool
 from services.endpoints.store.dispatchers import PostgresDispatchers
+from tests.support.ledger_plans import ExplainingConnection
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -44,31 +43,10 @@ SELECT d.environment_id, name, d.source, d.id FROM event_dispatchers d CROSS JOI
 """
 
 
-@dataclass
-class ReadingConnection:
-    """Counts the rows that scans hand on or throw away, then lets the statement run."""
-
-    connection: asyncpg.Connection[asyncpg.Record]
-    rows_read: list[float] = field(default_factory=list)
-
-    async def fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
-        explained = await self.connection.fetchval(
-            f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {statement}", *arguments
-        )
-        self.rows_read.append(_rows_read(json.loads(explained)[0]["Plan"]))
-        return await self.connection.fetch(statement, *arguments)
-
-
-def _rows_read(node: dict[str, Any]) -> float:
-    thrown_away = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Join Filter", 0)
-    handled = node["Actual Loops"] * (node["Actual Rows"] + thrown_away) if "Scan" in node["Node Type"] else 0
-    return float(handled + sum(_rows_read(child) for child in node.get("Plans", ())))
-
-
 @pytest.fixture(params=["analyzed", "never analyzed"])
 async def many(
     store: PostgresStore, connection: asyncpg.Connection[asyncpg.Record], request: pytest.FixtureRequest
-) -> AsyncIterator[ReadingConnection]:
+) -> AsyncIterator[ExplainingConnection]:
     """A connection for lists, to a database with many dispatchers in two environments."""
     await connection.execute("SET session_replication_role = replica")  # what they start does not matter
     await connection.execute(_FILL, DISPATCHERS // LISTENERS, DISPATCHERS, OURS, THEIRS)
@@ -76,33 +54,35 @@ async def many(
     if request.param == "analyzed":
         await connection.execute("ANALYZE event_dispatchers, event_dispatcher_names")
     async with store.reading(Pool.READERS) as tx:
-        yield ReadingConnection(tx.connection)
+        yield ExplainingConnection(tx.connection, nouns=("dispatchers",))
 
 
-async def listed(many: ReadingConnection, after_id: UUID = NIL_UUID, **wanted: Any) -> tuple[int, float]:
+async def listed(many: ExplainingConnection, after_id: UUID = NIL_UUID, **wanted: Any) -> tuple[int, float]:
     """Return how many dispatchers the first page holds and how many rows were read for it."""
     dispatchers = PostgresDispatchers(cast("asyncpg.Connection[asyncpg.Record]", many))
     page = (await dispatchers.list_dispatchers(DispatcherFilter(OURS, **wanted), limit=PAGE, after_id=after_id)).rows
     assert all(dispatcher.environment_id == OURS for dispatcher in page)
     assert [dispatcher.id for dispatcher in page] == sorted(dispatcher.id for dispatcher in page)
-    return len(page), many.rows_read[-1]
+    return len(page), many.plans[-1].rows_of("event_dispatcher")
 
 
 @pytest.mark.parametrize(
     "wanted", [{}, {"source": "trigger.dev"}, {"origin": DispatcherOrigin.API}], ids=["any", "source", "origin"]
 )
-async def test_ten_listeners_among_ten_thousand_cost_like_ten(many: ReadingConnection, wanted: dict[str, Any]) -> None:
+async def test_ten_listeners_among_ten_thousand_cost_like_ten(
+    many: ExplainingConnection, wanted: dict[str, Any]
+) -> None:
     found, rows_read = await listed(many, event_name="rare", **wanted)
     assert found == LISTENERS
     assert rows_read <= 6 * LISTENERS
 
 
-async def test_nobody_who_listens_costs_nothing(many: ReadingConnection) -> None:
+async def test_nobody_who_listens_costs_nothing(many: ExplainingConnection) -> None:
     assert await listed(many, event_name="nothing") == (0, 0)
     assert await listed(many, event_name="rare", source="shop") == (0, 0)
 
 
-async def test_a_page_of_those_who_listen_to_one_event_of_one_source_costs_a_page(many: ReadingConnection) -> None:
+async def test_a_page_of_those_who_listen_to_one_event_of_one_source_costs_a_page(many: ExplainingConnection) -> None:
     middle = UUID(f"01900000-0000-7000-8000-{3 * DISPATCHERS // 2:012x}")
     for after_id in (NIL_UUID, middle):
         found, rows_read = await listed(many, after_id, event_name="common", source="trigger.dev")
@@ -110,14 +90,14 @@ async def test_a_page_of_those_who_listen_to_one_event_of_one_source_costs_a_pag
         assert rows_read <= 6 * PAGE
 
 
-async def test_a_page_of_those_who_listen_to_one_event_reads_only_their_names(many: ReadingConnection) -> None:
+async def test_a_page_of_those_who_listen_to_one_event_reads_only_their_names(many: ExplainingConnection) -> None:
     found, rows_read = await listed(many, event_name="common")
     assert found == PAGE
     assert rows_read <= 2 * DISPATCHERS + 6 * PAGE
 
 
 @pytest.mark.parametrize("wanted", [{}, {"source": "trigger.dev"}, {"origin": DispatcherOrigin.INDEX}])
-async def test_a_page_of_all_costs_a_page(many: ReadingConnection, wanted: dict[str, Any]) -> None:
+async def test_a_page_of_all_costs_a_page(many: ExplainingConnection, wanted: dict[str, Any]) -> None:
     middle = UUID(f"01900000-0000-7000-8000-{3 * DISPATCHERS // 2:012x}")
     for after_id in (NIL_UUID, middle):
         found, rows_read = await listed(many, after_id, **wanted)

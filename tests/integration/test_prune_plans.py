@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from services.endpoints.domain.ports.store import Pool
-from services.endpoints.store.postgres import DEFAULT_POOLS
 from services.endpoints.store.queries import load
+from tests.support.ledger_plans import keep_plans
 
 if TYPE_CHECKING:
     import asyncpg
@@ -43,8 +43,7 @@ FROM generate_series(1, $1::integer * $2::integer) AS n
 async def upkeep(connection: asyncpg.Connection[asyncpg.Record]) -> asyncpg.Connection[asyncpg.Record]:
     """A connection that plans as a prune's does, and asks for no parents."""
     await connection.execute("SET session_replication_role = replica")
-    for name, value in DEFAULT_POOLS[Pool.CALL_BACKS].plans.value.items():
-        await connection.execute(f"SET {name} = {value}")
+    await keep_plans(connection)
     return connection
 
 

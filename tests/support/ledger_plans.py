@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from uuid import UUID
 
 from services.endpoints.domain.ports.store import Pool
-from services.endpoints.store.postgres import DEFAULT_POOLS, PostgresTransaction
+from services.endpoints.store.plans import KEPT_PLANS
+from services.endpoints.store.postgres import PostgresTransaction
 from services.endpoints.store.queries import load
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ ORGANIZATIONS: Final = 10
 LANES: Final = 5_000
 _ROUND: Final = 20_000
 
-_TENANTS: Final = f"""
+TENANTS: Final = f"""
 INSERT INTO organizations (id, slug, title)
 SELECT ('00000000-0000-0000-0000-' || lpad(to_hex(n), 12, '0'))::uuid, 'org-' || n, 'Org'
 FROM generate_series(0, {ORGANIZATIONS - 1}) AS n;
@@ -95,7 +96,7 @@ def environment(number: int) -> UUID:
 async def fill(connection: asyncpg.Connection[asyncpg.Record], mix: tuple[Rows, ...]) -> None:
     """Write the rows first and their indexes afterwards; statistics are left as those of an empty table."""
     await connection.execute("SET synchronous_commit = off")
-    await connection.execute(_TENANTS)
+    await connection.execute(TENANTS)
     await connection.execute("ANALYZE queue_jobs")
     indexes = await connection.fetch(
         "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'queue_jobs' AND indexname <> 'queue_jobs_pkey'"
@@ -170,9 +171,10 @@ class Plan:
 
 @dataclass
 class ExplainingConnection:
-    """Explains each statement as PostgreSQL runs it, prepared and with a generic plan, then lets it run."""
+    """Explains each statement of some nouns, prepared and with a generic plan, then lets it run."""
 
     connection: asyncpg.Connection[asyncpg.Record]
+    nouns: tuple[str, ...] = ("ledger", "queue_control")
     plans: list[Plan] = field(default_factory=list)
     explains: bool = True
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -194,8 +196,8 @@ class ExplainingConnection:
         return self.connection.is_closed()
 
     async def _explain(self, statement: str, arguments: tuple[object, ...]) -> None:
-        block = _BLOCKS.get(statement)
-        if block is None or not self.explains:
+        noun, block = _BLOCKS.get(statement.partition("\n")[0], ("", ""))
+        if noun not in self.nouns or not self.explains:
             return
         parameters = (await self.connection.prepare(statement)).get_parameters()
         types = [
@@ -221,19 +223,32 @@ class ExplainingConnection:
         self.plans.append(Plan(block, json.loads(explained)[0]["Plan"]))
 
 
-_BLOCKS: Final = {text: name for noun in ("ledger", "queue_control") for name, text in load(noun).items()}
+# By the sentence that each begins with: filters that nobody asked for are not those of the file.
+_BLOCKS: Final = {
+    text.partition("\n")[0]: (noun, name)
+    for noun in ("catalog", "dispatchers", "endpoints", "events", "ledger", "queue_control", "tenancy")
+    for name, text in load(noun).items()
+}
+
+
+async def keep_plans(connection: asyncpg.Connection[asyncpg.Record], scope: str = "SESSION") -> None:
+    """Let a connection plan as those of the product do."""
+    for name, value in KEPT_PLANS.items():
+        await connection.execute(f"SET {scope} {name} = {value}")
 
 
 class OneConnectionStore:
-    """A store whose every transaction is a savepoint of one, with the settings of the pool it would use."""
+    """A store whose every transaction is a savepoint of one."""
 
     def __init__(self, connection: ExplainingConnection) -> None:
         self.connection = connection
 
     @asynccontextmanager
-    async def reading(self, pool: Pool = Pool.READERS) -> AsyncIterator[PostgresTransaction]:
-        await self._use(pool)
-        yield PostgresTransaction(cast("asyncpg.Connection[asyncpg.Record]", self.connection))
+    async def reading(self, _pool: Pool = Pool.READERS) -> AsyncIterator[PostgresTransaction]:
+        connection = cast("asyncpg.Connection[asyncpg.Record]", self.connection)
+        # For each borrower anew: one may have asked for other plans until its transaction ends.
+        await keep_plans(connection, "LOCAL")
+        yield PostgresTransaction(connection)
 
     @asynccontextmanager
     async def transaction(self, pool: Pool = Pool.CALLERS) -> AsyncIterator[PostgresTransaction]:
@@ -251,9 +266,3 @@ class OneConnectionStore:
     ) -> _Result:
         async with self.reading(pool) as tx:
             return await work(tx)
-
-    async def _use(self, pool: Pool) -> None:
-        settings = DEFAULT_POOLS[pool].server_settings("plans")
-        for name, value in settings.items():
-            if name == "plan_cache_mode" or name.startswith("enable_"):
-                await self.connection.execute(f"SET LOCAL {name} = {value}")

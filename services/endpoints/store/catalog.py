@@ -23,7 +23,7 @@ from services.endpoints.store.errors import translated
 from services.endpoints.store.fitting import fitting
 from services.endpoints.store.latest_version import follow_latest_versions
 from services.endpoints.store.plans import plan_for_rows
-from services.endpoints.store.queries import load
+from services.endpoints.store.queries import decided, load
 from services.endpoints.store.registration import Registrations
 
 if TYPE_CHECKING:
@@ -124,17 +124,16 @@ class PostgresCatalog:
 
     async def list_jobs(self, wanted: JobFilter, *, limit: int, after_slug: str) -> Fitting[Job]:
         """Read an environment's jobs by slug, as many as fit into a page."""
-        with translated():
-            rows = await self._connection.fetch(
-                _SQL["list_jobs"],
-                wanted.environment_id,
-                after_slug,
-                wanted.endpoint_id,
-                wanted.slug,
-                wanted.title,
-                limit,
-                MAX_PAGE_BYTES,
-            )
+        rows = await self._page(
+            "list_jobs",
+            wanted.environment_id,
+            after_slug,
+            wanted.endpoint_id,
+            wanted.slug,
+            wanted.title,
+            limit,
+            MAX_PAGE_BYTES,
+        )
         return fitting(rows, _job)
 
     async def get_job(self, environment_id: UUID, slug: str) -> Job | None:
@@ -146,29 +145,26 @@ class PostgresCatalog:
         self, environment_id: UUID, *, endpoint_id: UUID | None, limit: int, after_key: str
     ) -> Fitting[Source]:
         """Read an environment's sources by key, as many as fit into a page."""
-        with translated():
-            rows = await self._connection.fetch(
-                _SQL["list_sources"], environment_id, after_key, endpoint_id, limit, MAX_PAGE_BYTES
-            )
+        rows = await self._page("list_sources", environment_id, after_key, endpoint_id, limit, MAX_PAGE_BYTES)
         return fitting(rows, _source)
 
     async def list_dynamic_triggers(
         self, environment_id: UUID, *, endpoint_id: UUID | None, limit: int, after_id: UUID
     ) -> Fitting[DynamicTrigger]:
         """Read an environment's dynamic triggers and dynamic schedules, oldest first, as many as fit into a page."""
-        with translated():
-            rows = await self._connection.fetch(
-                _SQL["list_dynamic_triggers"], environment_id, after_id, endpoint_id, limit, MAX_PAGE_BYTES
-            )
+        rows = await self._page("list_dynamic_triggers", environment_id, after_id, endpoint_id, limit, MAX_PAGE_BYTES)
         return fitting(rows, _dynamic_trigger)
 
     async def list_schedules(
         self, environment_id: UUID, *, is_active: bool | None, limit: int, after_id: UUID
     ) -> list[Schedule]:
         """Read an environment's schedules, oldest first."""
-        with translated():
-            rows = await self._connection.fetch(_SQL["list_schedules"], environment_id, after_id, is_active, limit)
+        rows = await self._page("list_schedules", environment_id, after_id, is_active, limit)
         return [_schedule(row) for row in rows]
+
+    async def _page(self, block: str, *arguments: object) -> list[asyncpg.Record]:
+        with translated():
+            return await self._connection.fetch(decided(_SQL[block], arguments), *arguments)
 
 
 def _job(row: asyncpg.Record) -> Job:

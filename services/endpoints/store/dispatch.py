@@ -21,7 +21,7 @@ from services.endpoints.domain.ports.dispatch import (
 from services.endpoints.domain.queue_job import Priority
 from services.endpoints.domain.run import InvocationState, Run, RunState
 from services.endpoints.store.errors import translated
-from services.endpoints.store.queries import load
+from services.endpoints.store.queries import decided, load
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -199,7 +199,7 @@ class PostgresDispatch:
 
     async def _fetch(self, block: str, *arguments: object) -> list[asyncpg.Record]:
         with translated():
-            return await self._connection.fetch(_SQL[block], *arguments)
+            return await self._connection.fetch(decided(_SQL[block], arguments), *arguments)
 
     async def _execute(self, block: str, *arguments: object) -> str:
         with translated():

@@ -8,7 +8,7 @@ from services.endpoints.domain.dispatcher import DispatchableType, Dispatcher, D
 from services.endpoints.domain.page import MAX_PAGE_BYTES
 from services.endpoints.store.errors import translated
 from services.endpoints.store.fitting import fitting
-from services.endpoints.store.queries import load
+from services.endpoints.store.queries import decided, load
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,10 +47,10 @@ class PostgresDispatchers:
         with translated():
             if wanted.event_name is None:
                 values = (environment_id, after_id, wanted.source, origin, limit, MAX_PAGE_BYTES)
-                rows = await self._connection.fetch(_SQL["list_of_environment"], *values)
+                rows = await self._connection.fetch(decided(_SQL["list_of_environment"], values), *values)
             else:
                 named = (environment_id, wanted.event_name, wanted.source, after_id, origin, limit, MAX_PAGE_BYTES)
-                rows = await self._connection.fetch(_SQL["list_of_event"], *named)
+                rows = await self._connection.fetch(decided(_SQL["list_of_event"], named), *named)
         return fitting(rows, _dispatcher)
 
     async def insert(

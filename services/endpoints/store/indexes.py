@@ -15,7 +15,7 @@ from services.endpoints.domain.endpoint_index import (
     ItemState,
 )
 from services.endpoints.store.errors import translated
-from services.endpoints.store.queries import load
+from services.endpoints.store.queries import decided, load
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -201,7 +201,7 @@ class PostgresIndexes:
 
     async def _fetch(self, block: str, *arguments: object) -> list[asyncpg.Record]:
         with translated():
-            return await self._connection.fetch(_SQL[block], *arguments)
+            return await self._connection.fetch(decided(_SQL[block], arguments), *arguments)
 
 
 def _one(rows: Sequence[asyncpg.Record]) -> EndpointIndex | None:

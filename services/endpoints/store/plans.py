@@ -2,41 +2,35 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from services.endpoints.store.errors import translated
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import asyncpg
 
 _MANY_ROWS: Final = 50
-_CUSTOM: Final = "force_custom_plan"
 
-
-class Plans(Enum):
-    """The planner's settings for a pool of connections."""
-
-    # Statements that have one good plan, by indexes and from row to row, whatever the tables hold.
-    KEPT = {  # noqa: RUF012 - a member's value
-        "plan_cache_mode": "force_generic_plan",
-        "enable_seqscan": "off",
-        "enable_bitmapscan": "off",
-        "enable_hashjoin": "off",
-        "enable_mergejoin": "off",
-        "enable_incremental_sort": "off",
-    }
-    # Lists with optional filters: a plan for all of them at once uses no index.
-    EACH_TIME = {  # noqa: RUF012 - a member's value
-        "plan_cache_mode": _CUSTOM,
-        "enable_seqscan": "off",
-        "enable_bitmapscan": "off",
-    }
-
-
-_FOR_MANY_ROWS: Final = ";".join(
-    f"SET LOCAL {name} = {_CUSTOM if name == 'plan_cache_mode' else 'on'}" for name in Plans.KEPT.value
+# Statements have one good plan, by indexes and from row to row, whatever the tables hold.
+KEPT_PLANS: Final[Mapping[str, str]] = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_incremental_sort": "off",
+}
+_ANEW: Final = ";".join(
+    f"SET LOCAL {name} = {'force_custom_plan' if name == 'plan_cache_mode' else 'on'}" for name in KEPT_PLANS
 )
+
+
+async def plan_anew(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Have the statements that follow in this transaction planned for the values that they are given."""
+    with translated():
+        await connection.execute(_ANEW)
 
 
 async def plan_for_rows(connection: asyncpg.Connection[asyncpg.Record], rows: int) -> None:
@@ -46,5 +40,4 @@ async def plan_for_rows(connection: asyncpg.Connection[asyncpg.Record], rows: in
     rows; for many, planning anew costs less than the least of it.
     """
     if rows >= _MANY_ROWS:
-        with translated():
-            await connection.execute(_FOR_MANY_ROWS)
+        await plan_anew(connection)

@@ -20,7 +20,7 @@ from services.endpoints.domain.queue_stats import (
 )
 from services.endpoints.store.errors import translated
 from services.endpoints.store.ledger import MAX_BYTES_TOGETHER
-from services.endpoints.store.queries import load
+from services.endpoints.store.queries import decided, load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -106,7 +106,7 @@ class PostgresQueueControl:
 
     async def _fetch(self, block: str, *arguments: object) -> list[asyncpg.Record]:
         with translated():
-            return await self._connection.fetch(_SQL[block], *arguments)
+            return await self._connection.fetch(decided(_SQL[block], arguments), *arguments)
 
 
 def _properties(wanted: QueueJobFilter) -> tuple[object, ...]:
