@@ -20,7 +20,7 @@ from services.endpoints.domain.identifiers import NIL_UUID
 from services.endpoints.domain.json_text import JsonTextError, parse_json
 from services.endpoints.domain.offer import MAX_EVENT_NAMES, find_key_problem
 from services.endpoints.rpc import enums
-from services.endpoints.rpc.convert import timestamp
+from services.endpoints.rpc.convert import dated
 from services.endpoints.rpc.validate import MAX_JSON_BYTES
 
 if TYPE_CHECKING:
@@ -42,20 +42,22 @@ _FIELDS: Final = frozenset(dispatcher_pb2.Dispatcher.DESCRIPTOR.fields_by_name)
 
 def dispatcher_message(dispatcher: Dispatcher) -> dispatcher_pb2.Dispatcher:
     """Return a dispatcher."""
-    message = dispatcher_pb2.Dispatcher(
-        id=str(dispatcher.id),
-        environment_id=str(dispatcher.environment_id),
-        origin=enums.DISPATCHER_ORIGIN[dispatcher.origin],
-        event_names=dispatcher.event_names,
-        source=dispatcher.source,
-        payload_filter_json=dispatcher.payload_filter_json,
-        context_filter_json=dispatcher.context_filter_json,
-        enabled=dispatcher.is_enabled,
-        manual=dispatcher.is_manual,
-        account_id=dispatcher.account or "",
-        filter_problem=filter_problem(dispatcher) or "",
-        create_time=timestamp(dispatcher.created_at),
-        update_time=timestamp(dispatcher.updated_at),
+    message = dated(
+        dispatcher_pb2.Dispatcher(
+            id=str(dispatcher.id),
+            environment_id=str(dispatcher.environment_id),
+            origin=enums.DISPATCHER_ORIGIN[dispatcher.origin],
+            event_names=dispatcher.event_names,
+            source=dispatcher.source,
+            payload_filter_json=dispatcher.payload_filter_json,
+            context_filter_json=dispatcher.context_filter_json,
+            enabled=dispatcher.is_enabled,
+            manual=dispatcher.is_manual,
+            account_id=dispatcher.account or "",
+            filter_problem=filter_problem(dispatcher) or "",
+        ),
+        create_time=dispatcher.created_at,
+        update_time=dispatcher.updated_at,
     )
     if dispatcher.dispatchable_type is DispatchableType.JOB_VERSION:
         message.job_version_id = str(dispatcher.dispatchable_id)

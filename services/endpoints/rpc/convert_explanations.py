@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from kongflow.v1 import event_explanation_pb2, event_invocation_pb2, event_service_pb2
 
 from services.endpoints.rpc import enums
-from services.endpoints.rpc.convert import timestamp
+from services.endpoints.rpc.convert import dated
 from services.endpoints.rpc.convert_dispatchers import dispatcher_message
 from services.endpoints.rpc.convert_events import event_message
 
@@ -46,11 +46,13 @@ def dispatcher_explanation_message(explained: DispatcherExplanation) -> event_ex
 
 def invocation_message(invocation: Invocation) -> event_invocation_pb2.EventInvocation:
     """Return what came of giving an event to a dispatcher."""
-    return event_invocation_pb2.EventInvocation(
-        state=enums.INVOCATION_STATE[invocation.state],
-        queue_job_id=str(invocation.queue_job_id),
-        run_count=invocation.run_count,
-        reason=invocation.reason or "",
-        create_time=timestamp(invocation.created_at),
-        update_time=timestamp(invocation.updated_at),
+    return dated(
+        event_invocation_pb2.EventInvocation(
+            state=enums.INVOCATION_STATE[invocation.state],
+            queue_job_id=str(invocation.queue_job_id),
+            run_count=invocation.run_count,
+            reason=invocation.reason or "",
+        ),
+        create_time=invocation.created_at,
+        update_time=invocation.updated_at,
     )

@@ -17,7 +17,7 @@ from services.endpoints.operations.endpoints import CreateEndpoint, UpdateEndpoi
 from services.endpoints.operations.indexing import IndexEndpointRequest, ItemFilter
 from services.endpoints.rpc import enums
 from services.endpoints.rpc.auth import current_principal, readmit_caller
-from services.endpoints.rpc.convert import duration, endpoint_message, index_message, item_message, timestamp
+from services.endpoints.rpc.convert import dated, duration, endpoint_message, index_message, item_message
 from services.endpoints.rpc.deadlines import DEFAULT_DEADLINES, Deadlines, remaining_time
 from services.endpoints.rpc.validate import Checks
 
@@ -85,11 +85,13 @@ class EndpointServicer(EndpointServiceServicer):
         created = await self._endpoints.create(
             current_principal(), wanted, deadline=self._deadline("CreateEndpoint", context)
         )
-        return messages.CreateEndpointResponse(
-            endpoint=_visible(created.endpoint),
-            created=created.created,
-            index_id=str(created.index_id),
-            run_time=timestamp(created.run_time),
+        return dated(
+            messages.CreateEndpointResponse(
+                endpoint=_visible(created.endpoint),
+                created=created.created,
+                index_id=str(created.index_id),
+            ),
+            run_time=created.run_time,
         )
 
     async def UpsertEndpoint(
@@ -191,11 +193,13 @@ class EndpointServicer(EndpointServiceServicer):
         wanted = self._index_request(checks, request)
         checks.finish()
         requested = await self._indexing.index(current_principal(), wanted)
-        return messages.IndexEndpointResponse(
-            index=index_message(requested.index),
-            queue_job_id=str(requested.queue_job_id),
-            deduplicated=requested.deduplicated,
-            run_time=timestamp(requested.run_time),
+        return dated(
+            messages.IndexEndpointResponse(
+                index=index_message(requested.index),
+                queue_job_id=str(requested.queue_job_id),
+                deduplicated=requested.deduplicated,
+            ),
+            run_time=requested.run_time,
         )
 
     async def GetEndpointIndex(

@@ -11,7 +11,7 @@ from kongflow.v1.run_service_pb2_grpc import RunServiceServicer
 from services.endpoints.operations.runs import RunWish
 from services.endpoints.rpc import enums
 from services.endpoints.rpc.auth import current_principal
-from services.endpoints.rpc.convert import timestamp
+from services.endpoints.rpc.convert import dated
 from services.endpoints.rpc.validate import Checks
 
 if TYPE_CHECKING:
@@ -55,22 +55,24 @@ class RunServicer(RunServiceServicer):
 
 def run_message(run: Run) -> run_pb2.Run:
     """Return a run."""
-    return run_pb2.Run(
-        id=str(run.id),
-        number=run.number,
-        environment_id=str(run.environment_id),
-        state=enums.RUN_STATE[run.state],
-        job_slug=run.job_slug,
-        job_version_id=str(run.job_version_id),
-        version=run.version,
-        event_record_id=str(run.event_record_id),
-        event_id=run.event_id,
-        dispatcher_id=str(run.dispatcher_id),
-        endpoint_id=str(run.endpoint_id),
-        account_id=run.account or "",
-        is_test=run.is_test,
-        create_time=timestamp(run.created_at),
-        update_time=timestamp(run.updated_at),
+    return dated(
+        run_pb2.Run(
+            id=str(run.id),
+            number=run.number,
+            environment_id=str(run.environment_id),
+            state=enums.RUN_STATE[run.state],
+            job_slug=run.job_slug,
+            job_version_id=str(run.job_version_id),
+            version=run.version,
+            event_record_id=str(run.event_record_id),
+            event_id=run.event_id,
+            dispatcher_id=str(run.dispatcher_id),
+            endpoint_id=str(run.endpoint_id),
+            account_id=run.account or "",
+            is_test=run.is_test,
+        ),
+        create_time=run.created_at,
+        update_time=run.updated_at,
     )
 
 

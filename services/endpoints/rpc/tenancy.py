@@ -20,8 +20,8 @@ from services.endpoints.operations.tenancy import (
 from services.endpoints.rpc import enums
 from services.endpoints.rpc.auth import current_principal
 from services.endpoints.rpc.convert import (
+    dated,
     environment_message,
-    optional_timestamp,
     organization_message,
     project_message,
     token_message,
@@ -147,10 +147,12 @@ class TenancyServicer(TenancyServiceServicer):
             overlap = checks.duration("overlap", request.overlap, most=_MAX_OVERLAP)
         checks.finish()
         rotated = await self._operations.rotate_signing_secret(environment_id, overlap=overlap)
-        return messages.RotateSigningSecretResponse(
-            environment=environment_message(rotated.environment),
-            signing_secret=rotated.signing_secret,
-            previous_expire_time=optional_timestamp(rotated.previous_expires_at),
+        return dated(
+            messages.RotateSigningSecretResponse(
+                environment=environment_message(rotated.environment),
+                signing_secret=rotated.signing_secret,
+            ),
+            previous_expire_time=rotated.previous_expires_at,
         )
 
     async def CreateToken(self, request: messages.CreateTokenRequest, context: Context) -> messages.CreateTokenResponse:
