@@ -23,6 +23,7 @@ KEYS: Final = frozenset(
         "database.callers_statement_timeout",
         "database.calls_pool_size",
         "database.idle_in_transaction_timeout",
+        "database.lists_pool_size",
         "database.readers_pool_size",
         "database.relay_lock_timeout",
         "database.relay_pool_size",

@@ -31,6 +31,7 @@ def pools_of(settings: EndpointsSettings) -> Mapping[Pool, PoolSettings]:
     given = {
         Pool.CALLERS: (settings.callers_pool_size, *callers),
         Pool.READERS: (settings.readers_pool_size, *callers),
+        Pool.LISTS: (settings.lists_pool_size, *callers),
         Pool.CALLS: (settings.calls_pool_size, *call_backs),
         Pool.CALL_BACKS: (settings.call_backs_pool_size, *call_backs),
         Pool.RELAY: (settings.relay_pool_size, *relay),

@@ -81,8 +81,11 @@ class EndpointsSettings(Tuning):
     callers_pool_size: int = Field(default=12, ge=1, le=200, json_schema_extra={"key": "database.callers_pool_size"})
     """Connections to PostgreSQL for what callers change."""
 
-    readers_pool_size: int = Field(default=12, ge=1, le=200, json_schema_extra={"key": "database.readers_pool_size"})
+    readers_pool_size: int = Field(default=8, ge=1, le=200, json_schema_extra={"key": "database.readers_pool_size"})
     """Connections to PostgreSQL for what callers read."""
+
+    lists_pool_size: int = Field(default=6, ge=1, le=200, json_schema_extra={"key": "database.lists_pool_size"})
+    """Connections to PostgreSQL for lists by optional filters, which are planned for what is asked."""
 
     calls_pool_size: int = Field(default=4, ge=1, le=200, json_schema_extra={"key": "database.calls_pool_size"})
     """Connections to PostgreSQL for what comes before and after the call of a customer."""

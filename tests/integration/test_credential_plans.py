@@ -65,7 +65,7 @@ async def test_credential_is_recognised_for_the_price_of_one(
         hashed = await connection.fetchval("SELECT decode(md5($1), 'hex')", text)
         for block in ("find_environment", "find_token"):
             # Where plans are made each time, and where they are kept for any argument.
-            for pool in (Pool.READERS, Pool.CALLERS):
+            for pool in (Pool.LISTS, Pool.CALLERS):
                 _, plan = await explain(crowd, pool, "tenancy", block, {"bytea": hashed})
                 assert (plan.root["Actual Rows"], plan.scans_all) == (found, False), f"{name}: {block}"
                 assert plan.rows_read <= 1, f"{name}: {block}"

@@ -13,7 +13,7 @@ import pytest
 from services.endpoints.domain.ports.store import Pool
 from services.endpoints.operations.endpoint_health import LEFT_ALONE
 from services.endpoints.operations.endpoint_upkeep import MAX_INDEXES_AT_ONCE, MAX_PROBES_AT_ONCE
-from services.endpoints.store.queries import decided, load
+from services.endpoints.store.queries import load
 from tests.support.ledger_plans import Rows, fill
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ async def explain(
         values = ", ".join(f"{value}::{kind.split()[0]}" for value, kind in zip(row or (), arguments, strict=True))
         savepoint = connection.transaction()
         await savepoint.start()
-        await connection.execute(f"PREPARE explained AS {decided(load(noun)[block], [*arguments.values()])}")
+        await connection.execute(f"PREPARE explained AS {load(noun)[block]}")
         plan = await connection.fetchval(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) EXECUTE explained ({values})")
         await connection.execute("DEALLOCATE explained")
         await savepoint.rollback()

@@ -232,6 +232,7 @@ async def test_pools_have_the_sizes_and_timeouts_of_the_settings(database_url: s
     assert shown == {
         Pool.CALLERS: (*callers, "9s"),
         Pool.READERS: (*callers, "9s"),
+        Pool.LISTS: (*callers, "9s"),
         Pool.CALLS: (*call_backs, "9s"),
         Pool.CALL_BACKS: (*call_backs, "9s"),
         Pool.RELAY: (*relay, "9s"),

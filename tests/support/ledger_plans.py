@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from uuid import UUID
 
 from services.endpoints.domain.ports.store import Pool
-from services.endpoints.store.plans import KEPT_PLANS
+from services.endpoints.store.plans import Plans
 from services.endpoints.store.postgres import PostgresTransaction
 from services.endpoints.store.queries import load
 
@@ -26,7 +26,7 @@ ORGANIZATIONS: Final = 10
 LANES: Final = 5_000
 _ROUND: Final = 20_000
 
-TENANTS: Final = f"""
+_TENANTS: Final = f"""
 INSERT INTO organizations (id, slug, title)
 SELECT ('00000000-0000-0000-0000-' || lpad(to_hex(n), 12, '0'))::uuid, 'org-' || n, 'Org'
 FROM generate_series(0, {ORGANIZATIONS - 1}) AS n;
@@ -96,7 +96,7 @@ def environment(number: int) -> UUID:
 async def fill(connection: asyncpg.Connection[asyncpg.Record], mix: tuple[Rows, ...]) -> None:
     """Write the rows first and their indexes afterwards; statistics are left as those of an empty table."""
     await connection.execute("SET synchronous_commit = off")
-    await connection.execute(TENANTS)
+    await connection.execute(_TENANTS)
     await connection.execute("ANALYZE queue_jobs")
     indexes = await connection.fetch(
         "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'queue_jobs' AND indexname <> 'queue_jobs_pkey'"
@@ -226,14 +226,14 @@ class ExplainingConnection:
 # By the sentence that each begins with: filters that nobody asked for are not those of the file.
 _BLOCKS: Final = {
     text.partition("\n")[0]: (noun, name)
-    for noun in ("catalog", "dispatchers", "endpoints", "events", "ledger", "queue_control", "tenancy")
+    for noun in ("catalog", "dispatchers", "endpoints", "events", "ledger", "queue_control")
     for name, text in load(noun).items()
 }
 
 
 async def keep_plans(connection: asyncpg.Connection[asyncpg.Record], scope: str = "SESSION") -> None:
     """Let a connection plan as those of the product do."""
-    for name, value in KEPT_PLANS.items():
+    for name, value in Plans.KEPT.value.items():
         await connection.execute(f"SET {scope} {name} = {value}")
 
 

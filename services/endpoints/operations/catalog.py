@@ -10,6 +10,7 @@ from services.endpoints.domain.catalog_entries import JobFilter
 from services.endpoints.domain.errors import NotFoundError
 from services.endpoints.domain.identifiers import NIL_UUID
 from services.endpoints.domain.page import page_of
+from services.endpoints.domain.ports.store import Pool
 from services.endpoints.operations.authorization import acting_environment
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class CatalogOperations:
 
     async def list_jobs(self, principal: Principal, wanted: JobWish, page: PageRequest) -> Page[Job]:
         """Return a page of jobs by slug, each with its latest version."""
-        async with self._store.reading() as tx:
+        async with self._store.reading(Pool.LISTS) as tx:
             environment_id = (await acting_environment(tx, principal, wanted.environment_id)).id
             rows = await tx.catalog.list_jobs(
                 JobFilter(environment_id, endpoint_id=wanted.endpoint_id, slug=wanted.slug, title=wanted.title),
@@ -67,7 +68,7 @@ class CatalogOperations:
         self, principal: Principal, environment_id: UUID | None, page: PageRequest, *, endpoint_id: UUID | None
     ) -> Page[Source]:
         """Return a page of sources by key."""
-        async with self._store.reading() as tx:
+        async with self._store.reading(Pool.LISTS) as tx:
             rows = await tx.catalog.list_sources(
                 (await acting_environment(tx, principal, environment_id)).id,
                 endpoint_id=endpoint_id,
@@ -80,7 +81,7 @@ class CatalogOperations:
         self, principal: Principal, environment_id: UUID | None, page: PageRequest, *, endpoint_id: UUID | None
     ) -> Page[DynamicTrigger]:
         """Return a page of dynamic triggers and dynamic schedules, oldest first."""
-        async with self._store.reading() as tx:
+        async with self._store.reading(Pool.LISTS) as tx:
             rows = await tx.catalog.list_dynamic_triggers(
                 (await acting_environment(tx, principal, environment_id)).id,
                 endpoint_id=endpoint_id,
@@ -93,7 +94,7 @@ class CatalogOperations:
         self, principal: Principal, environment_id: UUID | None, page: PageRequest
     ) -> Page[Schedule]:
         """Return a page of schedules, oldest first."""
-        async with self._store.reading() as tx:
+        async with self._store.reading(Pool.LISTS) as tx:
             rows = await tx.catalog.list_schedules(
                 (await acting_environment(tx, principal, environment_id)).id,
                 is_active=None,

@@ -22,6 +22,7 @@ from services.endpoints.domain.errors import (
 )
 from services.endpoints.domain.identifiers import new_hook_identifier
 from services.endpoints.domain.page import page_of
+from services.endpoints.domain.ports.store import Pool
 from services.endpoints.domain.request_hash import request_hash
 from services.endpoints.domain.tenancy import EnvironmentType
 from services.endpoints.operations.authorization import (
@@ -279,7 +280,7 @@ class EndpointOperations:
         Raises:
             NotFoundError: there is no such environment for this principal.
         """
-        async with self._store.reading() as tx:
+        async with self._store.reading(Pool.LISTS) as tx:
             environment = await acting_environment(tx, principal, environment_id)
             rows = await tx.endpoints.list_endpoints(
                 environment.id, limit=page.limit, after_slug=page.after or "", state=state

@@ -172,7 +172,7 @@ class EventOperations:
             NotFoundError: there is no such environment for this principal.
         """
         await self._admitted(principal, wanted.environment_id)
-        async with self._store.reading() as tx:
+        async with self._store.reading(Pool.LISTS) as tx:
             before = UUID(page.after) if page.after else None
             rows = await tx.events.list_events(wanted, limit=page.limit, before=before)
         return page_of(rows, page, lambda event: str(event.id))

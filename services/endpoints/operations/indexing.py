@@ -17,6 +17,7 @@ from services.endpoints.domain.identifiers import time_of_uuid7
 from services.endpoints.domain.json_text import JsonTextError, dump_json, parse_json
 from services.endpoints.domain.ledger_settings import Retention
 from services.endpoints.domain.page import page_of
+from services.endpoints.domain.ports.store import Pool
 from services.endpoints.domain.queue_job import Priority
 from services.endpoints.domain.request_hash import request_hash
 from services.endpoints.operations.authorization import require_owner
@@ -197,7 +198,7 @@ class IndexingOperations:
         Raises:
             NotFoundError: there is no such index for this principal.
         """
-        async with self._store.reading() as tx:
+        async with self._store.reading(Pool.LISTS) as tx:
             await self._require_owned(tx, principal, index_id)
             rows = await tx.indexes.list_items(
                 index_id,

@@ -17,6 +17,7 @@ from services.endpoints.domain.errors import (
 )
 from services.endpoints.domain.identifiers import new_api_key, new_signing_secret, new_token
 from services.endpoints.domain.page import page_of
+from services.endpoints.domain.ports.store import Pool
 from services.endpoints.domain.request_hash import request_hash
 from services.endpoints.domain.tenancy import Environment, Organization, PrincipalKind, Project, Token
 from services.endpoints.operations.authorization import require_environment
@@ -256,7 +257,7 @@ class TenancyOperations:
             if organization_id not in (None, principal.organization_id):
                 raise NotFoundError("organization", str(organization_id))
             organization_id = principal.organization_id
-        async with self._store.reading() as tx:
+        async with self._store.reading(Pool.LISTS) as tx:
             if wanted.project_id is not None:
                 project = await tx.tenancy.get_project(wanted.project_id)
                 if project is None or organization_id not in (None, project.organization_id):
@@ -341,7 +342,7 @@ class TenancyOperations:
 
     async def list_tokens(self, wanted: TokenFilter, page: PageRequest) -> Page[Token]:
         """Return a page of tokens, oldest first."""
-        async with self._store.reading() as tx:
+        async with self._store.reading(Pool.LISTS) as tx:
             rows = await tx.tenancy.list_tokens(
                 organization_id=wanted.organization_id,
                 kind=wanted.kind,

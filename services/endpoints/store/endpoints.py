@@ -9,7 +9,7 @@ from services.endpoints.domain.endpoint_health import Health
 from services.endpoints.domain.ports.endpoints import DueEndpoint, HeldHealth, SealedCredential
 from services.endpoints.domain.tenancy import Environment, EnvironmentType
 from services.endpoints.store.errors import translated
-from services.endpoints.store.queries import decided, load
+from services.endpoints.store.queries import load
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -176,7 +176,7 @@ class PostgresEndpoints:
 
     async def _rows(self, block: str, *arguments: object) -> list[asyncpg.Record]:
         with translated():
-            return await self._connection.fetch(decided(_SQL[block], arguments), *arguments)
+            return await self._connection.fetch(_SQL[block], *arguments)
 
     async def _row(self, block: str, *arguments: object) -> asyncpg.Record | None:
         with translated():

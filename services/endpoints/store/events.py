@@ -12,8 +12,8 @@ from services.endpoints.domain.ports.events import EventFilter, EventToWrite, Or
 from services.endpoints.domain.queue_job import Priority
 from services.endpoints.domain.tracing import current_traceparent
 from services.endpoints.store.errors import translated
-from services.endpoints.store.plans import plan_anew, plan_for_rows
-from services.endpoints.store.queries import decided, load
+from services.endpoints.store.plans import plan_for_rows
+from services.endpoints.store.queries import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -123,7 +123,8 @@ class PostgresEvents:
     async def list_events(self, wanted: EventFilter, *, limit: int, before: UUID | None) -> list[Event]:
         """Read events without payloads, newest first."""
         first, last = _id_bounds(wanted)
-        arguments = (
+        rows = await self._fetch(
+            "list_events",
             wanted.environment_id,
             wanted.name,
             wanted.source,
@@ -135,13 +136,7 @@ class PostgresEvents:
             min(last, before or last),
             limit,
         )
-        if wanted.name is None and wanted.account is None:
-            return [_event(row) for row in await self._fetch("list_events", *arguments)]
-        # Which index finds a page of them first depends on how many there are.
-        with translated():
-            async with self._connection.transaction():
-                await plan_anew(self._connection)
-                return [_event(row) for row in await self._fetch("list_events", *arguments)]
+        return [_event(row) for row in rows]
 
     async def of_ids(self, environment_id: UUID, event_record_ids: Sequence[UUID]) -> list[Original]:
         """Read which of these an environment has."""
@@ -185,7 +180,7 @@ class PostgresEvents:
 
     async def _fetch(self, block: str, *arguments: object) -> list[asyncpg.Record]:
         with translated():
-            return await self._connection.fetch(decided(_SQL[block], arguments), *arguments)
+            return await self._connection.fetch(_SQL[block], *arguments)
 
 
 def _id_bounds(wanted: EventFilter) -> tuple[UUID, UUID]:

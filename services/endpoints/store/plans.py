@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from services.endpoints.store.errors import translated
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import asyncpg
 
 _MANY_ROWS: Final = 50
+_CUSTOM: Final = "force_custom_plan"
 
-# Statements have one good plan, by indexes and from row to row, whatever the tables hold.
-KEPT_PLANS: Final[Mapping[str, str]] = {
-    "plan_cache_mode": "force_generic_plan",
-    "enable_seqscan": "off",
-    "enable_bitmapscan": "off",
-    "enable_hashjoin": "off",
-    "enable_mergejoin": "off",
-    "enable_incremental_sort": "off",
-}
-_ANEW: Final = ";".join(
-    f"SET LOCAL {name} = {'force_custom_plan' if name == 'plan_cache_mode' else 'on'}" for name in KEPT_PLANS
+
+class Plans(Enum):
+    """The planner's settings for a pool of connections."""
+
+    # Statements that have one good plan, by indexes and from row to row, whatever the tables hold and whose it is.
+    KEPT = {  # noqa: RUF012 - a member's value
+        "plan_cache_mode": "force_generic_plan",
+        "enable_seqscan": "off",
+        "enable_bitmapscan": "off",
+        "enable_hashjoin": "off",
+        "enable_mergejoin": "off",
+        "enable_incremental_sort": "off",
+    }
+    # Lists whose best plan depends on how much there is of what is asked for.
+    EACH_TIME = {  # noqa: RUF012 - a member's value
+        "plan_cache_mode": _CUSTOM,
+        "enable_seqscan": "off",
+        "enable_bitmapscan": "off",
+    }
+
+
+_FOR_MANY_ROWS: Final = ";".join(
+    f"SET LOCAL {name} = {_CUSTOM if name == 'plan_cache_mode' else 'on'}" for name in Plans.KEPT.value
 )
-
-
-async def plan_anew(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-    """Have the statements that follow in this transaction planned for the values that they are given."""
-    with translated():
-        await connection.execute(_ANEW)
 
 
 async def plan_for_rows(connection: asyncpg.Connection[asyncpg.Record], rows: int) -> None:
@@ -40,4 +46,5 @@ async def plan_for_rows(connection: asyncpg.Connection[asyncpg.Record], rows: in
     rows; for many, planning anew costs less than the least of it.
     """
     if rows >= _MANY_ROWS:
-        await plan_anew(connection)
+        with translated():
+            await connection.execute(_FOR_MANY_ROWS)

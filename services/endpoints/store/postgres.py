@@ -38,7 +38,7 @@ from services.endpoints.store.explanations import PostgresExplanations
 from services.endpoints.store.indexes import PostgresIndexes
 from services.endpoints.store.known_environments import KnownEnvironments
 from services.endpoints.store.ledger import PostgresLedger
-from services.endpoints.store.plans import KEPT_PLANS
+from services.endpoints.store.plans import Plans
 from services.endpoints.store.queue_control import PostgresQueueControl
 from services.endpoints.store.requests import PostgresRequests
 from services.endpoints.store.schema import require_schema
@@ -75,6 +75,7 @@ class PoolSettings:
     lock_timeout: timedelta
     idle_in_transaction_timeout: timedelta = timedelta(seconds=5)
     tcp_user_timeout: timedelta = timedelta(seconds=10)
+    plans: Plans = Plans.KEPT
     silence: timedelta = _SILENCE
 
     def server_settings(self, application_name: str) -> dict[str, str]:
@@ -86,13 +87,16 @@ class PoolSettings:
             "idle_in_transaction_session_timeout": _milliseconds(self.idle_in_transaction_timeout),
             "tcp_user_timeout": _milliseconds(self.tcp_user_timeout),
             "jit": "off",
-            **KEPT_PLANS,
+            **self.plans.value,
         }
 
 
 DEFAULT_POOLS: Final[Mapping[Pool, PoolSettings]] = {
     Pool.CALLERS: PoolSettings(12, statement_timeout=timedelta(seconds=5), lock_timeout=timedelta(seconds=2)),
-    Pool.READERS: PoolSettings(12, statement_timeout=timedelta(seconds=5), lock_timeout=timedelta(seconds=2)),
+    Pool.READERS: PoolSettings(8, statement_timeout=timedelta(seconds=5), lock_timeout=timedelta(seconds=2)),
+    Pool.LISTS: PoolSettings(
+        6, statement_timeout=timedelta(seconds=5), lock_timeout=timedelta(seconds=2), plans=Plans.EACH_TIME
+    ),
     # Few of them, because PostgreSQL shares its time evenly: what waits in the ledger can wait, a caller cannot.
     # What comes before and after a customer's call is short, and waits for no batch.
     Pool.CALLS: PoolSettings(4, statement_timeout=timedelta(seconds=20), lock_timeout=timedelta(seconds=5)),

@@ -29,7 +29,7 @@ def decided(statement: str, arguments: Sequence[object]) -> str:
     """Return a statement in which every `$1::text IS NULL` says whether it holds for these arguments.
 
     PostgreSQL then drops the filters that nobody asked for when it plans. A plan that is kept suits whoever filters by
-    the same columns; undecided, it would have to suit everybody, and uses no index.
+    the same columns; undecided, it would have to suit everybody, and would use no index.
     """
     return _decided(statement, tuple(argument is None for argument in arguments))
 

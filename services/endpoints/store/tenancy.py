@@ -15,7 +15,7 @@ from services.endpoints.domain.tenancy import (
     TokenKind,
 )
 from services.endpoints.store.errors import translated
-from services.endpoints.store.queries import decided, load
+from services.endpoints.store.queries import load
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -202,7 +202,7 @@ class PostgresTenancy:
 
     async def _rows(self, block: str, *arguments: object) -> list[asyncpg.Record]:
         with translated():
-            return await self._connection.fetch(decided(_SQL[block], arguments), *arguments)
+            return await self._connection.fetch(_SQL[block], *arguments)
 
 
 def _organization(row: asyncpg.Record) -> Organization:

@@ -25,10 +25,15 @@ _Result = TypeVar("_Result")
 
 
 class Pool(Enum):
-    """Whose connections a transaction takes, so that nobody's backlog starves another."""
+    """Whose connections a transaction takes, so that nobody's backlog starves another.
+
+    READERS read what has one way of being found. LISTS are those for which it depends on what is asked, and on how much
+    there is of it.
+    """
 
     CALLERS = "callers"
     READERS = "readers"
+    LISTS = "lists"
     CALLS = "calls"
     CALL_BACKS = "call backs"
     RELAY = "relay"

@@ -150,7 +150,8 @@ async def _connected(database_url: str) -> asyncpg.Connection[asyncpg.Record]:
     except (ValueError, OverflowError):
         # Its text may hold a part of the password.
         raise asyncpg.InterfaceError(
-            "the address cannot be read: a port is a number, and special characters of a password are percent-encoded"
+            "the address cannot be read: a port is a number, special characters of a password are percent-encoded, "
+            "and an IPv6 address stands in brackets, before other hosts"
         ) from None
 
 

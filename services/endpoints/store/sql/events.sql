@@ -165,12 +165,12 @@ WHERE id = ANY($2::uuid[]) AND environment_id = $1
 ORDER BY created_at, id
 
 -- name: matching
--- Reads which events match, oldest first, by the index in this order: `priority > 0` names it, and none has `IS NOT FALSE`.
+-- Reads which events match, oldest first, by the index that has them in this order: `priority > 0` names it.
 SELECT id, event_id, pg_column_size(payload) + pg_column_size(context) AS bytes
 FROM events
 WHERE environment_id = $1 AND priority > 0
-    AND (name = $2::text) IS NOT FALSE
-    AND (source = $3::text) IS NOT FALSE
+    AND ($2::text IS NULL OR name = $2)
+    AND ($3::text IS NULL OR source = $3)
     AND created_at >= $4 AND created_at < $5
 ORDER BY created_at, id
 LIMIT $6
