@@ -27,11 +27,7 @@ class Plans(Enum):
         "enable_incremental_sort": "off",
     }
     # Lists whose best plan depends on how much there is of what is asked for.
-    EACH_TIME = {  # noqa: RUF012 - a member's value
-        "plan_cache_mode": _CUSTOM,
-        "enable_seqscan": "off",
-        "enable_bitmapscan": "off",
-    }
+    EACH_TIME = {**KEPT, "plan_cache_mode": _CUSTOM}  # noqa: RUF012 - a member's value
 
 
 _FOR_MANY_ROWS: Final = ";".join(

@@ -386,74 +386,62 @@ WITH page AS MATERIALIZED (
         AND ($5::text IS NULL OR j.title = $5)
     ORDER BY j.slug
     LIMIT $6
-), measured AS MATERIALIZED (
+), measured AS (
     SELECT
-        p.id, p.slug, p.title, p.internal, p.created_at, p.updated_at, p.environment_id, p.version_id, m.bytes,
-        sum(m.bytes) OVER (ORDER BY p.slug) AS bytes_so_far, count(*) OVER () AS found
+        p.id, p.slug, p.title, p.internal, p.environment_id, p.created_at, p.updated_at, v.id AS version_id, v.version,
+        v.state, v.endpoint_id, v.queue_id, v.trigger ->> 'type' AS trigger_type,
+        ARRAY(SELECT jsonb_array_elements_text(v.event_specification -> 'name')) AS event_names, v.start_position,
+        v.preprocess_runs, v.concurrency_limit::text AS concurrency_limit, v.created_at AS version_created_at,
+        v.updated_at AS version_updated_at, json.trigger, json.event_specification, json.properties, json.integrations,
+        json.examples, size.bytes, sum(size.bytes) OVER (ORDER BY p.slug) AS bytes_so_far, count(*) OVER () AS found
     FROM page p
+    JOIN job_versions v ON v.id = p.version_id
     CROSS JOIN LATERAL (
         SELECT
-            octet_length(p.slug) + octet_length(p.title) + octet_length(v.trigger::text)
-            + octet_length(v.event_specification::text) + coalesce(octet_length(v.properties::text), 0)
-            + (
-                SELECT coalesce(sum(octet_length(x.name) + coalesce(octet_length(x.payload::text), 0)), 0)
-                FROM event_examples x
-                WHERE x.job_version_id = v.id
-            )
-            + (
-                SELECT
-                    coalesce(
-                        sum(
-                            octet_length(r.key) + octet_length(i.slug) + octet_length(i.title)
-                            + octet_length(i.definition_id) + octet_length(i.definition_name)
-                        ),
-                        0
-                    )
+            v.trigger::text AS trigger, v.event_specification::text AS event_specification, v.properties::text AS properties,
+            (
+                SELECT coalesce(
+                    jsonb_agg(
+                        jsonb_build_object(
+                            'key', r.key, 'slug', i.slug, 'title', i.title, 'definition_id', i.definition_id,
+                            'definition_name', i.definition_name, 'auth_source', i.auth_source,
+                            'setup_status', i.setup_status
+                        ) ORDER BY r.key
+                    ),
+                    '[]'
+                )
                 FROM job_integrations r
                 JOIN integrations i ON i.id = r.integration_id
                 WHERE r.version_id = v.id
-            ) AS bytes
-        FROM job_versions v
-        WHERE v.id = p.version_id
+            )::text AS integrations,
+            (
+                SELECT coalesce(
+                    jsonb_agg(
+                        jsonb_build_object('slug', x.slug, 'name', x.name, 'icon', x.icon, 'payload_json', x.payload::text)
+                        ORDER BY x.slug
+                    ),
+                    '[]'
+                )
+                FROM event_examples x
+                WHERE x.job_version_id = v.id
+            )::text AS examples
         OFFSET 0
-    ) AS m
+    ) AS json
+    CROSS JOIN LATERAL (
+        SELECT
+            octet_length(p.slug) + octet_length(p.title) + octet_length(json.trigger)
+            + octet_length(json.event_specification) + coalesce(octet_length(json.properties), 0)
+            + octet_length(json.integrations) + octet_length(json.examples) AS bytes
+    ) AS size
 )
 SELECT
-    j.found, j.id, j.slug, j.title, j.internal, j.environment_id, j.created_at, j.updated_at, v.id AS version_id,
-    v.version, v.state, v.endpoint_id, e.slug AS endpoint_slug, v.trigger::text AS trigger,
-    v.trigger ->> 'type' AS trigger_type, v.event_specification::text AS event_specification,
-    ARRAY(SELECT jsonb_array_elements_text(v.event_specification -> 'name')) AS event_names, v.properties::text AS properties, v.start_position,
-    v.preprocess_runs, v.concurrency_limit::text AS concurrency_limit, q.name AS queue_name,
-    q.max_jobs AS queue_max_jobs, v.created_at AS version_created_at, v.updated_at AS version_updated_at,
-    (
-        SELECT coalesce(
-            jsonb_agg(
-                jsonb_build_object(
-                    'key', r.key, 'slug', i.slug, 'title', i.title, 'definition_id', i.definition_id,
-                    'definition_name', i.definition_name, 'auth_source', i.auth_source, 'setup_status', i.setup_status
-                ) ORDER BY r.key
-            ),
-            '[]'
-        )
-        FROM job_integrations r
-        JOIN integrations i ON i.id = r.integration_id
-        WHERE r.version_id = v.id
-    )::text AS integrations,
-    (
-        SELECT coalesce(
-            jsonb_agg(
-                jsonb_build_object('slug', x.slug, 'name', x.name, 'icon', x.icon, 'payload_json', x.payload::text)
-                ORDER BY x.slug
-            ),
-            '[]'
-        )
-        FROM event_examples x
-        WHERE x.job_version_id = v.id
-    )::text AS examples
+    j.found, j.id, j.slug, j.title, j.internal, j.environment_id, j.created_at, j.updated_at, j.version_id, j.version,
+    j.state, j.endpoint_id, e.slug AS endpoint_slug, j.trigger, j.trigger_type, j.event_specification, j.event_names,
+    j.properties, j.start_position, j.preprocess_runs, j.concurrency_limit, q.name AS queue_name,
+    q.max_jobs AS queue_max_jobs, j.version_created_at, j.version_updated_at, j.integrations, j.examples
 FROM measured j
-JOIN job_versions v ON v.id = j.version_id
-JOIN endpoints e ON e.id = v.endpoint_id
-LEFT JOIN job_queues q ON q.id = v.queue_id
+JOIN endpoints e ON e.id = j.endpoint_id
+LEFT JOIN job_queues q ON q.id = j.queue_id
 WHERE j.bytes_so_far <= $7 OR j.bytes_so_far = j.bytes
 ORDER BY j.slug
 
