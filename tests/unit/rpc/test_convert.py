@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID
 
-from kongflow.v1 import job_version_pb2, queue_job_pb2, queue_pb2, source_pb2
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+from kongflow.v1 import job_pb2, job_version_pb2, queue_job_pb2, queue_pb2, source_pb2
 
 from services.endpoints.domain.catalog_entries import (
     DynamicTrigger,
@@ -26,7 +28,7 @@ from services.endpoints.domain.queue_job import (
     QueueJobState,
 )
 from services.endpoints.domain.queue_stats import QueueStats
-from services.endpoints.rpc.convert import index_message, queue_job_message, queue_stats_message
+from services.endpoints.rpc.convert import dated, index_message, queue_job_message, queue_stats_message
 from services.endpoints.rpc.convert_catalog import (
     dynamic_trigger_message,
     job_message,
@@ -72,6 +74,32 @@ SCHEDULE = Schedule(
     created_at=NOW,
     updated_at=NOW,
 )
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        NOW,
+        datetime(1970, 1, 1, tzinfo=UTC),
+        datetime(1969, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
+        datetime(1, 1, 1, tzinfo=UTC),
+        datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
+        NOW.astimezone(timezone(timedelta(hours=-7))),
+    ],
+    ids=str,
+)
+def test_a_time_is_written_as_the_library_writes_it(time: datetime) -> None:
+    expected = Timestamp()
+    expected.FromDatetime(time)
+    message = dated(job_pb2.Job(slug="a"), create_time=time, update_time=None)
+    assert message.HasField("create_time")
+    assert message.create_time == expected
+    assert not message.HasField("update_time")
+
+
+def test_a_time_that_a_message_does_not_have_is_a_defect() -> None:
+    with pytest.raises(AttributeError):
+        dated(job_pb2.Job(), run_time=NOW)
 
 
 def test_a_job_keeps_its_json_as_text_and_its_times_to_the_microsecond() -> None:
