@@ -171,7 +171,7 @@ class Plan:
 
 @dataclass
 class ExplainingConnection:
-    """Explains each statement of some nouns, prepared and with a generic plan, then lets it run."""
+    """Explains each statement of some nouns, prepared and planned as its connection does, then lets it run."""
 
     connection: asyncpg.Connection[asyncpg.Record]
     nouns: tuple[str, ...] = ("ledger", "queue_control")
