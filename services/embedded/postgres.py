@@ -142,7 +142,8 @@ class EmbeddedPostgres(EmbeddedServer):
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         command = [str(self._binaries / "postgres"), "-D", str(self.data_directory), *options]
-        return ServerProcess(command, log=self.log, stop_signal=signal.SIGINT, identity=self._identity)
+        # Woken by each statement it is sent, it would otherwise take the processor from who sends them.
+        return ServerProcess(command, log=self.log, stop_signal=signal.SIGINT, identity=self._identity, gives_way=True)
 
     async def _is_ready(self) -> bool:
         try:

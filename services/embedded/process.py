@@ -40,8 +40,8 @@ class ServerProcess:
     """Holds one running server process.
 
     The process has a session of its own, so a Ctrl-C at the terminal reaches its parent only, which then stops things
-    in order. On Linux it is signalled when the thread that started it ends. Of our environment it is given only where
-    shared libraries are, and of `environment` everything.
+    in order. On Linux it is signalled when the thread that started it ends, and with `gives_way` it interrupts nobody
+    when it is woken. Of our environment it is given only where shared libraries are, and of `environment` everything.
     """
 
     def __init__(
@@ -52,15 +52,17 @@ class ServerProcess:
         stop_signal: signal.Signals,
         identity: Identity | None = None,
         environment: Mapping[str, str] | None = None,
+        gives_way: bool = False,
     ) -> None:
         self._stop_signal = stop_signal
         self._ended: concurrent.futures.Future[int] = concurrent.futures.Future()
         self._ended.set_running_or_notify_cancel()
         user, group = (str(identity.user_id), str(identity.group_id)) if identity else ("", "")
-        prefix = [sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), str(int(stop_signal)), user, group]
+        scheduling = "batch" if gives_way else ""
+        ours = (str(os.getpid()), str(int(stop_signal)), user, group, scheduling)
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                [*prefix, *command],
+                [sys.executable, "-I", "-S", str(LAUNCHER), *ours, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -122,6 +122,17 @@ async def test_refused_setting_is_one_clear_sentence(directory: Path) -> None:
         await server.start()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="others have no such scheduling")
+async def test_postgres_interrupts_nobody_when_it_is_woken(server: EmbeddedPostgres) -> None:
+    async with server:
+        connection = await asyncpg.connect(server.url)
+        backend = connection.get_server_pid()
+        policies = {os.sched_getscheduler(pid) for pid in (server.pid, backend)}
+        await connection.close()
+
+    assert policies == {os.SCHED_BATCH}
+
+
 @as_root
 async def test_postgres_of_root_runs_as_an_unprivileged_user(server: EmbeddedPostgres) -> None:
     identity = unprivileged_identity()

@@ -90,7 +90,7 @@ class ServiceProcess:
     async def launch(self, *, crash_at: str = "") -> None:
         """Start and return at once; `crash_at` names where it ends itself."""
         assert self._process is None
-        tied = (sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), str(int(signal.SIGKILL)), "", "")
+        tied = (sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), str(int(signal.SIGKILL)), "", "", "")
         with self._log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
                 *(*tied, sys.executable, *self.program),
