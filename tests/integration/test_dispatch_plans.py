@@ -58,9 +58,11 @@ async def scene(store: PostgresStore, connection: asyncpg.Connection[asyncpg.Rec
     return scene
 
 
-async def _plan(connection: asyncpg.Connection[asyncpg.Record], block: str, *arguments: str) -> dict[str, Any]:
+async def _plan(
+    connection: asyncpg.Connection[asyncpg.Record], block: str, *arguments: str, noun: str = "dispatch"
+) -> dict[str, Any]:
     """Run a block as its pool does, with a plan made before the arguments were known; return what it did."""
-    statement = decided(load("dispatch")[block], [None if each == "NULL" else each for each in arguments])
+    statement = decided(load(noun)[block], [None if each == "NULL" else each for each in arguments])
     await connection.execute(f"PREPARE explained AS {statement}")
     try:
         explained = await connection.fetchval(
@@ -211,6 +213,23 @@ async def test_a_bite_of_an_endpoints_runs_reads_no_more_than_it_deletes(scene: 
 
     # Once to find them, once to delete them.
     assert {rows: _rows_read(plan, "job_runs") for rows, plan in plans.items()} == {1000: 2000, 100: 200}, plans
+
+
+async def test_whether_an_endpoint_has_many_runs_is_known_from_so_many(scene: Scene) -> None:
+    await scene.connection.execute(_RUNS, await scene.send("busy"), RUNS)
+    other = await scene.tenant.endpoint("other")
+    await scene.connection.execute(
+        "UPDATE job_runs SET endpoint_id = $1 WHERE id IN (SELECT id FROM job_runs LIMIT 100)", other
+    )
+    await scene.connection.execute("VACUUM ANALYZE job_runs")
+    await keep_plans(scene.connection)
+
+    plans = {
+        rows: await _plan(scene.connection, "has_long_history", f"'{endpoint}'", "1000", noun="endpoints")
+        for endpoint, rows in ((scene.endpoint_id, 1001), (other, 100))
+    }
+
+    assert {rows: _rows_read(plan, "job_runs") for rows, plan in plans.items()} == {1001: 1001, 100: 100}, plans
 
 
 async def test_lists_of_runs_read_a_page_by_the_index_that_has_it(scene: Scene) -> None:

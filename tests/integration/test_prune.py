@@ -219,11 +219,25 @@ async def test_history_of_an_endpoint_goes_in_bites(world: World) -> None:
     assert left == [[2, 1], [0, 0]]
 
 
-async def test_deleted_endpoint_has_lost_its_history_before_its_last_transaction(
+async def test_history_is_long_when_an_index_item_or_run_is_too_many(world: World) -> None:
+    endpoint_id = await _insert_endpoint(world.connection)
+    await _insert_old_indexes(world.connection, endpoint_id, items=[3, 0, 1])
+    await world.connection.execute("UPDATE endpoint_indexes SET state = 'PARTIALLY_SUCCEEDED'")
+
+    async with world.store.reading() as tx:
+        found = {rows: await tx.endpoints.has_long_history(endpoint_id, rows=rows) for rows in (4, 5)}
+        of_none = await tx.endpoints.has_long_history(new_uuid7(), rows=0)
+
+    # An index without items counts as one row, too.
+    assert found == {4: True, 5: False}
+    assert not of_none
+
+
+async def test_deleted_endpoint_has_lost_a_long_history_before_its_last_transaction(
     stage: Stage, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     endpoint = await stage.store_endpoint()
-    await _insert_old_indexes(connection, UUID(endpoint.id), items=[2, 0])
+    await _insert_old_indexes(connection, UUID(endpoint.id), items=[1_000, 0])
     await connection.execute(
         """
         CREATE FUNCTION refuse_with_history() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -243,7 +257,7 @@ async def test_deleted_endpoint_has_lost_its_history_before_its_last_transaction
     assert await connection.fetchval("SELECT count(*) FROM endpoints") == 0
 
 
-async def test_deleted_endpoint_has_lost_its_runs_before_its_last_transaction(
+async def test_deleted_endpoint_has_lost_its_many_runs_before_its_last_transaction(
     stage: Stage, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     async with clinic_of(Operator(stage, connection)) as clinic:
@@ -255,7 +269,13 @@ async def test_deleted_endpoint_has_lost_its_runs_before_its_last_transaction(
             event_service_pb2.SendEventRequest(environment_id=stage.ours.production.id, event=event)
         )
         await clinic.operator.work_off()
-    assert await connection.fetchval("SELECT count(*) FROM job_runs") == 1
+    await connection.execute(
+        "INSERT INTO job_runs (id, number, job_id, version_id, event_record_id, dispatcher_id, endpoint_id,"
+        " environment_id, organization_id, project_id)"
+        " SELECT gen_random_uuid(), 1 + n, job_id, version_id, event_record_id, gen_random_uuid(), endpoint_id,"
+        " environment_id, organization_id, project_id FROM job_runs CROSS JOIN generate_series(1, 1000) AS n"
+    )
+    assert await connection.fetchval("SELECT count(*) FROM job_runs") == 1_001
     await connection.execute(
         """
         CREATE FUNCTION refuse_with_runs() RETURNS trigger LANGUAGE plpgsql AS $$

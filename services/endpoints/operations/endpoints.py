@@ -60,6 +60,7 @@ _Result = TypeVar("_Result")
 _log = structlog.get_logger(__name__)
 
 _ROWS_AT_ONCE: Final = 20_000
+_SHORT_HISTORY: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,14 +336,16 @@ class EndpointOperations:
     async def delete(self, principal: Principal, endpoint_id: UUID, *, allow_missing: bool) -> None:
         """Delete an endpoint: its waiting work is cancelled, its running work ends without effect.
 
-        Its history and its runs go first, a bounded number of rows in each transaction: what has gone stays gone when
-        the rest fails, and the next attempt goes on from there.
+        A long history and many runs go first, a bounded number of rows in each transaction: what has gone stays gone
+        when the rest fails, and the next attempt goes on from there.
 
         Raises:
             NotFoundError: there is none for this principal and that is not allowed.
         """
         try:
-            endpoint = await self.get(principal, endpoint_id)
+            async with self._store.reading() as tx:
+                endpoint = await owned_endpoint(tx, principal, endpoint_id)
+                has_long_history = await tx.endpoints.has_long_history(endpoint_id, rows=_SHORT_HISTORY)
         except NotFoundError:
             if allow_missing:
                 return
@@ -362,9 +365,9 @@ class EndpointOperations:
             await tx.catalog.disable_endpoint(endpoint_id)
             await tx.endpoints.delete(endpoint_id)
 
-        while await self._store.transact(delete_history):
+        while has_long_history and await self._store.transact(delete_history):
             pass
-        while await self._store.in_one_statement(delete_runs):
+        while has_long_history and await self._store.in_one_statement(delete_runs):
             pass
         await self._store.transact(work)
 

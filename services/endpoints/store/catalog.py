@@ -77,25 +77,37 @@ class PostgresCatalog:
         self, endpoint_id: UUID, *, sequence: int, offered: Sequence[tuple[ItemKind, str]]
     ) -> list[tuple[ItemKind, str]]:
         """Disable every enabled item of the endpoint that is not offered."""
-        return await self._disable_all_but(endpoint_id, offered, sequence=sequence)
+        slugs = [key for kind, key in offered if kind is ItemKind.JOB]
+        with translated():
+            jobs = await self._connection.fetch(_SQL["lock_absent_jobs"], endpoint_id, slugs)
+        absent = [row["id"] for row in jobs]
+        return await self._disable_all_but(endpoint_id, offered, absent=absent, sequence=sequence)
 
     async def disable_endpoint(self, endpoint_id: UUID) -> list[tuple[ItemKind, str]]:
         """Lock an endpoint, disable everything it offers and leave what hangs on its jobs to other endpoints."""
         with translated():
             await self._connection.execute(_SQL["lock_endpoint"], endpoint_id)
-        disabled = await self._disable_all_but(endpoint_id, [], sequence=None)
-        with translated():
-            await self._connection.execute(_SQL["leave_to_others"], endpoint_id)
+            jobs = await self._connection.fetch(_SQL["lock_all_jobs"], endpoint_id)
+        absent = [row["id"] for row in jobs]
+        disabled = await self._disable_all_but(endpoint_id, [], absent=absent, sequence=None)
+        if absent:
+            with translated():
+                await self._connection.execute(_SQL["leave_to_others"], endpoint_id)
         return disabled
 
     async def _disable_all_but(
-        self, endpoint_id: UUID, offered: Sequence[tuple[ItemKind, str]], *, sequence: int | None
+        self,
+        endpoint_id: UUID,
+        offered: Sequence[tuple[ItemKind, str]],
+        *,
+        absent: Sequence[UUID],
+        sequence: int | None,
     ) -> list[tuple[ItemKind, str]]:
-        absent = await self._lock_absent_jobs(endpoint_id, offered, is_deleted=sequence is None)
+        """Disable what is not offered, and the jobs that are absent; the caller has locked these."""
         sources = [key for kind, key in offered if kind is ItemKind.SOURCE]
         with translated():
             given = await self._connection.fetch(_SQL["give_back"], endpoint_id, absent, sources)
-            jobs = await self._connection.fetch(_SQL["disable_jobs"], endpoint_id, absent, sequence)
+            jobs = await self._connection.fetch(_SQL["disable_jobs"], endpoint_id, absent, sequence) if absent else []
             items = await self._connection.fetch(
                 _SQL["disable_absent_items"],
                 endpoint_id,
@@ -109,18 +121,6 @@ class PostgresCatalog:
         disabled |= {(ItemKind.JOB, str(row["slug"])) for row in jobs}
         disabled |= {(ItemKind(row["kind"]), str(row["key"])) for row in items}
         return sorted(disabled, key=lambda item: (item[0].value, item[1]))
-
-    async def _lock_absent_jobs(
-        self, endpoint_id: UUID, offered: Sequence[tuple[ItemKind, str]], *, is_deleted: bool
-    ) -> list[UUID]:
-        """Lock the jobs that an endpoint no longer offers; of one that is deleted, all that it ever did."""
-        with translated():
-            if is_deleted:
-                rows = await self._connection.fetch(_SQL["lock_all_jobs"], endpoint_id)
-            else:
-                slugs = [key for kind, key in offered if kind is ItemKind.JOB]
-                rows = await self._connection.fetch(_SQL["lock_absent_jobs"], endpoint_id, slugs)
-        return [row["id"] for row in rows]
 
     async def list_jobs(self, wanted: JobFilter, *, limit: int, after_slug: str) -> Fitting[Job]:
         """Read an environment's jobs by slug, as many as fit into a page."""

@@ -165,6 +165,11 @@ class PostgresEndpoints:
         """Put a due index off by a period."""
         return await self._row("schedule_index", endpoint_id, next_in) is not None
 
+    async def has_long_history(self, endpoint_id: UUID, *, rows: int) -> bool:
+        """Tell whether more would go with an endpoint than these rows."""
+        row = await self._row("has_long_history", endpoint_id, rows)
+        return row is not None and bool(row["is_long"])
+
     async def delete(self, endpoint_id: UUID) -> bool:
         """Delete an endpoint."""
         with translated():

@@ -139,6 +139,10 @@ class Endpoints(Protocol):
         """Put a due index off by a period; False when it is not due any more."""
         ...
 
+    async def has_long_history(self, endpoint_id: UUID, *, rows: int) -> bool:
+        """Tell whether more would go with an endpoint than `rows` runs, or final indexes and items of them."""
+        ...
+
     async def delete(self, endpoint_id: UUID) -> bool:
         """Delete an endpoint with all that belongs to it; False when it was gone."""
         ...

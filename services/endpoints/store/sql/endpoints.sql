@@ -67,6 +67,36 @@ RETURNING
 -- Draws the next number of an endpoint's indexes.
 UPDATE endpoints SET index_sequence = index_sequence + 1 WHERE id = $1 RETURNING index_sequence
 
+-- name: has_long_history
+-- Tells whether an endpoint has more than $2 runs, or final indexes and items of them; it reads no more to know.
+SELECT
+    (
+        SELECT count(*)
+        FROM (
+            SELECT
+            FROM (
+                SELECT id FROM endpoint_indexes
+                WHERE endpoint_id = $1 AND state IN ('SUCCEEDED', 'PARTIALLY_SUCCEEDED', 'FAILED')
+            ) AS final
+            LEFT JOIN LATERAL (SELECT FROM endpoint_index_items AS i WHERE i.index_id = final.id OFFSET 0) AS item ON true
+            LIMIT $2 + 1
+        ) AS of_indexes
+    ) > $2
+    OR (
+        SELECT count(*)
+        FROM (
+            SELECT FROM job_runs AS own WHERE own.endpoint_id = $1
+            UNION ALL
+            SELECT
+            FROM job_versions AS version
+            CROSS JOIN LATERAL (
+                SELECT made.endpoint_id FROM job_runs AS made WHERE made.version_id = version.id OFFSET 0
+            ) AS inherited
+            WHERE version.endpoint_id = $1 AND inherited.endpoint_id <> $1
+            LIMIT $2 + 1
+        ) AS of_events
+    ) > $2 AS is_long
+
 -- name: delete
 -- Deletes an endpoint; everything that belongs to it goes with it.
 DELETE FROM endpoints WHERE id = $1
