@@ -208,6 +208,7 @@ def build_operations(
         events=EventOperations(
             store=store,
             new_id=new_uuid7,
+            finality=finality,
             max_attempts=settings.queue_max_attempts,
             kept_for=retention.events,
         ),

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from services.endpoints.domain.endpoint_index import ABSENT
 from services.endpoints.store.queries import load
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ async def test_settling_small_indexes_reads_their_items_and_not_those_of_all(
         " SELECT DISTINCT index_id, index_id, 'API', 'REGISTERING', index_id FROM endpoint_index_items"
     )
     wanted = await connection.fetchval("SELECT array_agg(id) FROM (SELECT id FROM endpoint_indexes LIMIT $1)", BATCH)
-    plan = await connection.fetchval("EXPLAIN (ANALYZE, FORMAT JSON) " + load("indexes")["settle"], wanted)
+    plan = await connection.fetchval("EXPLAIN (ANALYZE, FORMAT JSON) " + load("indexes")["settle"], wanted, ABSENT)
     settled = await connection.fetchval("SELECT count(*) FROM endpoint_indexes WHERE state = 'SUCCEEDED'")
     assert settled == BATCH
     # Read for each, all items are a hundred times as many.

@@ -11,6 +11,7 @@ from kongflow.v1 import endpoint_service_pb2, event_service_pb2
 
 from services.endpoints.domain.identifiers import new_uuid7
 from services.endpoints.domain.ledger_settings import Retention
+from services.endpoints.domain.ports.ledger import UniqueKey
 from services.endpoints.operations.prune import Prune, Upkeep
 from tests.support.catalog import Tenant
 from tests.support.clinic import clinic_of
@@ -71,7 +72,7 @@ async def test_key_that_is_claimed_anew_while_a_prune_waits_for_it_is_kept(world
     )
 
     async with world.store.transaction() as tx:
-        await tx.ledger.claim_window("key", "value", queue_job_id=new_uuid7(), lasting=timedelta(minutes=15))
+        await tx.ledger.claim(UniqueKey("key", "value", new_uuid7(), timedelta(minutes=15)))
         pruning = asyncio.create_task(_prune(world))
         await eventually(world.somebody_waits_for_a_lock)
     await pruning

@@ -16,6 +16,7 @@ from services.endpoints.domain.event import NewEvent
 from services.endpoints.domain.identifiers import new_uuid7
 from services.endpoints.domain.tenancy import Principal, PrincipalKind, Scope
 from services.endpoints.operations.events import EventLookup, EventOperations
+from services.endpoints.operations.finality import Finality
 from services.endpoints.store.postgres import PostgresStore
 from tests.support.events import deliver, deliveries, get, send
 from tests.support.eventually import eventually
@@ -110,7 +111,7 @@ async def test_relays_are_told_of_what_one_statement_wrote(database_url: str, st
     store = PostgresStore(database_url=database_url, on_ledger_change=lambda: told.append("changed"))
     await store.open()
     try:
-        operations = EventOperations(store=store, new_id=new_uuid7)
+        operations = EventOperations(store=store, new_id=new_uuid7, finality=Finality(handlers={}))
         admin = Principal(PrincipalKind.ADMIN, "admin", scopes=frozenset(Scope))
         environment_id = UUID(stage.ours.development.id)
         await operations.send(admin, environment_id, NewEvent("user.created", event_id="x"))

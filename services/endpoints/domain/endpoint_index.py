@@ -40,6 +40,10 @@ class IndexState(Enum):
 FINAL_INDEX_STATES: Final = frozenset({IndexState.SUCCEEDED, IndexState.PARTIALLY_SUCCEEDED, IndexState.FAILED})
 
 
+# Stored as the reason of what an answer left out; by it alone such an item is told from one that is switched off.
+ABSENT: Final = "The endpoint no longer offers it."
+
+
 class ItemKind(Enum):
     """What sort of thing an index found."""
 

@@ -15,6 +15,8 @@ class Transition(Enum):
     """What can happen to a queue job."""
 
     FALL_DUE = "fall due"
+    HASTEN = "hasten"
+    PUT_OFF = "put off"
     START = "start"
     COMPLETE = "complete"
     FAIL = "fail, attempts left"
@@ -30,6 +32,8 @@ _S: Final = QueueJobState
 
 TRANSITIONS: Final[Mapping[Transition, Mapping[QueueJobState, QueueJobState]]] = {
     Transition.FALL_DUE: {_S.SCHEDULED: _S.AVAILABLE},
+    Transition.HASTEN: {_S.SCHEDULED: _S.AVAILABLE},
+    Transition.PUT_OFF: {_S.AVAILABLE: _S.SCHEDULED},
     Transition.START: {_S.AVAILABLE: _S.RUNNING},
     Transition.COMPLETE: {_S.AVAILABLE: _S.COMPLETED, _S.RUNNING: _S.COMPLETED},
     Transition.FAIL: {_S.AVAILABLE: _S.SCHEDULED, _S.RUNNING: _S.SCHEDULED},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -120,13 +121,16 @@ class EndpointHealth:
             endpoint.id, before=before.state, health=after, index_now=is_back and not is_indexed
         )
         if has_changed:
-            _log.info(
-                "endpoint_health_changed",
-                endpoint_id=str(endpoint.id),
-                environment_id=str(endpoint.environment_id),
-                slug=endpoint.slug,
-                state=after.state.value,
-                consecutive_failures=after.consecutive_failures,
+            tx.after_commit(
+                partial(
+                    _log.info,
+                    "endpoint_health_changed",
+                    endpoint_id=str(endpoint.id),
+                    environment_id=str(endpoint.environment_id),
+                    slug=endpoint.slug,
+                    state=after.state.value,
+                    consecutive_failures=after.consecutive_failures,
+                )
             )
         if before.is_left_alone and not after.is_left_alone:
             await tx.ledger.hasten(endpoint_lane(endpoint.id), reason=LEFT_ALONE)

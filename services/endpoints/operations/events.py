@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from services.endpoints.domain.ports.events import EventFilter
     from services.endpoints.domain.ports.store import Store, Transaction
     from services.endpoints.domain.tenancy import Environment, Principal
+    from services.endpoints.operations.finality import Finality
     from services.endpoints.operations.replays import Replayed, ReplayEvents
 
 _CANCELLED_WITH_EVENT: Final = "The event was cancelled."
@@ -78,11 +79,13 @@ class EventOperations:
         *,
         store: Store,
         new_id: NewId,
+        finality: Finality,
         max_attempts: int = DELIVER_EVENT.max_attempts,
         kept_for: timedelta = EVENTS_ARE_KEPT,
     ) -> None:
         """Hold the ports, how many attempts a delivery has and for how long events are there to be replayed."""
         self._store = store
+        self._finality = finality
         self._max_attempts = max_attempts
         self._kept_for = kept_for
         self._new_id = new_id
@@ -187,9 +190,8 @@ class EventOperations:
 
         async def work(tx: Transaction) -> Event:
             event = await owned_event(tx, principal, lookup)
-            # First, as whoever delivers the event locks it first. The event has its own state from here.
-            await tx.ledger.cancel([event.queue_job_id], message=_CANCELLED_WITH_EVENT)
-            await tx.events.cancel(event.id)
+            cancelled = await tx.ledger.cancel([event.queue_job_id], message=_CANCELLED_WITH_EVENT)
+            await self._finality.settle(tx, cancelled)
             current = await owned_event(tx, principal, EventLookup(id=event.id))
             if current.state is not EventState.CANCELLED:
                 raise _not_to_cancel(current)
@@ -258,8 +260,8 @@ class EventOperations:
         return await self._store.transact(lambda tx: self._replace(tx, first, content))
 
     async def _replace(self, tx: Transaction, first: Event, content: NewEvent) -> SentEvent:
-        await self._add_accounts(tx, first.environment_id, [content])
         queue_job = await tx.ledger.lock_queue_job(first.queue_job_id)
+        await self._add_accounts(tx, first.environment_id, [content])
         await tx.events.lock(first.id)
         current = await tx.events.get(first.id)
         if current is None:
@@ -267,9 +269,12 @@ class EventOperations:
         differs = differing_fields(content, current)
         if not differs:
             return SentEvent(current, created=False)
-        waits = queue_job is not None and queue_job.state is QueueJobState.SCHEDULED
-        if not waits or not await tx.events.replace(first.id, content):
+        if queue_job is None or queue_job.state is not QueueJobState.SCHEDULED:
             raise _taken(current, differs)
+        deliver_at = await tx.events.replace(first.id, content)
+        if deliver_at is None:
+            raise _taken(current, differs)
+        await tx.ledger.move(queue_job.id, run_at=deliver_at, priority=content.priority)
         replaced = await tx.events.get(first.id)
         return SentEvent(replaced or current, created=False, updated=True)
 

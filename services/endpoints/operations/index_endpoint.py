@@ -12,7 +12,7 @@ from services.endpoints.domain.attempt_reason import AttemptReason
 from services.endpoints.domain.catalog import KINDS, endpoint_lane, new_queue_job
 from services.endpoints.domain.endpoint_calls import EndpointCallError
 from services.endpoints.domain.endpoint_health import finding_of_error
-from services.endpoints.domain.endpoint_index import IndexSource, ItemKind, ItemState
+from services.endpoints.domain.endpoint_index import ABSENT, IndexSource, ItemKind, ItemState
 from services.endpoints.domain.index_answer import Disposition, IndexAnswerError, IndexItem, read_index_answer
 from services.endpoints.domain.json_text import dump_json
 from services.endpoints.domain.ports.catalog import OfferedItem
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from services.endpoints.operations.endpoint_health import EndpointHealth
     from services.endpoints.operations.index_requests import IndexRequests
 
-_ABSENT: Final = "The endpoint no longer offers it."
 _SWITCHED_OFF: Final = "The endpoint offers it with enabled: false."
 _FIRST: Final = 1
 # What the first attempt of an endpoint's first index finds: no older index, nothing unchanged, nothing absent.
@@ -195,10 +194,10 @@ class IndexEndpoint:
     async def on_final(self, tx: Transaction, queue_jobs: Sequence[FinalQueueJob]) -> None:
         """End the indexes whose fetch failed for good or was cancelled, and let the next one run at once."""
         failed = [queue_job for queue_job in queue_jobs if queue_job.state is not QueueJobState.COMPLETED]
+        await self._requests.open_window(tx, [queue_job.id for queue_job in failed])
         for queue_job in failed:
             error = queue_job.message or "The index was cancelled."
             await tx.indexes.fail(UUID(queue_job.args["indexId"]), error=error)
-        await self._requests.open_window(tx, [queue_job.id for queue_job in failed])
 
 
 def _items(
@@ -218,7 +217,7 @@ def _items(
     listed = {(item.kind, item.key) for item in found}
     absent = [each for each in disabled if each not in listed]
     items += [
-        NewItem(len(found) + place, kind, key, None, ItemState.DISABLED, _ABSENT)
+        NewItem(len(found) + place, kind, key, None, ItemState.DISABLED, ABSENT)
         for place, (kind, key) in enumerate(absent)
     ]
     return items

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from services.endpoints.domain.catalog import INDEX_ENDPOINT, endpoint_lane, new_queue_job
+from services.endpoints.domain.ports.ledger import UniqueKey
 from services.endpoints.domain.queue_job import Priority, QueueJobState
 from services.endpoints.domain.tenancy import EnvironmentType
 
@@ -75,7 +76,7 @@ class IndexRequests:
         self, tx: Transaction, endpoint: Endpoint, environment_type: EnvironmentType, source: IndexSource
     ) -> IndexRequested:
         """Enqueue the first index of an endpoint that this transaction made: there is none to join, and no window."""
-        value = f"{endpoint.id}:{source.value}"
+        value = _of(endpoint.id, source.value)
         return await self._enqueue(
             tx, endpoint, environment_type, IndexWish(source), value=value, run_at=None, deduplicated=False
         )
@@ -86,14 +87,15 @@ class IndexRequests:
         """Return the index that answers `wish`; the caller has serialized the endpoint in this transaction.
 
         A waiting index of the same source is joined: the last reason and source data win, and `joined_run_at` says when
-        it starts. Otherwise one is enqueued: now, at `run_at`, or when the window ends, whichever is last.
+        it starts. Otherwise one is enqueued: now, at `run_at`, or when the window ends, whichever is last; with `force`
+        it is now, whatever `run_at` says.
         """
-        value = f"{endpoint.id}:{wish.source.value}"
+        value = _of(endpoint.id, wish.source.value)
         waiting = await self._lock_waiting(tx, value)
         # After the lock: an index that began meanwhile has closed its window.
         now, window = await tx.ledger.clock_and_window(_WINDOW, value)
         earliest = max(wish.run_at or now, now + wish.quiet)
-        window_end = _window_end(window, waiting)
+        window_end = _window_end(window, waiting, now=now)
         is_held_back = not wish.force and window_end is not None and window_end > earliest
         if is_held_back and window_end is not None:
             earliest = window_end
@@ -129,26 +131,18 @@ class IndexRequests:
 
         The caller has serialized the endpoint, so that none comes in meanwhile; one that is found may begin any moment.
         """
-        claim = await tx.ledger.window(_WAITING, f"{endpoint_id}:{source}")
-        queue_job = await tx.queue_control.get(claim.queue_job_id) if claim is not None else None
-        if queue_job is None or queue_job.state not in {QueueJobState.SCHEDULED, QueueJobState.AVAILABLE}:
-            return None
-        return queue_job.id
+        return await tx.ledger.waiting_claimant(_WAITING, _of(endpoint_id, source))
 
     async def wait_again(self, tx: Transaction, endpoint_id: UUID, source: str, *, queue_job_id: UUID) -> None:
         """Let wishes join an index that waits once more; the caller has serialized the endpoint."""
-        await tx.ledger.claim_window(
-            _WAITING, f"{endpoint_id}:{source}", queue_job_id=queue_job_id, lasting=_WAITING_CLAIM_LASTS
-        )
+        await tx.ledger.claim(UniqueKey(_WAITING, _of(endpoint_id, source), queue_job_id, _WAITING_CLAIM_LASTS))
 
     async def close_window(
         self, tx: Transaction, *, endpoint_id: UUID, source: str, environment_type: EnvironmentType, queue_job_id: UUID
     ) -> None:
         """Begin the window: an index of this endpoint and source starts its fetch now."""
         if environment_type is not EnvironmentType.DEVELOPMENT and self._window:
-            await tx.ledger.claim_window(
-                _WINDOW, f"{endpoint_id}:{source}", queue_job_id=queue_job_id, lasting=self._window
-            )
+            await tx.ledger.claim(UniqueKey(_WINDOW, _of(endpoint_id, source), queue_job_id, self._window))
 
     async def _lock_waiting(self, tx: Transaction, value: str) -> WaitingQueueJob | None:
         queue_job = await tx.ledger.lock_claimant(_WAITING, value)
@@ -207,8 +201,8 @@ class IndexRequests:
             priority=wish.priority,
             run_at=run_time,
         )
-        await tx.ledger.enqueue([queue_job])
-        await tx.ledger.claim_window(_WAITING, value, queue_job_id=queue_job_id, lasting=_WAITING_CLAIM_LASTS)
+        unique = UniqueKey(_WAITING, value, queue_job_id, _WAITING_CLAIM_LASTS)
+        await tx.ledger.enqueue([queue_job], unique=unique)
         return IndexRequested(index, queue_job_id, deduplicated=deduplicated, run_time=run_time)
 
 
@@ -229,8 +223,12 @@ def joined_run_at(
     return min(waiting.run_at, earliest)
 
 
-def _window_end(window: Window | None, waiting: WaitingQueueJob | None) -> datetime | None:
-    if window is None or window.expires_at <= window.now:
+def _of(endpoint_id: UUID, source: str) -> str:
+    return f"{endpoint_id}:{source}"
+
+
+def _window_end(window: Window | None, waiting: WaitingQueueJob | None, *, now: datetime) -> datetime | None:
+    if window is None or window.expires_at <= now:
         return None
     if waiting is not None and window.queue_job_id == waiting.id:
         return None

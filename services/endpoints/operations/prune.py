@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from services.endpoints.domain.catalog import MAINTENANCE_LANE, PRUNE, new_queue_job
+from services.endpoints.domain.ports.ledger import UniqueKey
 from services.endpoints.domain.ports.store import Pool
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Prune:
         """
         limit = self._retention.max_rows_at_once
         ledger_rows = await tx.ledger.delete_old(self._retention)
-        index_rows, self._looked_to = await tx.indexes.delete_old(
+        index_rows, looked_to = await tx.indexes.delete_old(
             older_than=self._retention.indexes,
             keep_last=self._retention.indexes_kept,
             limit=limit,
@@ -59,7 +60,12 @@ class Prune:
         goes_on = max(deleted.values()) >= limit
         if goes_on:
             await tx.ledger.enqueue([_new_prune(self._new_id)])
-        _log.info("pruned", asked=len(queue_jobs), goes_on=goes_on, **deleted)
+
+        def note() -> None:
+            self._looked_to = looked_to
+            _log.info("pruned", asked=len(queue_jobs), goes_on=goes_on, **deleted)
+
+        tx.after_commit(note)
 
     async def on_final(self, tx: Transaction, queue_jobs: Sequence[FinalQueueJob]) -> None:
         """Do nothing: the next one comes by the clock."""
@@ -83,12 +89,12 @@ class Upkeep:
 
         async def work(tx: Transaction) -> bool:
             await tx.ledger.serialize(_KEY)
-            window = await tx.ledger.window(_KEY, "")
-            if window is not None and window.expires_at > window.now:
+            now, window = await tx.ledger.clock_and_window(_KEY, "")
+            if window is not None and window.expires_at > now:
                 return False
             queue_job = _new_prune(self._new_id)
-            await tx.ledger.enqueue([queue_job])
-            await tx.ledger.claim_window(_KEY, "", queue_job_id=queue_job.id, lasting=self._retention.prune_every)
+            unique = UniqueKey(_KEY, "", queue_job.id, self._retention.prune_every)
+            await tx.ledger.enqueue([queue_job], unique=unique)
             return True
 
         return await self._store.transact(work, Pool.RELAY)

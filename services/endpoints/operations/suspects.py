@@ -9,6 +9,7 @@ import asyncio
 import time
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
@@ -110,7 +111,7 @@ class Suspects:
                 await tx.ledger.begin_alone([queue_job.id for queue_job in innocent or [first]])
                 return innocent or [first]
             message = f"{first.unended} attempts began and never ended."
-            _log.error("queue_job_poisoned", queue_job_id=str(first.id), kind=first.kind)
+            tx.after_commit(partial(_log.error, "queue_job_poisoned", queue_job_id=str(first.id), kind=first.kind))
             poisoned = Failure(first.id, first.kind, AttemptReason.POISONED, message, retry_in=None)
             await self._endings.close(tx, [], [poisoned], isolating=True)
         return ()

@@ -96,9 +96,8 @@ class PostgresEvents:
         """Lock one event."""
         await self._fetch("lock", event_record_id)
 
-    async def replace(self, event_record_id: UUID, content: NewEvent) -> bool:
+    async def replace(self, event_record_id: UUID, content: NewEvent) -> datetime | None:
         """Replace what an event that is not due says."""
-        self._changed()
         rows = await self._fetch(
             "replace",
             event_record_id,
@@ -114,11 +113,7 @@ class PostgresEvents:
             content.priority.value,
             content.is_test,
         )
-        return bool(rows)
-
-    async def cancel(self, event_record_id: UUID) -> None:
-        """Cancel a PENDING event."""
-        await self._fetch("cancel", event_record_id)
+        return rows[0]["deliver_at"] if rows else None
 
     async def list_events(self, wanted: EventFilter, *, limit: int, before: UUID | None) -> list[Event]:
         """Read events without payloads, newest first."""

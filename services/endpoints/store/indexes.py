@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from services.endpoints.domain.endpoint_index import (
+    ABSENT,
     EndpointIndex,
     EndpointIndexItem,
     IndexOrigin,
@@ -111,7 +112,6 @@ class PostgresIndexes:
     async def fetch_again(self, index_ids: Sequence[UUID]) -> None:
         """Make indexes wait for another fetch."""
         await self._fetch("fetch_again", index_ids)
-        await self._fetch("delete_found", index_ids)
 
     async def register_again(self, items: Sequence[ItemKey]) -> None:
         """Make items and their indexes register again."""
@@ -126,7 +126,7 @@ class PostgresIndexes:
 
     async def settle(self, index_ids: Sequence[UUID]) -> list[UUID]:
         """Recompute indexes from their items; return the queue jobs of those that became FAILED."""
-        rows = await self._fetch("settle", index_ids)
+        rows = await self._fetch("settle", index_ids, ABSENT)
         return [row["queue_job_id"] for row in rows if row["state"] == "FAILED"]
 
     async def get(

@@ -42,12 +42,14 @@ if TYPE_CHECKING:
     import asyncpg
 
     from services.endpoints.domain.ledger_settings import Retention
+    from services.endpoints.domain.ports.ledger import UniqueKey
     from services.endpoints.domain.turns import Round
 
 _SQL: Final = load("ledger")
 _NEWEST_SHARE: Final = 10
 # Args become ten times as much in memory, and a server runs several batches at once.
 MAX_BYTES_TOGETHER: Final = 4 * 1024 * 1024
+_NO_KEY: Final = (None,) * 4
 # By the ten thousand a second, an enumeration's own lookup shows.
 _PRIORITIES: Final = {priority.value: priority for priority in Priority}
 
@@ -64,8 +66,8 @@ class PostgresLedger:
         self._connection = connection
         self._changed = changed
 
-    async def enqueue(self, queue_jobs: Sequence[NewQueueJob]) -> None:
-        """Insert queue jobs."""
+    async def enqueue(self, queue_jobs: Sequence[NewQueueJob], *, unique: UniqueKey | None = None) -> None:
+        """Insert queue jobs, and claim a unique key."""
         if not queue_jobs:
             return
         self._changed()
@@ -82,6 +84,7 @@ class PostgresLedger:
             [queue_job.max_attempts for queue_job in queue_jobs],
             [queue_job.run_at for queue_job in queue_jobs],
             [queue_job.trace_context or current for queue_job in queue_jobs],
+            *(unique or _NO_KEY),
         )
 
     async def promote_due(self, *, limit: int) -> int:
@@ -317,23 +320,24 @@ class PostgresLedger:
         """Wait for every other transaction that named this key."""
         await self._execute("serialize", key)
 
-    async def window(self, key: str, value: str) -> Window | None:
-        """Read who claimed a key last."""
-        rows = await self._fetch("window", key, value)
-        return _window(rows[0]) if rows else None
-
     async def clock_and_window(self, key: str, value: str) -> tuple[datetime, Window | None]:
         """Read the clock, and who claimed a key last."""
         (row,) = await self._fetch("clock_and_window", key, value)
-        return row["now"], _window(row)
+        queue_job_id = row["queue_job_id"]
+        return row["now"], None if queue_job_id is None else Window(queue_job_id, row["expires_at"])
 
-    async def claim_window(self, key: str, value: str, *, queue_job_id: UUID, lasting: timedelta) -> None:
+    async def claim(self, unique: UniqueKey) -> None:
         """Claim a key for a queue job."""
-        await self._execute("claim_window", key, value, queue_job_id, lasting)
+        await self._execute("claim", *unique)
 
     async def open_windows(self, queue_job_ids: Sequence[UUID]) -> None:
         """Give up the keys that queue jobs hold."""
         await self._execute("open_windows", queue_job_ids)
+
+    async def waiting_claimant(self, key: str, value: str) -> UUID | None:
+        """Read which queue job claimed a key last, when it waits."""
+        rows = await self._fetch("waiting_claimant", key, value)
+        return rows[0]["id"] if rows else None
 
     async def lock_claimant(self, key: str, value: str) -> WaitingQueueJob | None:
         """Lock the queue job that claimed a key last."""
@@ -349,6 +353,11 @@ class PostgresLedger:
         """Give a waiting queue job new arguments and a time."""
         self._changed()
         await self._execute("reschedule", queue_job_id, run_at, to_json(args).decode(), priority.value)
+
+    async def move(self, queue_job_id: UUID, *, run_at: datetime, priority: Priority) -> None:
+        """Give a waiting queue job another time and priority."""
+        self._changed()
+        await self._execute("move", queue_job_id, run_at, priority.value)
 
     async def force_next(self, queue_job_ids: Sequence[UUID]) -> None:
         """Let the next attempt of queue jobs that are due call whatever their endpoint's health."""
@@ -428,8 +437,3 @@ def _waiting(rows: Sequence[asyncpg.Record]) -> WaitingQueueJob | None:
         cancel_requested=row["cancel_requested"],
         has_begun=row["has_begun"],
     )
-
-
-def _window(row: asyncpg.Record) -> Window | None:
-    claimed_by = row["queue_job_id"]
-    return None if claimed_by is None else Window(claimed_by, row["expires_at"], row["now"])

@@ -88,15 +88,8 @@ class Events(Protocol):
         """Lock one event, if it is still there, whose queue job this transaction has locked."""
         ...
 
-    async def replace(self, event_record_id: UUID, content: NewEvent) -> bool:
-        """Give an event other content, another time and priority, and its queue job with it.
-
-        Both must be locked, the queue job first. False means that it is no longer PENDING, or due already.
-        """
-        ...
-
-    async def cancel(self, event_record_id: UUID) -> None:
-        """Make an event CANCELLED, whose queue job this transaction has locked; one that is not PENDING stays so."""
+    async def replace(self, event_record_id: UUID, content: NewEvent) -> datetime | None:
+        """Give a locked event other content and another time, and return that; None when it is no longer to come."""
         ...
 
     async def list_events(self, wanted: EventFilter, *, limit: int, before: UUID | None) -> list[Event]:

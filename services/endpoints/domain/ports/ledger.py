@@ -119,20 +119,31 @@ class WaitingQueueJob:
     has_begun: bool
 
 
+class UniqueKey(NamedTuple):
+    """A unique key, the queue job that claims it, and for how long it is taken."""
+
+    key: str
+    value: str
+    queue_job_id: UUID
+    lasting: timedelta
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """Which queue job last claimed a unique key, and until when the key is taken."""
 
     queue_job_id: UUID
     expires_at: datetime
-    now: datetime
 
 
 class Ledger(Protocol):
     """The ledger's statements. Every state change repeats the state it expects."""
 
-    async def enqueue(self, queue_jobs: Sequence[NewQueueJob]) -> None:
-        """Insert queue jobs in the caller's transaction; a `run_at` not in the future makes them AVAILABLE at once."""
+    async def enqueue(self, queue_jobs: Sequence[NewQueueJob], *, unique: UniqueKey | None = None) -> None:
+        """Insert queue jobs in the caller's transaction, one of which may claim a unique key, whoever has it.
+
+        A `run_at` not in the future makes them AVAILABLE at once. Without queue jobs, nothing is claimed.
+        """
         ...
 
     async def promote_due(self, *, limit: int) -> int:
@@ -286,20 +297,20 @@ class Ledger(Protocol):
         """Wait until no other transaction holds `key`; the first lock a request takes."""
         ...
 
-    async def window(self, key: str, value: str) -> Window | None:
-        """Read who claimed a unique key last."""
-        ...
-
     async def clock_and_window(self, key: str, value: str) -> tuple[datetime, Window | None]:
         """Read the clock that decides, and who claimed a unique key last if anybody did."""
         ...
 
-    async def claim_window(self, key: str, value: str, *, queue_job_id: UUID, lasting: timedelta) -> None:
-        """Claim a unique key for a queue job."""
+    async def claim(self, unique: UniqueKey) -> None:
+        """Claim a unique key for a queue job, whoever has it."""
         ...
 
     async def open_windows(self, queue_job_ids: Sequence[UUID]) -> None:
         """Give up the unique keys that these queue jobs hold."""
+        ...
+
+    async def waiting_claimant(self, key: str, value: str) -> UUID | None:
+        """Read which queue job claimed a unique key last; None when nobody did, or when it does not wait."""
         ...
 
     async def lock_claimant(self, key: str, value: str) -> WaitingQueueJob | None:
@@ -319,6 +330,10 @@ class Ledger(Protocol):
         priority: Priority,
     ) -> None:
         """Give a waiting queue job new arguments and this time; its priority never sinks."""
+        ...
+
+    async def move(self, queue_job_id: UUID, *, run_at: datetime, priority: Priority) -> None:
+        """Give a waiting queue job this time and this priority."""
         ...
 
     async def force_next(self, queue_job_ids: Sequence[UUID]) -> None:

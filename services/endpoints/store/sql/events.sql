@@ -100,36 +100,22 @@ JOIN events ON events.environment_id = $1 AND events.event_id = wanted.event_id
 SELECT id FROM events WHERE id = $1 FOR UPDATE
 
 -- name: replace
--- Gives an event that is not due yet other content and another time, and its queue job with it.
+-- Gives an event that is not due yet other content and another time.
 WITH clock AS MATERIALIZED (
     SELECT clock_timestamp() AS now
-), replaced AS (
-    UPDATE events SET
-        name = $2, source = $3, payload = $4::json, context = $5::json, payload_type = $6,
-        event_time = coalesce($7::timestamptz, clock.now),
-        external_account_id = (
-            SELECT account.id FROM external_accounts AS account
-            WHERE account.environment_id = events.environment_id AND account.identifier = $8
-        ),
-        deliver_at = greatest($9::timestamptz, clock.now + $10::interval, clock.now),
-        priority = $11, is_test = $12, updated_at = clock.now
-    FROM clock, queue_jobs
-    WHERE events.id = $1 AND events.state = 'PENDING' AND events.deliver_at > clock.now
-        AND queue_jobs.id = events.queue_job_id AND queue_jobs.state = 'SCHEDULED'
-    RETURNING events.queue_job_id, events.deliver_at, events.priority
 )
-UPDATE queue_jobs SET
-    run_at = replaced.deliver_at,
-    priority = replaced.priority,
-    state = CASE WHEN replaced.deliver_at > clock.now THEN 'SCHEDULED' ELSE 'AVAILABLE' END
-FROM replaced, clock
-WHERE queue_jobs.id = replaced.queue_job_id AND queue_jobs.state = 'SCHEDULED'
-RETURNING queue_jobs.id
-
--- name: cancel
--- Ends an event that has not been delivered.
-UPDATE events SET state = 'CANCELLED', cancelled_at = clock_timestamp(), updated_at = clock_timestamp()
-WHERE id = $1 AND state = 'PENDING'
+UPDATE events SET
+    name = $2, source = $3, payload = $4::json, context = $5::json, payload_type = $6,
+    event_time = coalesce($7::timestamptz, clock.now),
+    external_account_id = (
+        SELECT account.id FROM external_accounts AS account
+        WHERE account.environment_id = events.environment_id AND account.identifier = $8
+    ),
+    deliver_at = greatest($9::timestamptz, clock.now + $10::interval, clock.now),
+    priority = $11, is_test = $12, updated_at = clock.now
+FROM clock
+WHERE events.id = $1 AND events.state = 'PENDING' AND events.deliver_at > clock.now
+RETURNING events.deliver_at
 
 -- name: list_events
 -- Reads events without payloads, newest first; the bounds on ids, which begin with a time, are wider than those on times.

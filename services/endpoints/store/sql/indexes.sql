@@ -77,13 +77,12 @@ WHERE endpoint_index_items.index_id = found.index_id
 
 -- name: fetch_again
 -- Makes indexes wait for another fetch, with nothing found yet.
+WITH forgotten AS (
+    DELETE FROM endpoint_index_items WHERE index_id = ANY($1::uuid[])
+)
 UPDATE endpoint_indexes SET
     state = 'PENDING', error = NULL, stats = '{}', data = '{}', revision = revision + 1, updated_at = now()
 WHERE id = ANY($1::uuid[])
-
--- name: delete_found
--- Deletes what indexes had found.
-DELETE FROM endpoint_index_items WHERE index_id = ANY($1::uuid[])
 
 -- name: open_items
 -- Makes items PENDING again; of several with one key, the one that was not refused as a repetition.
@@ -123,7 +122,7 @@ WHERE id = ANY($1::uuid[]) AND state IN ('REGISTERING', 'SUCCEEDED', 'PARTIALLY_
 SELECT id FROM endpoint_indexes WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE
 
 -- name: settle
--- Recomputes indexes from their items: still registering while one is PENDING, else final; what is absent is no good.
+-- Recomputes indexes from their items: still registering while one is PENDING, else final; what was absent for $2 is no good.
 UPDATE endpoint_indexes SET
     state = CASE
         WHEN counted.pending > 0 THEN 'REGISTERING'
@@ -145,7 +144,7 @@ FROM (
         count(*) FILTER (WHERE item.state IN ('REFUSED', 'FAILED')) AS bad,
         count(*) FILTER (
             WHERE item.state IN ('REGISTERED', 'CHANGED', 'UNCHANGED', 'SUPERSEDED')
-                OR (item.state = 'DISABLED' AND item.reason IS DISTINCT FROM 'The endpoint no longer offers it.')
+                OR (item.state = 'DISABLED' AND item.reason IS DISTINCT FROM $2)
         ) AS good
     FROM unnest($1::uuid[]) AS wanted (id)
     LEFT JOIN LATERAL (

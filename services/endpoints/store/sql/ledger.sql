@@ -3,7 +3,12 @@
 -- index of an environment's queue jobs, and then every step reads all of them.
 
 -- name: enqueue
--- Inserts queue jobs; what is due already is AVAILABLE from the start.
+-- Inserts queue jobs, what is due already AVAILABLE from the start, claiming the key $11, if any, for $13.
+WITH claimed AS (
+    INSERT INTO queue_uniques (key, value, queue_job_id, expires_at)
+    SELECT $11, $12, $13, clock_timestamp() + $14::interval WHERE $11::text IS NOT NULL
+    ON CONFLICT (key, value) DO UPDATE SET queue_job_id = excluded.queue_job_id, expires_at = excluded.expires_at
+)
 INSERT INTO queue_jobs
     (id, environment_id, kind, args, queue, lane, priority, max_attempts, run_at, state, trace_context)
 SELECT
@@ -547,17 +552,13 @@ WHERE id = ANY($1::uuid[]) AND state IN ('SCHEDULED', 'AVAILABLE')
 -- Waits for every other transaction that named this key.
 SELECT pg_advisory_xact_lock(hashtextextended($1::text, 0))
 
--- name: window
--- Reads who claimed a key last.
-SELECT queue_job_id, expires_at, clock_timestamp() AS now FROM queue_uniques WHERE key = $1 AND value = $2
-
 -- name: clock_and_window
 -- Reads the clock that decides, and who claimed a key last if anybody did.
 SELECT clock_timestamp() AS now, u.queue_job_id, u.expires_at
 FROM (VALUES (1)) AS always
 LEFT JOIN queue_uniques u ON u.key = $1 AND u.value = $2
 
--- name: claim_window
+-- name: claim
 -- Claims a key for a queue job.
 INSERT INTO queue_uniques (key, value, queue_job_id, expires_at)
 VALUES ($1, $2, $3, clock_timestamp() + $4::interval)
@@ -566,6 +567,11 @@ ON CONFLICT (key, value) DO UPDATE SET queue_job_id = excluded.queue_job_id, exp
 -- name: open_windows
 -- Gives up the keys that these queue jobs hold.
 DELETE FROM queue_uniques WHERE queue_job_id = ANY($1::uuid[])
+
+-- name: waiting_claimant
+-- Reads which queue job claimed a key last, when it waits.
+SELECT id FROM queue_jobs
+WHERE id = (SELECT queue_job_id FROM queue_uniques WHERE key = $1 AND value = $2) AND state IN ('SCHEDULED', 'AVAILABLE')
 
 -- name: lock_claimant
 -- Locks the queue job that claimed a key last, whatever its state.
@@ -595,6 +601,14 @@ UPDATE queue_jobs SET
     END,
     priority = least(priority, $4::smallint),
     run_at = $2::timestamptz,
+    state = CASE WHEN $2::timestamptz > clock_timestamp() THEN 'SCHEDULED' ELSE 'AVAILABLE' END
+WHERE id = $1 AND state IN ('SCHEDULED', 'AVAILABLE')
+
+-- name: move
+-- Gives a waiting queue job another time and priority.
+UPDATE queue_jobs SET
+    run_at = $2,
+    priority = $3,
     state = CASE WHEN $2::timestamptz > clock_timestamp() THEN 'SCHEDULED' ELSE 'AVAILABLE' END
 WHERE id = $1 AND state IN ('SCHEDULED', 'AVAILABLE')
 
