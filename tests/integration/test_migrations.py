@@ -95,6 +95,24 @@ async def test_schema_is_the_same_after_down_and_up_again(empty_database_url: st
     assert await read_schema(empty_database_url) == first
 
 
+async def test_endpoint_that_fails_is_probed_again_after_down_and_up(empty_database_url: str) -> None:
+    await runner.upgrade(empty_database_url)
+    connection = await asyncpg.connect(empty_database_url)
+    try:
+        await connection.execute("SET session_replication_role = replica")
+        await connection.execute(
+            "INSERT INTO endpoints"
+            " (id, slug, url, indexing_hook_identifier, environment_id, organization_id, project_id,"
+            " state, next_probe_at)"
+            " SELECT id, 'a', 'http://a/', 'abcdefghij', id, id, id, 'FAILING', now() FROM gen_random_uuid() AS id"
+        )
+        await runner.downgrade(empty_database_url, "0006")
+        await runner.upgrade(empty_database_url)
+        assert await connection.fetchval("SELECT state FROM endpoints") == "HEALTHY"
+    finally:
+        await connection.close()
+
+
 async def test_concurrent_upgrades_wait_for_each_other(empty_database_url: str) -> None:
     upgrades = (runner.upgrade(empty_database_url) for _ in range(5))
 

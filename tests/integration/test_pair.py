@@ -12,7 +12,7 @@ import aiohttp
 import grpc
 import pytest
 from arq.constants import job_key_prefix
-from kongflow.v1 import catalog_service_pb2, endpoint_index_pb2, endpoint_service_pb2, queue_job_pb2
+from kongflow.v1 import catalog_service_pb2, endpoint_index_pb2, endpoint_pb2, endpoint_service_pb2, queue_job_pb2
 
 from services.endpoints.queue.connection import open_redis
 from services.worker.app import run as run_worker
@@ -146,6 +146,29 @@ async def test_production_window_keeps_its_trailing_edge(pair: Pair) -> None:
     assert 890 <= seconds_ahead <= 910
     assert forced.queue_job_id == waiting.queue_job_id
     assert (state_name(final), final.reason) == ("SUCCEEDED", "fourth")
+
+
+async def test_new_url_is_indexed_at_once_though_the_old_one_was_asked_just_now(pair: Pair) -> None:
+    tenant = await pair.new_tenant(environment_type="PRODUCTION")
+    client = pair.client(tenant.api_key)
+    release = asyncio.Event()
+    old_index, new_index = ({**EMPTY_INDEX, "jobs": [event_job(name)]} for name in ("old", "new"))
+    async with (
+        FakeEndpoint(
+            index=old_index, api_key=tenant.api_key, behaviour=on("INDEX_ENDPOINT", held_until(release))
+        ) as old,
+        FakeEndpoint(index=new_index, api_key=tenant.api_key) as new,
+    ):
+        created = await client.create_endpoint(tenant, old.url)
+        await eventually(lambda: old.calls("INDEX_ENDPOINT"))
+        moved = endpoint_pb2.Endpoint(id=created.endpoint.id, url=new.url)
+        request = endpoint_service_pb2.UpdateEndpointRequest(endpoint=moved)
+        updated = await client.call(client.endpoints.UpdateEndpoint, request)
+        release.set()
+        final = (await client.watch(updated.index_id))[-1]
+
+    assert state_name(final) == "SUCCEEDED"
+    assert await client.active_jobs(tenant) == {"old": False, "new": True}
 
 
 async def test_index_that_failed_opens_the_window(pair: Pair) -> None:

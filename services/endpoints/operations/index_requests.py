@@ -35,7 +35,8 @@ _NONE: Final = timedelta()
 class IndexWish:
     """What somebody asks for; `run_at` None means now, `force` means past the window.
 
-    With `has_moved` the endpoint got another url: what its old one asked for is no reason to wait.
+    With `has_moved` the endpoint got another url: what its old one asked for is no reason to wait, nor is the window
+    that an index of the old one began.
     With `quiet` the index waits until no such wish has come for so long, but no more than a minute in all.
     """
 
@@ -96,7 +97,7 @@ class IndexRequests:
         now, window = await tx.ledger.clock_and_window(_WINDOW, value)
         earliest = max(wish.run_at or now, now + wish.quiet)
         window_end = _window_end(window, waiting, now=now)
-        is_held_back = not wish.force and window_end is not None and window_end > earliest
+        is_held_back = not (wish.force or wish.has_moved) and window_end is not None and window_end > earliest
         if is_held_back and window_end is not None:
             earliest = window_end
         if wish.force:
