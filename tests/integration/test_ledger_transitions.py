@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+from uuid import UUID
 
 import pytest
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from tests.support.ledger import World
 
 NOUNS = sorted(path.stem for path in Path("services/endpoints/store/sql").glob("*.sql"))
+HOLDER = UUID("01890000-0000-7000-8000-00000000000a")
 PAST = datetime(2020, 1, 1, tzinfo=UTC)
 FUTURE = datetime(2120, 1, 1, tzinfo=UTC)
 SECONDS = timedelta(seconds=9)
@@ -69,6 +71,11 @@ def fail(new: NewQueueJob, *, retry_in: timedelta | None, counts_attempt: bool =
 
 STATEMENTS = (
     Statement("ledger.promote_due", Transition.FALL_DUE, lambda tx, _new: tx.ledger.promote_due(limit=10)),
+    Statement(
+        "ledger.open_windows",
+        Transition.HASTEN,
+        lambda tx, _new: tx.ledger.open_windows([HOLDER], window="window", waiting="waiting"),
+    ),
     Statement("ledger.hasten", Transition.HASTEN, lambda tx, new: tx.ledger.hasten(new.lane, reason="R")),
     Statement(
         "ledger.reschedule",
@@ -134,6 +141,13 @@ async def test_statement_leads_where_the_table_says_and_leaves_other_states_alon
             " VALUES ('default', $1, $2, 'RUNG', now())",
             new.lane,
             new.environment_id,
+        )
+        await world.connection.execute(
+            "INSERT INTO queue_uniques (key, value, queue_job_id, expires_at)"
+            " SELECT claim.key, lane, coalesce(claim.holder, id), run_at"
+            " FROM queue_jobs, (VALUES ('waiting', NULL), ('window', $2::uuid)) AS claim (key, holder) WHERE id = $1",
+            new.id,
+            HOLDER,
         )
         async with world.store.transaction() as tx:
             await statement.run(tx, new)

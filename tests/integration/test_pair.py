@@ -189,6 +189,30 @@ async def test_index_that_failed_opens_the_window(pair: Pair) -> None:
     assert state_name(final) == "SUCCEEDED"
 
 
+async def test_index_that_waits_for_the_window_of_one_that_failed_runs_at_once(pair: Pair) -> None:
+    tenant = await pair.new_tenant(environment_type="PRODUCTION")
+    client = pair.client(tenant.api_key)
+    release = asyncio.Event()
+
+    async def fail_when_released(_request: Any, _endpoint: FakeEndpoint) -> Any:
+        await release.wait()
+        return aiohttp.web.Response(status=404)
+
+    async with FakeEndpoint(index=index_of(1), api_key=tenant.api_key) as endpoint:
+        created = await client.create_endpoint(tenant, endpoint.url)
+        await client.watch(created.index_id)
+        endpoint.behaviour = on("INDEX_ENDPOINT", fail_when_released)
+        failing = await client.index(created.endpoint.id)
+        await eventually(lambda: len(endpoint.calls("INDEX_ENDPOINT")) == 2)
+        waiting = await client.index(created.endpoint.id)
+        endpoint.behaviour = None
+        release.set()
+        failed = (await client.watch(failing.index.id))[-1]
+        final = (await client.watch(waiting.index.id))[-1]
+
+    assert (waiting.deduplicated, state_name(failed), state_name(final)) == (True, "FAILED", "SUCCEEDED")
+
+
 async def test_request_does_not_cut_short_the_wait_that_an_endpoint_asked_for_but_force_does(pair: Pair) -> None:
     tenant = await pair.new_tenant(environment_type="PRODUCTION")
     client = pair.client(tenant.api_key)

@@ -117,9 +117,9 @@ class IndexRequests:
         )
 
     async def open_window(self, tx: Transaction, queue_job_ids: Sequence[UUID]) -> None:
-        """Let the next wish run at once, because these indexes failed."""
+        """Let the next wish run at once, and the one that waits for the window, because these indexes failed."""
         if queue_job_ids:
-            await tx.ledger.open_windows(queue_job_ids)
+            await tx.ledger.open_windows(queue_job_ids, window=_WINDOW, waiting=_WAITING)
 
     async def settle(self, tx: Transaction, index_ids: Sequence[UUID]) -> None:
         """Recompute indexes after their items changed, and open the windows of those that failed."""

@@ -330,9 +330,10 @@ class PostgresLedger:
         """Claim a key for a queue job."""
         await self._execute("claim", *unique)
 
-    async def open_windows(self, queue_job_ids: Sequence[UUID]) -> None:
-        """Give up the keys that queue jobs hold."""
-        await self._execute("open_windows", queue_job_ids)
+    async def open_windows(self, queue_job_ids: Sequence[UUID], *, window: str, waiting: str) -> None:
+        """Give up the keys that queue jobs hold, and let run what waited for that."""
+        self._changed()
+        await self._execute("open_windows", queue_job_ids, window, waiting)
 
     async def waiting_claimant(self, key: str, value: str) -> UUID | None:
         """Read which queue job claimed a key last, when it waits."""

@@ -305,8 +305,12 @@ class Ledger(Protocol):
         """Claim a unique key for a queue job, whoever has it."""
         ...
 
-    async def open_windows(self, queue_job_ids: Sequence[UUID]) -> None:
-        """Give up the unique keys that these queue jobs hold."""
+    async def open_windows(self, queue_job_ids: Sequence[UUID], *, window: str, waiting: str) -> None:
+        """Give up the unique keys that these queue jobs hold.
+
+        Where one is of `window`, the queue job that claimed `waiting` with its value, and that waits for its end and
+        nothing else, is due.
+        """
         ...
 
     async def waiting_claimant(self, key: str, value: str) -> UUID | None:

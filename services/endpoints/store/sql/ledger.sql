@@ -565,8 +565,22 @@ VALUES ($1, $2, $3, clock_timestamp() + $4::interval)
 ON CONFLICT (key, value) DO UPDATE SET queue_job_id = excluded.queue_job_id, expires_at = excluded.expires_at
 
 -- name: open_windows
--- Gives up the keys that these queue jobs hold.
-DELETE FROM queue_uniques WHERE queue_job_id = ANY($1::uuid[])
+-- Gives up the keys that these queue jobs hold; who claimed the key $3 and waits for the end of the key $2 is due.
+WITH opened AS (
+    DELETE FROM queue_uniques WHERE queue_job_id = ANY($1::uuid[])
+    RETURNING key, value, expires_at
+), waiting AS (
+    SELECT held_back.id
+    FROM opened
+    JOIN queue_uniques AS claim ON claim.key = $3 AND claim.value = opened.value
+    JOIN queue_jobs AS held_back ON held_back.id = claim.queue_job_id
+    WHERE opened.key = $2 AND held_back.state = 'SCHEDULED' AND held_back.run_at = opened.expires_at
+    ORDER BY held_back.id
+    FOR UPDATE OF held_back SKIP LOCKED
+)
+UPDATE queue_jobs SET state = 'AVAILABLE', run_at = clock_timestamp()
+FROM waiting
+WHERE queue_jobs.id = waiting.id AND queue_jobs.state = 'SCHEDULED'
 
 -- name: waiting_claimant
 -- Reads which queue job claimed a key last, when it waits.
