@@ -484,7 +484,9 @@ class ReplayEventsRequest(_message.Message):
     validate_only: _builtins.bool
     """True: count what would be sent and change nothing."""
     request_id: _builtins.str
-    """A UUID of the caller's; a repeat within 24 hours returns the events of the first call. Empty: no repeat is known."""
+    """A random (version 4) UUID that makes the call safe to repeat for 24 hours: a repeat returns the events of the first
+    call. Empty: a repeat replays once more.
+    """
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """These events, UUIDs, at most 1,000. Empty: those of the time range."""

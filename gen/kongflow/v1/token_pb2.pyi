@@ -57,11 +57,13 @@ class _TokenScopeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TokenScope
     TOKEN_SCOPE_UNSPECIFIED: _TokenScope.ValueType  # 0
     """Refused. Never stored."""
     TOKEN_SCOPE_READ: _TokenScope.ValueType  # 1
-    """Reading: Get, List and Watch methods."""
+    """Reading: Get, List and Watch methods, and ExplainEvent."""
     TOKEN_SCOPE_WRITE: _TokenScope.ValueType  # 2
-    """Changing endpoints and asking for indexes; does not include reading."""
+    """Changing endpoints and dispatchers, pinging, asking for indexes, and sending, cancelling and replaying events; does
+    not include reading.
+    """
     TOKEN_SCOPE_OPERATE: _TokenScope.ValueType  # 3
-    """Acting on queue jobs: retry, cancel, pause; does not include reading."""
+    """Retrying and cancelling queue jobs, pausing and resuming queues, and resuming endpoints; does not include reading."""
 
 class TokenScope(_TokenScope, metaclass=_TokenScopeEnumTypeWrapper):
     """What a service token allows."""
@@ -69,11 +71,13 @@ class TokenScope(_TokenScope, metaclass=_TokenScopeEnumTypeWrapper):
 TOKEN_SCOPE_UNSPECIFIED: TokenScope.ValueType  # 0
 """Refused. Never stored."""
 TOKEN_SCOPE_READ: TokenScope.ValueType  # 1
-"""Reading: Get, List and Watch methods."""
+"""Reading: Get, List and Watch methods, and ExplainEvent."""
 TOKEN_SCOPE_WRITE: TokenScope.ValueType  # 2
-"""Changing endpoints and asking for indexes; does not include reading."""
+"""Changing endpoints and dispatchers, pinging, asking for indexes, and sending, cancelling and replaying events; does
+not include reading.
+"""
 TOKEN_SCOPE_OPERATE: TokenScope.ValueType  # 3
-"""Acting on queue jobs: retry, cancel, pause; does not include reading."""
+"""Retrying and cancelling queue jobs, pausing and resuming queues, and resuming endpoints; does not include reading."""
 Global___TokenScope: _TypeAlias = TokenScope  # noqa: Y015
 
 @_typing.final
