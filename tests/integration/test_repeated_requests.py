@@ -15,6 +15,8 @@ from kongflow.v1.endpoint_service_pb2 import (
     UpsertEndpointRequest,
 )
 
+from services.endpoints.delivery.guard import EgressGuard
+from services.endpoints.domain.errors import AddressNotAllowedError
 from tests.support.fake_endpoint import FakeEndpoint, status
 from tests.support.giving_way import give_way
 from tests.support.rpc import refused
@@ -50,6 +52,23 @@ async def test_repeated_upsert_says_created_as_it_did_first(stage: Stage, is_kno
     first = await stage.writer.endpoints.UpsertEndpoint(request)
     assert first.created is not is_known
     assert await stage.writer.endpoints.UpsertEndpoint(request) == first
+
+
+async def test_repeat_of_an_upsert_is_answered_wherever_its_address_leads_by_now(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = UpsertEndpointRequest(
+        environment_id=stage.ours.development.id, slug="app", url=URL, request_id=str(uuid4())
+    )
+    first = await stage.writer.endpoints.UpsertEndpoint(request)
+
+    async def refuse(_guard: EgressGuard, _url: str) -> None:
+        raise AddressNotAllowedError("app.example.com", "a private address")
+
+    monkeypatch.setattr(EgressGuard, "check", refuse)
+    assert await stage.writer.endpoints.UpsertEndpoint(request) == first
+    request.request_id = str(uuid4())
+    assert (await refused(stage.writer.endpoints.UpsertEndpoint(request))).reason == "ADDRESS_NOT_ALLOWED"
 
 
 async def test_repeated_request_for_an_index_says_deduplicated_as_it_did_first(stage: Stage) -> None:

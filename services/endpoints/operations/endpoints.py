@@ -215,17 +215,18 @@ class EndpointOperations:
         """
         async with self._store.reading() as tx:
             environment = await acting_environment(tx, principal, request.environment_id)
+        if request.request_id is not None:
+            # Where the address leads by now is of no concern to what was stored before.
+            repeated = await self._store.transact(lambda tx: self._upserted_before(tx, principal, request))
+            if repeated is not None:
+                return repeated
         await self._addresses.check(request.url)
 
         async def work(tx: Transaction) -> UpsertedEndpoint:
             await self._index_requests.serialize(tx, environment.id, request.slug)
-            if request.request_id is not None:
-                endpoint_id = await tx.requests.claim(
-                    principal.name, "UpsertEndpoint", request.request_id, request_hash(request)
-                )
-                if endpoint_id is not None:
-                    created = await tx.requests.flag(principal.name, "UpsertEndpoint", request.request_id)
-                    return UpsertedEndpoint(_found(await tx.endpoints.get(endpoint_id), endpoint_id), created=created)
+            repeated = await self._upserted_before(tx, principal, request)
+            if repeated is not None:
+                return repeated
             known = await tx.endpoints.get_by_slug(environment.id, request.slug)
             if known is None:
                 endpoint = await self._insert(
@@ -472,6 +473,20 @@ class EndpointOperations:
         # The index outlives its queue job.
         run_time = index.created_at if queue_job is None else queue_job.run_at
         return CreatedEndpoint(endpoint, created, index_id, run_time)
+
+    async def _upserted_before(
+        self, tx: Transaction, principal: Principal, request: UpsertEndpoint
+    ) -> UpsertedEndpoint | None:
+        """Return what the same request stored before, with the endpoint as it is now."""
+        if request.request_id is None:
+            return None
+        endpoint_id = await tx.requests.claim(
+            principal.name, "UpsertEndpoint", request.request_id, request_hash(request)
+        )
+        if endpoint_id is None:
+            return None
+        created = await tx.requests.flag(principal.name, "UpsertEndpoint", request.request_id)
+        return UpsertedEndpoint(_found(await tx.endpoints.get(endpoint_id), endpoint_id), created=created)
 
     async def _updated_before(
         self, tx: Transaction, principal: Principal, request: UpdateEndpoint
