@@ -122,7 +122,13 @@ async def test_health_of_one_among_many_is_kept_for_the_price_of_one(crowd: Post
     rows: list[tuple[Pool, str, str, dict[str, object], int]] = [
         # Each is found by the index of those that are due, and locked by its id.
         (Pool.RELAY, "endpoints", "due_probes", {"bigint": MAX_PROBES_AT_ONCE}, 2 * MAX_PROBES_AT_ONCE),
-        (Pool.RELAY, "endpoints", "due_indexes", {"bigint": MAX_INDEXES_AT_ONCE}, MAX_INDEXES_AT_ONCE),
+        (
+            Pool.RELAY,
+            "endpoints",
+            "due_indexes",
+            {"bigint": MAX_INDEXES_AT_ONCE, "boolean": True},
+            MAX_INDEXES_AT_ONCE,
+        ),
         (Pool.CALLS, "endpoints", "claim_probe", {**one, "interval": ONE_MINUTE}, 1),
         (Pool.CALLS, "endpoints", "hold_wait", dict(one), 1),
         (Pool.CALLERS, "endpoints", "hasten_probe", {**one, "interval": ONE_MINUTE}, 1),

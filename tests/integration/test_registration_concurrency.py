@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 
-from tests.support.catalog import Tenant, connected_tenant
+from tests.support.catalog import Tenant, connected_tenant, second_connection
 from tests.support.eventually import eventually
 from tests.support.offers import dynamic, integration, interval_trigger, job, source, static_trigger
 
@@ -118,20 +118,13 @@ async def test_index_that_keeps_one_item_and_drops_another_waits_for_no_registra
     first, second = await tenant.endpoint("a"), await tenant.endpoint("b")
     await tenant.register(first, 1, **before)
     kept = {kind: items[1:] for kind, items in before.items()}
-    other = Tenant(
-        await asyncpg.connect(database_url), tenant.organization_id, tenant.project_id, tenant.environment_id
-    )
-    waits = "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $1"
-
-    async def other_waits() -> bool:
-        return bool(await tenant.connection.fetchval(waits, other.connection.get_server_pid()))
-
-    try:
-        async with asyncio.TaskGroup() as tasks, tenant.connection.transaction():
-            assert await tenant.renumber(first, 2, **kept) == {"b"}
-            registered = tasks.create_task(other.register(second, 1, **after))
-            await eventually(other_waits)
-            assert [key for _, key in await tenant.disable_absent(first, 2, **kept)] == ["a"]
-    finally:
-        await other.connection.close()
+    async with (
+        second_connection(tenant, database_url) as (other, waits),
+        asyncio.TaskGroup() as tasks,
+        tenant.connection.transaction(),
+    ):
+        assert await tenant.renumber(first, 2, **kept) == {"b"}
+        registered = tasks.create_task(other.register(second, 1, **after))
+        await eventually(waits)
+        assert [key for _, key in await tenant.disable_absent(first, 2, **kept)] == ["a"]
     assert len(registered.result()) == 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID, uuid4
@@ -22,7 +22,7 @@ from services.endpoints.store.catalog import PostgresCatalog
 from tests.support.offers import answer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from services.endpoints.domain.endpoint_index import ItemKind
     from services.endpoints.domain.index_answer import IndexItem
@@ -195,6 +195,23 @@ async def connected_tenant(database_url: str) -> AsyncIterator[Tenant]:
         tenant = Tenant(connection)
         await tenant.create()
         yield tenant
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def second_connection(
+    tenant: Tenant, database_url: str
+) -> AsyncIterator[tuple[Tenant, Callable[[], Awaitable[bool]]]]:
+    """Yield the tenant on another connection, and what tells whether that one waits for a lock."""
+    connection = await asyncpg.connect(database_url)
+
+    async def waits() -> bool:
+        query = "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $1"
+        return bool(await tenant.connection.fetchval(query, connection.get_server_pid()))
+
+    try:
+        yield replace(tenant, connection=connection), waits
     finally:
         await connection.close()
 

@@ -1,4 +1,4 @@
-"""Asks for what endpoints are due: probes of those that fail, and new indexes of those in PRODUCTION."""
+"""Asks for what endpoints are due: probes of those that fail, and new indexes by schedule or at once."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from services.endpoints.domain.endpoint_index import IndexSource
 from services.endpoints.domain.errors import DatabaseDefectError, KongflowError
 from services.endpoints.domain.ports.store import Pool
 from services.endpoints.domain.queue_job import Priority
+from services.endpoints.domain.tenancy import EnvironmentType
 from services.endpoints.operations.index_requests import IndexWish
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ _log = structlog.get_logger(__name__)
 MAX_PROBES_AT_ONCE: Final = 200
 MAX_INDEXES_AT_ONCE: Final = 20
 _EVERY: Final = timedelta(seconds=5)
-_REASON: Final = "Indexed anew by schedule."
+_BY_SCHEDULE: Final = "Indexed anew by schedule."
+_AT_ONCE: Final = "Indexed anew because another endpoint dropped what this one offers with other content."
 
 
 class EndpointUpkeep:
@@ -76,10 +78,9 @@ class EndpointUpkeep:
 
     async def ask_for_indexes(self) -> int:
         """Ask for an index of each endpoint that is due one, through its window; return how many were asked for."""
-        if not self._policy.reindex_every:
-            return 0
+        is_scheduled = bool(self._policy.reindex_every)
         async with self._store.reading(Pool.RELAY) as tx:
-            due = await tx.endpoints.due_indexes(limit=MAX_INDEXES_AT_ONCE)
+            due = await tx.endpoints.due_indexes(limit=MAX_INDEXES_AT_ONCE, is_scheduled=is_scheduled)
         asked = 0
         for endpoint in due:
             try:
@@ -92,7 +93,10 @@ class EndpointUpkeep:
         return asked
 
     async def _ask_for_index(self, due: DueEndpoint) -> bool:
-        """Ask for one endpoint's index and put its next one off; a suspended one is passed over until then."""
+        """Ask for one endpoint's index and put its next one off.
+
+        A suspended one is passed over until then, and one that is due at once until it is back.
+        """
 
         async def work(tx: Transaction) -> bool:
             await self._requests.serialize(tx, due.environment_id, due.slug)
@@ -102,10 +106,14 @@ class EndpointUpkeep:
             if endpoint is None or credential is None or not await tx.endpoints.is_index_due(due.id):
                 return False
             is_wanted = endpoint.state is not EndpointState.SUSPENDED
+            if due.at_once and not is_wanted:
+                return False
             if is_wanted:
-                wish = IndexWish(IndexSource.INTERNAL, _REASON, priority=Priority.LOW)
+                reason = _AT_ONCE if due.at_once else _BY_SCHEDULE
+                wish = IndexWish(IndexSource.INTERNAL, reason, priority=Priority.LOW)
                 await self._requests.request(tx, endpoint, credential.environment.type, wish)
-            next_in = self._policy.next_index_in(jitter=self._jitter())
+            has_schedule = credential.environment.type is EnvironmentType.PRODUCTION
+            next_in = self._policy.next_index_in(jitter=self._jitter()) if has_schedule else None
             return await tx.endpoints.schedule_index(due.id, next_in=next_in) and is_wanted
 
         return await self._store.transact(work, Pool.RELAY)

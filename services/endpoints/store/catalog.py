@@ -19,6 +19,7 @@ from services.endpoints.domain.catalog_entries import (
 from services.endpoints.domain.endpoint_index import ItemKind
 from services.endpoints.domain.identifiers import new_uuid7
 from services.endpoints.domain.page import MAX_PAGE_BYTES
+from services.endpoints.store.displaced import DisplacedItems
 from services.endpoints.store.errors import translated
 from services.endpoints.store.fitting import fitting
 from services.endpoints.store.latest_version import follow_latest_versions
@@ -46,6 +47,7 @@ class PostgresCatalog:
     ) -> None:
         """Bind to the connection of a transaction."""
         self._connection = connection
+        self._displaced = DisplacedItems(connection)
         self._new_id = new_id
 
     async def register(self, batch: Sequence[ItemRegistration]) -> list[RegistrationOutcome]:
@@ -78,6 +80,8 @@ class PostgresCatalog:
     ) -> list[tuple[ItemKind, str]]:
         """Disable every enabled item of the endpoint that is not offered."""
         slugs = [key for kind, key in offered if kind is ItemKind.JOB]
+        # First: another endpoint may be giving something back, which is absent here as well.
+        await self._displaced.withdraw(endpoint_id, offered)
         with translated():
             jobs = await self._connection.fetch(_SQL["lock_absent_jobs"], endpoint_id, slugs)
         absent = [row["id"] for row in jobs]
@@ -104,9 +108,7 @@ class PostgresCatalog:
         sequence: int | None,
     ) -> list[tuple[ItemKind, str]]:
         """Disable what is not offered, and the jobs that are absent; the caller has locked these."""
-        sources = [key for kind, key in offered if kind is ItemKind.SOURCE]
         with translated():
-            given = await self._connection.fetch(_SQL["give_back"], endpoint_id, absent, sources)
             jobs = await self._connection.fetch(_SQL["disable_jobs"], endpoint_id, absent, sequence) if absent else []
             items = await self._connection.fetch(
                 _SQL["disable_absent_items"],
@@ -115,10 +117,11 @@ class PostgresCatalog:
                 [key for _, key in offered],
                 sequence,
             )
-        touched = {(row["job_id"], row["environment_id"]) for row in (*given, *jobs) if row["job_id"] is not None}
+        sources = [row["source_id"] for row in items if row["source_id"] is not None]
+        touched = await self._displaced.give_back([(endpoint_id, job_id) for job_id in absent], sources)
+        touched |= {(row["job_id"], row["environment_id"]) for row in jobs}
         await follow_latest_versions(self._connection, list(touched), new_id=self._new_id)
-        disabled = {(ItemKind(row["kind"]), str(row["key"])) for row in given if row["was_enabled"]}
-        disabled |= {(ItemKind.JOB, str(row["slug"])) for row in jobs}
+        disabled = {(ItemKind.JOB, str(row["slug"])) for row in jobs}
         disabled |= {(ItemKind(row["kind"]), str(row["key"])) for row in items}
         return sorted(disabled, key=lambda item: (item[0].value, item[1]))
 

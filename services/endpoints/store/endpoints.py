@@ -152,17 +152,17 @@ class PostgresEndpoints:
         """Let the next probe be asked for."""
         await self._execute("forget_probe", endpoint_id, queue_job_id)
 
-    async def due_indexes(self, *, limit: int) -> list[DueEndpoint]:
+    async def due_indexes(self, *, limit: int, is_scheduled: bool) -> list[DueEndpoint]:
         """Read endpoints that are due to be indexed anew."""
-        rows = await self._rows("due_indexes", limit)
-        return [DueEndpoint(row["id"], row["environment_id"], row["slug"]) for row in rows]
+        rows = await self._rows("due_indexes", limit, is_scheduled)
+        return [DueEndpoint(row["id"], row["environment_id"], row["slug"], at_once=row["at_once"]) for row in rows]
 
     async def is_index_due(self, endpoint_id: UUID) -> bool:
         """Tell whether an endpoint is due to be indexed anew."""
         return await self._row("is_index_due", endpoint_id) is not None
 
-    async def schedule_index(self, endpoint_id: UUID, *, next_in: timedelta) -> bool:
-        """Put a due index off by a period."""
+    async def schedule_index(self, endpoint_id: UUID, *, next_in: timedelta | None) -> bool:
+        """Put a due index off by a period, or for ever."""
         return await self._row("schedule_index", endpoint_id, next_in) is not None
 
     async def has_long_history(self, endpoint_id: UUID, *, rows: int) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from services.endpoints.domain.json_text import dump_json
 from services.endpoints.domain.ports.catalog import RegistrationResult
 from services.endpoints.domain.registration import decide_result, outcome_of, split_rounds
+from services.endpoints.store.displaced import DisplacedItems
 from services.endpoints.store.errors import translated
 from services.endpoints.store.latest_version import follow_latest_versions
 from services.endpoints.store.queries import load
@@ -31,6 +32,7 @@ class JobRegistrations:
     def __init__(self, connection: asyncpg.Connection[asyncpg.Record], *, new_id: Callable[[], UUID]) -> None:
         """Bind to the connection of a transaction."""
         self._connection = connection
+        self._displaced = DisplacedItems(connection)
         self._new_id = new_id
 
     async def lock(self, batch: Sequence[PlacedRegistration]) -> None:
@@ -71,16 +73,21 @@ class JobRegistrations:
             )
         outcomes: list[RegistrationOutcome] = []
         effective: list[tuple[PlacedRegistration, UUID]] = []
+        shared: list[tuple[UUID, UUID]] = []
         for one, row in zip(batch, rows, strict=True):
             result = decide_result(one.registration, stored=stored_item(row), newest_sequence=row["newest_sequence"])
             outcomes.append(outcome_of(one.registration, result))
             if result is not RegistrationResult.SUPERSEDED:
                 effective.append((one, row["job_id"]))
+                if row["is_shared"]:
+                    shared.append((one.registration.endpoint_id, row["job_id"]))
         if effective:
-            await self._write(effective)
+            await self._write(effective, shared=shared)
         return outcomes
 
-    async def _write(self, jobs: Sequence[tuple[PlacedRegistration, UUID]]) -> None:
+    async def _write(
+        self, jobs: Sequence[tuple[PlacedRegistration, UUID]], *, shared: Sequence[tuple[UUID, UUID]]
+    ) -> None:
         await self._upsert_queues([one for one, _ in jobs])
         with translated():
             rows = await self._connection.fetch(
@@ -100,6 +107,8 @@ class JobRegistrations:
         versions = [(one, job_id, version_ids[job_id, one.environment_id]) for one, job_id in jobs]
         await self._replace_examples(versions)
         await self._replace_integrations(versions)
+        await self._displaced.withdraw_versions(shared)
+        await self._displaced.give_back(shared)
         await follow_latest_versions(self._connection, list(version_ids), new_id=self._new_id)
 
     async def _upsert_queues(self, batch: Sequence[PlacedRegistration]) -> None:

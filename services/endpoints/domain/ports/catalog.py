@@ -86,7 +86,8 @@ class Catalog(Protocol):
         the stored item carries a newer number of the same endpoint, or when the batch itself holds a newer one of the
         same item. An item of another endpoint is taken over. The rows that two endpoints may share are locked in one
         order: endpoints by id, jobs by (project, slug), integrations by (organization, slug), queues by (environment,
-        name), then the rows below them.
+        name), then the rows below them. A job of which an endpoint registers another version goes back as in
+        `disable_absent`.
         """
         ...
 
@@ -106,15 +107,18 @@ class Catalog(Protocol):
         """Disable every enabled item of the endpoint that is not offered; return these, sorted.
 
         A job is disabled as a whole: every ACTIVE version this endpoint has of it. Its row keeps `sequence`, so that an
-        older registration cannot bring it back. Items of other endpoints are never touched, and a job version or source
-        that was taken over goes back to a HEALTHY endpoint whose newest answer still has it.
+        older registration cannot bring it back. Items of other endpoints are never touched.
+
+        A job version or source that was taken over goes back to an endpoint that still offers it with the same content,
+        a HEALTHY one first; of those that offer it with other content, an index is due at once.
         """
         ...
 
     async def disable_endpoint(self, endpoint_id: UUID) -> list[tuple[ItemKind, str]]:
         """Disable everything an endpoint offers, so that it may be deleted; return what was enabled, sorted.
 
-        Dispatchers and aliases of its versions go to another endpoint's version of the same job, where there is one.
+        Job versions and sources go back as in `disable_absent`. Dispatchers and aliases of its other versions go to
+        another endpoint's version of the same job, where there is one.
         """
         ...
 

@@ -38,11 +38,12 @@ class HeldHealth:
 
 @dataclass(frozen=True, slots=True)
 class DueEndpoint:
-    """An endpoint that something is due for; `slug` is empty where nobody needs it."""
+    """An endpoint that something is due for, by schedule or `at_once`; `slug` is empty where nobody needs it."""
 
     id: UUID
     environment_id: UUID
     slug: str = ""
+    at_once: bool = False
 
 
 class Endpoints(Protocol):
@@ -127,16 +128,19 @@ class Endpoints(Protocol):
         """Let the next probe be asked for."""
         ...
 
-    async def due_indexes(self, *, limit: int) -> list[DueEndpoint]:
-        """Read endpoints that are due to be indexed anew, the longest due first."""
+    async def due_indexes(self, *, limit: int, is_scheduled: bool) -> list[DueEndpoint]:
+        """Read endpoints that are due to be indexed anew, those at once first, then the longest due if `is_scheduled`.
+
+        At once are those that another endpoint gave back to, unless they are SUSPENDED: these are when they come back.
+        """
         ...
 
     async def is_index_due(self, endpoint_id: UUID) -> bool:
         """Tell whether an endpoint is due to be indexed anew."""
         ...
 
-    async def schedule_index(self, endpoint_id: UUID, *, next_in: timedelta) -> bool:
-        """Put a due index off by a period; False when it is not due any more."""
+    async def schedule_index(self, endpoint_id: UUID, *, next_in: timedelta | None) -> bool:
+        """Put a due index off by a period, or for ever with None; False when it is not due any more."""
         ...
 
     async def has_long_history(self, endpoint_id: UUID, *, rows: int) -> bool:

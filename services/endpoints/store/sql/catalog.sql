@@ -214,70 +214,6 @@ WHERE j.slug NOT IN (SELECT o.slug FROM unnest($2::text[]) AS o (slug))
 ORDER BY j.project_id, j.slug COLLATE "C"
 FOR NO KEY UPDATE OF j
 
--- name: give_back
--- Gives versions of the jobs $2 and sources but those of $3 that the endpoint $1 has to others that still offer them.
-WITH others AS MATERIALIZED (
-    SELECT e.id AS endpoint_id, newest.id AS index_id, newest.sequence
-    FROM endpoints own
-    CROSS JOIN LATERAL (
-        SELECT o.id
-        FROM endpoints o
-        WHERE o.environment_id = own.environment_id AND o.id IS DISTINCT FROM own.id AND o.state = 'HEALTHY'
-            -- What is asked now registers what it still offers by itself.
-            AND NOT EXISTS (SELECT FROM endpoint_indexes f WHERE f.endpoint_id = o.id AND f.state = 'FETCHING' OFFSET 0)
-        OFFSET 0
-    ) AS e
-    CROSS JOIN LATERAL (
-        SELECT n.id, n.sequence FROM endpoint_indexes n
-        WHERE n.endpoint_id = e.id AND n.stats <> '{}'
-        ORDER BY n.sequence DESC
-        LIMIT 1
-    ) AS newest
-    WHERE own.id = $1
-), dropped AS MATERIALIZED (
-    SELECT v.id, 'JOB' AS kind, j.slug AS key, v.version, v.state = 'ACTIVE' AS was_enabled
-    FROM unnest($2::uuid[]) AS t (job_id)
-    JOIN jobs j ON j.id = t.job_id
-    JOIN job_versions v ON v.job_id = j.id AND v.endpoint_id = $1
-    UNION ALL
-    SELECT s.id, 'SOURCE', s.key, NULL, s.enabled
-    FROM trigger_sources s
-    WHERE s.endpoint_id = $1 AND s.enabled AND s.key NOT IN (SELECT k.key FROM unnest($3::text[]) AS k (key))
-), still_offered AS MATERIALIZED (
-    SELECT DISTINCT ON (d.id) d.id, d.kind, d.key, d.was_enabled, o.endpoint_id, o.sequence
-    FROM dropped d
-    CROSS JOIN LATERAL (SELECT a.endpoint_id, a.index_id, a.sequence FROM others a WHERE d.id IS NOT NULL OFFSET 0) AS o
-    CROSS JOIN LATERAL (
-        SELECT i.updated_at FROM endpoint_index_items i
-        WHERE
-            i.index_id = o.index_id AND i.kind = d.kind AND i.key = d.key AND i.version IS NOT DISTINCT FROM d.version
-            AND i.state IN ('REGISTERED', 'CHANGED', 'UNCHANGED')
-        OFFSET 0
-    ) AS offered
-    ORDER BY d.id, offered.updated_at DESC
-), heirs AS MATERIALIZED (
-    -- One that is being deleted takes nothing.
-    SELECT id FROM endpoints WHERE id IN (SELECT f.endpoint_id FROM still_offered f) FOR KEY SHARE SKIP LOCKED
-), given_jobs AS (
-    UPDATE job_versions v
-    SET endpoint_id = g.endpoint_id, state = 'ACTIVE', index_sequence = g.sequence, updated_at = now()
-    FROM still_offered g
-    JOIN heirs ON heirs.id = g.endpoint_id
-    WHERE v.id = g.id AND g.kind = 'JOB'
-    RETURNING v.id, v.job_id, v.environment_id
-), given_sources AS (
-    UPDATE trigger_sources s SET endpoint_id = g.endpoint_id, index_sequence = g.sequence, updated_at = now()
-    FROM still_offered g
-    JOIN heirs ON heirs.id = g.endpoint_id
-    WHERE s.id = g.id AND g.kind = 'SOURCE'
-    RETURNING s.id
-)
-SELECT g.kind, g.key, g.was_enabled, given_jobs.job_id, given_jobs.environment_id
-FROM still_offered g
-LEFT JOIN given_jobs ON given_jobs.id = g.id
-LEFT JOIN given_sources ON given_sources.id = g.id
-WHERE given_jobs.id IS NOT NULL OR given_sources.id IS NOT NULL
-
 -- name: disable_jobs
 -- Disables the ACTIVE versions the endpoint $1 has of the jobs $2; they keep the number $3, or theirs when it is null.
 UPDATE job_versions v SET state = 'DISABLED', index_sequence = coalesce($3, v.index_sequence), updated_at = now()
@@ -351,7 +287,7 @@ WITH offered AS MATERIALIZED (
     SET enabled = false, index_sequence = coalesce($4, s.index_sequence), updated_at = now()
     FROM absent_sources a
     WHERE s.id = a.id
-    RETURNING s.key
+    RETURNING s.id, s.key
 ), disabled_triggers AS (
     UPDATE dynamic_triggers d
     SET enabled = false, index_sequence = coalesce($4, d.index_sequence), updated_at = now()
@@ -365,9 +301,9 @@ WITH offered AS MATERIALIZED (
     FROM disabled_triggers d
     WHERE e.environment_id = d.environment_id AND e.dispatchable_id = d.id AND e.origin = 'INDEX' AND e.enabled
 )
-SELECT 'SOURCE' AS kind, key FROM disabled_sources
+SELECT 'SOURCE' AS kind, key, id AS source_id FROM disabled_sources
 UNION ALL
-SELECT CASE type WHEN 'EVENT' THEN 'DYNAMIC_TRIGGER' ELSE 'DYNAMIC_SCHEDULE' END AS kind, slug AS key
+SELECT CASE type WHEN 'EVENT' THEN 'DYNAMIC_TRIGGER' ELSE 'DYNAMIC_SCHEDULE' END AS kind, slug AS key, NULL AS source_id
 FROM disabled_triggers
 
 -- name: list_jobs

@@ -162,10 +162,12 @@ WHERE endpoints.id = asked.id AND endpoints.probe_queue_job_id IS NULL
 UPDATE endpoints SET probe_queue_job_id = NULL WHERE id = $1 AND probe_queue_job_id = $2
 
 -- name: due_indexes
--- Reads endpoints that are due to be indexed anew, the longest due first.
-SELECT id, environment_id, slug
+-- Reads endpoints that are due to be indexed anew, the longest due first: those at once come first, unless SUSPENDED.
+SELECT id, environment_id, slug, next_index_at = '-infinity' AS at_once
 FROM endpoints
-WHERE next_index_at <= (SELECT clock_timestamp())
+WHERE
+    next_index_at <= (SELECT CASE WHEN $2 THEN clock_timestamp() ELSE '-infinity' END)
+    AND (next_index_at > '-infinity' OR state <> 'SUSPENDED')
 ORDER BY next_index_at
 LIMIT $1
 
@@ -174,7 +176,7 @@ LIMIT $1
 SELECT id FROM endpoints WHERE id = $1 AND next_index_at <= clock_timestamp()
 
 -- name: schedule_index
--- Puts a due index off by a period; nothing happens when another server has done so.
+-- Puts a due index off by a period, or for ever; nothing happens when another server has done so.
 UPDATE endpoints SET next_index_at = clock_timestamp() + $2::interval
 WHERE id = $1 AND next_index_at <= clock_timestamp()
 RETURNING id

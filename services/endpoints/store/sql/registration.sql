@@ -66,6 +66,7 @@ ON CONFLICT (environment_id, name) DO NOTHING
 -- Reads what is stored of a batch of jobs, in the order given, with the newest number their endpoint left on any version.
 SELECT
     j.id AS job_id, v.endpoint_id, v.state = 'ACTIVE' AS is_enabled, v.content_hash,
+    EXISTS (SELECT FROM displaced_items d WHERE d.job_id = j.id) AS is_shared,
     (
         SELECT max(o.index_sequence)
         FROM job_versions o
