@@ -139,9 +139,9 @@ class Tuning(ServiceSettings):
     """How long events are kept; the contract promises a replay for 30 days, so never less."""
 
     retention_indexes_seconds: Seconds = Field(
-        default=604_800, ge=60, le=31_536_000, json_schema_extra={"key": "retention.indexes"}
+        default=604_800, ge=86_400, le=31_536_000, json_schema_extra={"key": "retention.indexes"}
     )
-    """How long endpoint indexes are kept."""
+    """How long endpoint indexes are kept; a repeated CreateEndpoint names its index for a day, so never less."""
 
     retention_indexes_kept: int = Field(default=10, ge=0, le=1_000, json_schema_extra={"key": "retention.indexes_kept"})
     """How many indexes of an endpoint are kept, however old they are."""

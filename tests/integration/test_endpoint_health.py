@@ -226,6 +226,19 @@ async def test_a_new_url_is_indexed_at_once_whatever_the_old_one_asked_for(clini
     assert await waiting(clinic) == []
 
 
+async def test_registering_again_tells_when_an_index_runs_that_is_left_alone_no_more(clinic: Clinic) -> None:
+    await clinic.fall_ill()
+    await clinic.pass_time(16 * MINUTE)
+    await clinic.ask(source=endpoint_index_pb2.ENDPOINT_INDEX_SOURCE_INTERNAL)
+    await clinic.operator.work_off()
+    assert LEFT_ALONE in await waiting(clinic)
+    clinic.endpoint.behaviour = None
+    created = await clinic.operator.create(clinic.endpoint, production=True)
+    index = await clinic.operator.index(created.index_id)
+    (queue_job,) = [each for each in await clinic.operator.jobs() if each.id == index.queue_job_id]
+    assert created.run_time == queue_job.run_time
+
+
 async def test_registering_the_same_url_again_leaves_a_failed_index_its_time(clinic: Clinic) -> None:
     await clinic.pass_time(20 * MINUTE)
     clinic.endpoint.behaviour = status(503, headers={"Retry-After": "3600"})

@@ -165,10 +165,12 @@ async def test_new_url_is_indexed_at_once_though_the_old_one_was_asked_just_now(
         request = endpoint_service_pb2.UpdateEndpointRequest(endpoint=moved)
         updated = await client.call(client.endpoints.UpdateEndpoint, request)
         release.set()
-        final = (await client.watch(updated.index_id))[-1]
+        finals = [(await client.watch(index_id))[-1] for index_id in (created.index_id, updated.index_id)]
 
-    assert state_name(final) == "SUCCEEDED"
-    assert await client.active_jobs(tenant) == {"old": False, "new": True}
+    assert [state_name(final) for final in finals] == ["SUCCEEDED", "SUCCEEDED"]
+    assert await client.active_jobs(tenant) == {"new": True}
+    (snoozed,) = [each for each in await client.queue_jobs(kind="indexEndpoint") if each.id == finals[0].queue_job_id]
+    assert ([error.reason for error in snoozed.errors], snoozed.attempt) == (["ENDPOINT_MOVED"], 1)
 
 
 async def test_index_that_failed_opens_the_window(pair: Pair) -> None:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from services.endpoints.domain.endpoint import Endpoint, EndpointState
     from services.endpoints.domain.endpoint_calls import EndpointAddress, PingResult
+    from services.endpoints.domain.endpoint_index import EndpointIndex, IndexOrigin
     from services.endpoints.domain.page import Page, PageRequest
     from services.endpoints.domain.ports.clock import NewId
     from services.endpoints.domain.ports.endpoint_client import AddressCheck
@@ -193,6 +194,9 @@ class EndpointOperations:
                     tx, known, environment.type, _wish_after_ping(known, request.url)
                 )
                 endpoint = await self._store_pinged(tx, known, request.url)
+            # What waited for the endpoint to be well is due by now.
+            was_well = known is None or known.is_well
+            run_time = requested.run_time if was_well else await _run_time(tx, requested.index)
             if request.request_id is not None:
                 await tx.requests.record(
                     principal.name,
@@ -202,7 +206,7 @@ class EndpointOperations:
                     requested.index.id,
                     flag=known is None,
                 )
-            return CreatedEndpoint(endpoint, known is None, requested.index.id, requested.run_time)
+            return CreatedEndpoint(endpoint, known is None, requested.index.id, run_time)
 
         return await self._after_ping(work)
 
@@ -469,10 +473,7 @@ class EndpointOperations:
             raise NotFoundError("endpoint", request.slug)
         created = await tx.requests.flag(principal.name, "CreateEndpoint", request.request_id)
         endpoint = _found(await tx.endpoints.get(index.endpoint_id), index.endpoint_id)
-        queue_job = await tx.queue_control.get(index.queue_job_id)
-        # The index outlives its queue job.
-        run_time = index.created_at if queue_job is None else queue_job.run_at
-        return CreatedEndpoint(endpoint, created, index_id, run_time)
+        return CreatedEndpoint(endpoint, created, index_id, await _run_time(tx, index))
 
     async def _upserted_before(
         self, tx: Transaction, principal: Principal, request: UpsertEndpoint
@@ -549,6 +550,12 @@ def _found(endpoint: Endpoint | None, endpoint_id: UUID) -> Endpoint:
     if endpoint is None:
         raise NotFoundError("endpoint", str(endpoint_id))
     return endpoint
+
+
+async def _run_time(tx: Transaction, index: EndpointIndex | IndexOrigin) -> datetime:
+    queue_job = await tx.queue_control.get(index.queue_job_id)
+    # The index outlives its queue job.
+    return index.created_at if queue_job is None else queue_job.run_at
 
 
 def _wish_after_ping(known: Endpoint, url: str) -> IndexWish:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from services.endpoints.domain.attempt import AttemptFailedError
+from services.endpoints.domain.attempt import AttemptFailedError, SnoozedError
 from services.endpoints.domain.attempt_reason import AttemptReason
 from services.endpoints.domain.catalog import KINDS, endpoint_lane, new_queue_job
 from services.endpoints.domain.endpoint_calls import EndpointCallError
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from services.endpoints.operations.index_requests import IndexRequests
 
 _SWITCHED_OFF: Final = "The endpoint offers it with enabled: false."
+_MOVED: Final = "The endpoint got another url while the one before answered."
 _FIRST: Final = 1
 # What the first attempt of an endpoint's first index finds: no older index, nothing unchanged, nothing absent.
 _NOTHING_BEFORE: Final[tuple[list[UUID], set[tuple[ItemKind, str]], list[tuple[ItemKind, str]]]] = ([], set(), [])
@@ -135,7 +137,13 @@ class IndexEndpoint:
         """Store the answer, supersede what older indexes left waiting, and enqueue one registration per changed item.
 
         The order of the statements is the order of truth: each reads after the locks of the one before.
+
+        Raises:
+            SnoozedError: the endpoint got another url meanwhile, which is asked instead.
         """
+        current = await tx.endpoints.get(begun.endpoint.id)
+        if current is not None and current.url != begun.endpoint.url:
+            raise SnoozedError(_MOVED, reason=AttemptReason.ENDPOINT_MOVED, delay=timedelta())
         endpoint, lane, reading = begun.endpoint, endpoint_lane(begun.endpoint.id), answer.reading
         accepted = [item for item in reading.items if item.disposition is Disposition.ACCEPTED]
         older, unchanged, disabled = _NOTHING_BEFORE
