@@ -43,12 +43,13 @@ class DevelopmentSetup:
     """Makes the tree and the tokens once, and finds them again.
 
     Ids are kept in `development.json` beside `api-key`, `signing-secret`, `service-token` and `worker-token`; each is
-    written as soon as it is known. What the server no longer knows, because its database is another one, is made anew.
+    written as soon as it is known. What the server no longer knows, because its database is another one, is made anew,
+    and so are tokens that it does not accept any more.
     """
 
     def __init__(self, *, channel: grpc.aio.Channel, admin_token: str, directory: Path) -> None:
         self._stub = tenancy_service_pb2_grpc.TenancyServiceStub(channel)
-        self._metadata = (("authorization", f"Bearer {admin_token}"),)
+        self._admin_token = admin_token
         self._directory = directory
         self._state = _read_state(directory / STATE_FILE)
 
@@ -56,7 +57,8 @@ class DevelopmentSetup:
         """Return the environment and its credentials, made where they are missing.
 
         Raises:
-            EmbeddedServerError: the server refuses; most likely its secrets were replaced under its data.
+            EmbeddedServerError: the server refuses, most likely because its secrets were replaced under its data; or
+                the API key was rotated, and which one holds now is not known here.
         """
         try:
             return await self._prepare()
@@ -68,6 +70,8 @@ class DevelopmentSetup:
     async def _prepare(self) -> Development:
         if not await self._is_known():
             self._state = {}
+            # It may be accepted, and be that of another organization.
+            (self._directory / SERVICE_TOKEN_FILE).unlink(missing_ok=True)
             await self._create_tree()
         return Development(
             organization_id=self._state["organization_id"],
@@ -93,6 +97,12 @@ class DevelopmentSetup:
             if not (self._directory / API_KEY_FILE).exists():
                 response = await self._call("RotateApiKey", environment_id=environment_id)
                 write_private(self._directory / API_KEY_FILE, response.api_key)
+            elif not await self._is_accepted(self._read(API_KEY_FILE)):
+                path = self._directory / API_KEY_FILE
+                raise EmbeddedServerError(
+                    f"The API key in {path} is not accepted any more: write the new one there, or delete the file and"
+                    " another one is made."
+                )
             if not (self._directory / SIGNING_SECRET_FILE).exists():
                 response = await self._call("RotateSigningSecret", environment_id=environment_id)
                 write_private(self._directory / SIGNING_SECRET_FILE, response.signing_secret)
@@ -131,28 +141,27 @@ class DevelopmentSetup:
 
     async def _token(self, file: str, **fields: Any) -> str:  # noqa: ANN401 - fields of CreateTokenRequest
         """Return the token kept in `file` while the server accepts it, or a new one."""
-        token_id = self._state.get(file)
-        if token_id is not None and (self._directory / file).exists() and await self._is_token_known(token_id):
-            return self._read(file)
+        if (self._directory / file).exists() and await self._is_accepted(kept := self._read(file)):
+            return kept
         response = await self._call("CreateToken", name=_SLUG, request_id=str(uuid4()), **fields)
         write_private(self._directory / file, response.secret)
-        self._state[file] = response.token.id
-        self._save()
         return str(response.secret)
 
-    async def _is_token_known(self, token_id: str) -> bool:
-        page_token = ""
-        while True:
-            page = await self._call("ListTokens", page_size=1000, page_token=page_token)
-            if any(token.id == token_id for token in page.tokens):
-                return True
-            page_token = page.next_page_token
-            if not page_token:
+    async def _is_accepted(self, credential: str) -> bool:
+        """Tell whether the server knows who holds a credential, whatever that one may do."""
+        try:
+            await self._call("ListEnvironments", credential=credential, page_size=1)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.UNAUTHENTICATED:
                 return False
+            if error.code() is not grpc.StatusCode.PERMISSION_DENIED:
+                raise
+        return True
 
-    async def _call(self, method: str, **fields: Any) -> Any:  # noqa: ANN401 - the method decides both types
+    async def _call(self, method: str, *, credential: str | None = None, **fields: Any) -> Any:  # noqa: ANN401 - the method decides both types
         request = getattr(tenancy_service_pb2, f"{method}Request")(**fields)
-        return await getattr(self._stub, method)(request, metadata=self._metadata, timeout=_CALL_SECONDS)
+        metadata = (("authorization", f"Bearer {credential or self._admin_token}"),)
+        return await getattr(self._stub, method)(request, metadata=metadata, timeout=_CALL_SECONDS)
 
     def _read(self, file: str) -> str:
         return (self._directory / file).read_text(encoding="ascii").strip()
