@@ -18,7 +18,7 @@ from services.endpoints.store.postgres import DEFAULT_POOLS
 if TYPE_CHECKING:
     from pathlib import Path
 
-HEAD = "0013"
+HEAD = "0014"
 
 # Everything a migration may make, with its full definition, alembic's own table left out.
 SCHEMA = """

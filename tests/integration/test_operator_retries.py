@@ -161,6 +161,44 @@ async def test_retried_registration_brings_back_nothing_that_the_newest_index_la
     assert lost not in {row["slug"] for row in registered}
 
 
+async def test_retried_registration_brings_back_nothing_when_the_newest_index_is_fetched_again_and_fails(
+    operator: Operator, endpoint: FakeEndpoint
+) -> None:
+    created = await fetched(operator, endpoint)
+    older = (await operator.jobs(kind="registerJob"))[0]
+    await operator.cancel(older.id)
+    await operator.work_off()
+    endpoint.index = answer(jobs=[])
+    request = endpoint_service_pb2.IndexEndpointRequest(endpoint_id=created.endpoint.id, force=True)
+    newest = await operator.caller.endpoints.IndexEndpoint(request)
+    await operator.work_off()
+    endpoint.behaviour = on("INDEX_ENDPOINT", status(404))
+    await operator.retry(newest.queue_job_id, allow_repeat=True)
+    await operator.work_off()
+    assert state_name(await operator.index(newest.index.id)) == "FAILED"
+
+    await operator.retry(older.id)
+    await operator.work_off()
+    assert "SUPERSEDED" in (await operator.items(created.index_id)).values()
+    assert await operator.connection.fetch("SELECT FROM job_versions WHERE state = 'ACTIVE'") == []
+
+
+async def test_registration_of_an_index_that_was_fetched_again_is_not_retried(
+    operator: Operator, endpoint: FakeEndpoint
+) -> None:
+    created = await fetched(operator, endpoint)
+    older = (await operator.jobs(kind="registerJob"))[0]
+    await operator.cancel(older.id)
+    await operator.work_off()
+    await operator.retry((await operator.job("indexEndpoint")).id, allow_repeat=True)
+    await operator.work_off()
+
+    refusal = await refused(operator.retry(older.id))
+    assert (refusal.reason, "was fetched again since" in refusal.message) == ("WRONG_STATE", True)
+    assert state_name(await operator.index(created.index_id)) == "SUCCEEDED"
+    assert set((await operator.items(created.index_id)).values()) == {"REGISTERED", "UNCHANGED"}
+
+
 async def test_retried_registration_counts_while_no_newer_index_was_answered(
     operator: Operator, endpoint: FakeEndpoint
 ) -> None:

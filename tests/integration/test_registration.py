@@ -167,6 +167,13 @@ async def test_a_newer_registration_takes_over_from_another_endpoint(tenant: Ten
     assert await tenant.versions() == {"1.0.0": "ACTIVE"}
 
 
+async def test_a_job_follows_its_endpoint_in_being_internal_and_in_its_title(tenant: Tenant) -> None:
+    app = await tenant.endpoint()
+    for sequence, (is_internal, title) in enumerate([(False, "One"), (True, "One"), (True, "Two"), (False, "Two")], 1):
+        await tenant.register(app, sequence, jobs=[job(internal=is_internal, name=title)])
+        assert await tenant.row("SELECT internal, title FROM jobs") == {"internal": is_internal, "title": title}
+
+
 async def test_an_older_registration_has_no_effect(tenant: Tenant) -> None:
     app = await tenant.endpoint()
     everything = {"sources": [source()], "dynamicTriggers": [dynamic()], "dynamicSchedules": [dynamic("daily")]}

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 _UNREADABLE: Final = "The args of the queue job cannot be read, so it would fail again."
 _INDEX_GONE: Final = "The endpoint index that the queue job belongs to is gone."
+_FETCHED_AGAIN: Final = (
+    "The endpoint index that the queue job belongs to was fetched again since, with registrations of its own."
+)
 _ENDPOINT_GONE: Final = "The endpoint that the queue job belongs to was deleted."
 
 
@@ -41,6 +44,7 @@ class _Registration:
     queue_job: RetriedQueueJob
     endpoint_id: UUID
     item: ItemKey
+    index_sequence: int
 
 
 class RetryIndex:
@@ -100,16 +104,24 @@ class RetryRegistration:
         """Take nothing: registrations are ordered by their numbers."""
 
     async def refuse(self, tx: Transaction, queue_jobs: Sequence[RetriedQueueJob]) -> Mapping[UUID, KongflowError]:
-        """Refuse those whose endpoint is gone."""
+        """Refuse those whose endpoint is gone, and those that another fetch of their index has replaced."""
         registrations = {queue_job.id: _registration(queue_job) for queue_job in queue_jobs}
         endpoint_ids = {each.endpoint_id for each in registrations.values() if each is not None}
         gone = {endpoint_id for endpoint_id in endpoint_ids if await tx.endpoints.get(endpoint_id) is None}
+        index_ids = {each.item.index_id for each in registrations.values() if each is not None}
+        sequences = await tx.indexes.sequences(sorted(index_ids))
         refusals: dict[UUID, KongflowError] = {}
         for queue_job in queue_jobs:
             registration = registrations[queue_job.id]
-            if registration is None or registration.endpoint_id in gone:
-                message = _UNREADABLE if registration is None else _ENDPOINT_GONE
-                refusals[queue_job.id] = wrong_state(queue_job.id, queue_job.state, message)
+            if registration is None:
+                message = _UNREADABLE
+            elif registration.endpoint_id in gone:
+                message = _ENDPOINT_GONE
+            elif sequences.get(registration.item.index_id, registration.index_sequence) != registration.index_sequence:
+                message = _FETCHED_AGAIN
+            else:
+                continue
+            refusals[queue_job.id] = wrong_state(queue_job.id, queue_job.state, message)
         return refusals
 
     async def on_retry(self, tx: Transaction, queue_jobs: Sequence[RetriedQueueJob]) -> None:
@@ -133,7 +145,7 @@ def _registration(queue_job: RetriedQueueJob) -> _Registration | None:
     args = queue_job.args
     try:
         item = ItemKey(UUID(args["indexId"]), *registered_item(queue_job.kind, args))
-        return _Registration(queue_job, UUID(args["endpointId"]), item)
+        return _Registration(queue_job, UUID(args["endpointId"]), item, int(args["indexSequence"]))
     except (KeyError, ValueError, TypeError, AttributeError):
         return None
 

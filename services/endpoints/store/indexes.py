@@ -109,6 +109,10 @@ class PostgresIndexes:
         """Lock indexes by id; return those that are there."""
         return [row["id"] for row in await self._fetch("lock", index_ids)]
 
+    async def sequences(self, index_ids: Sequence[UUID]) -> dict[UUID, int | None]:
+        """Read the numbers of indexes."""
+        return {row["id"]: row["sequence"] for row in await self._fetch("sequences", index_ids)}
+
     async def fetch_again(self, index_ids: Sequence[UUID]) -> None:
         """Make indexes wait for another fetch."""
         await self._fetch("fetch_again", index_ids)

@@ -104,6 +104,10 @@ class Indexes(Protocol):
         """Lock indexes by id; return those that are there."""
         ...
 
+    async def sequences(self, index_ids: Sequence[UUID]) -> dict[UUID, int | None]:
+        """Read the numbers of those of `index_ids` that are there; None of one that was not fetched yet."""
+        ...
+
     async def fetch_again(self, index_ids: Sequence[UUID]) -> None:
         """Make locked indexes PENDING once more and forget what they had found."""
         ...

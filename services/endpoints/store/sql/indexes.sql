@@ -35,7 +35,8 @@ WHERE id = $1 AND state IN ('PENDING', 'FETCHING')
 -- name: store_answer
 -- Stores what the endpoint answered.
 UPDATE endpoint_indexes SET
-    state = 'REGISTERING', data = $2::jsonb, stats = $3::jsonb, error = NULL, revision = revision + 1, updated_at = now()
+    state = 'REGISTERING', data = $2::jsonb, stats = $3::jsonb, error = NULL, answered_sequence = sequence,
+    revision = revision + 1, updated_at = now()
 WHERE id = $1
 
 -- name: insert_items
@@ -116,6 +117,10 @@ RETURNING endpoint_index_items.index_id
 -- Makes locked indexes register again what was opened again.
 UPDATE endpoint_indexes SET state = 'REGISTERING', error = NULL, revision = revision + 1, updated_at = now()
 WHERE id = ANY($1::uuid[]) AND state IN ('REGISTERING', 'SUCCEEDED', 'PARTIALLY_SUCCEEDED', 'FAILED')
+
+-- name: sequences
+-- Reads the numbers of indexes.
+SELECT id, sequence FROM endpoint_indexes WHERE id = ANY($1::uuid[])
 
 -- name: lock
 -- Locks indexes by id.

@@ -8,9 +8,9 @@ FOR KEY SHARE
 
 -- name: read_newest_answers
 -- Reads the greatest number under which each of the endpoints $1 has answered with an index.
-SELECT endpoint_id, max(sequence) AS sequence
+SELECT endpoint_id, max(answered_sequence) AS sequence
 FROM endpoint_indexes
-WHERE endpoint_id = ANY ($1::uuid[]) AND stats <> '{}'
+WHERE endpoint_id = ANY ($1::uuid[]) AND answered_sequence IS NOT NULL
 GROUP BY endpoint_id
 
 -- name: lock_jobs
@@ -93,9 +93,11 @@ WITH wanted AS MATERIALIZED (
         index_sequence
     )
 ), titled AS (
-    UPDATE jobs j SET title = w.payload ->> 'name', updated_at = now()
-    FROM wanted w
-    WHERE j.id = w.job_id AND j.title <> w.payload ->> 'name'
+    UPDATE jobs j SET title = w.title, internal = w.internal, updated_at = now()
+    FROM (
+        SELECT o.job_id, o.payload ->> 'name' AS title, (o.payload -> 'internal' = 'true') IS TRUE AS internal FROM wanted o
+    ) AS w
+    WHERE j.id = w.job_id AND (j.title, j.internal) IS DISTINCT FROM (w.title, w.internal)
 ), disabled AS (
     UPDATE job_versions v SET state = 'DISABLED', index_sequence = w.index_sequence, updated_at = now()
     FROM wanted w

@@ -1,0 +1,1 @@
+ALTER TABLE endpoint_indexes DROP COLUMN answered_sequence;
