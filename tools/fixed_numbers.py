@@ -226,7 +226,7 @@ GROUPS: Final[Mapping[str, Sequence[Fixed]]] = {
         ),
         _fixed(
             "lanes of an environment for its events",
-            "endpoints.domain.catalog:_EVENT_LANES",
+            "endpoints.domain.lanes:_EVENT_LANES",
             "stored names of lanes have it",
         ),
         _fixed("the message of a failed attempt", "endpoints.domain.attempt:MAX_MESSAGE_LENGTH", _READER),

@@ -34,7 +34,10 @@ def set_aside_key(queue: str) -> str:
 
 
 def named_lane(message_id: bytes) -> str | None:
-    """Return the lane that a message's id names; None when the message itself has to be read."""
+    """Return the lane that a message's id names; None when the message itself has to be read.
+
+    The id says no version: it names a lane in version 1 only, and whoever writes another one gives ids without a colon.
+    """
     _, _, name = message_id.partition(b":")
     try:
         lane = name.decode()

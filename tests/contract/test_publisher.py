@@ -14,7 +14,7 @@ from services.endpoints.domain.ports.publisher import Publisher, QueueUnavailabl
 from services.endpoints.queue.connection import open_redis
 from services.endpoints.queue.publisher import ArqPublisher
 from services.endpoints.queue.wake_ups import RedisWakeUps
-from services.worker.message import queue_key, read_message
+from services.worker.message import named_lane, queue_key, read_message
 from tests.support.memory_queue import MemoryPublisher, MemoryWakeUps
 from tests.support.redis_process import RedisProcess
 
@@ -62,6 +62,8 @@ class RedisDoorbell:
             assert isinstance(body, bytes)
             version, named_queue, named_lanes = read_message(body)["a"]
             assert (version, named_queue) == (1, queue)
+            # What the id of a message names is taken for the message: of one lane, always.
+            assert named_lane(job_id) == (named_lanes[0] if len(named_lanes) == 1 else None)
             lanes.append(named_lanes)
         return lanes
 

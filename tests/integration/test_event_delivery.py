@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from structlog.testing import capture_logs
 
-from services.endpoints.domain.catalog import DELIVER_EVENT, INVOKE_DISPATCHER, event_lane
+from services.endpoints.domain.catalog import DELIVER_EVENT, INVOKE_DISPATCHER
 from services.endpoints.domain.identifiers import new_uuid7
+from services.endpoints.domain.lanes import event_lane
 from services.endpoints.domain.ledger_settings import Retention
 from services.endpoints.domain.ports.store import Pool
 from services.endpoints.domain.queue_job import Priority

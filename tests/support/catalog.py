@@ -10,11 +10,12 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
-from services.endpoints.domain.catalog import KINDS, endpoint_lane, new_queue_job
+from services.endpoints.domain.catalog import KINDS, new_queue_job
 from services.endpoints.domain.catalog_entries import JobFilter
 from services.endpoints.domain.identifiers import new_uuid7
 from services.endpoints.domain.index_answer import Disposition, read_index_answer
 from services.endpoints.domain.json_text import dump_json, parse_json
+from services.endpoints.domain.lanes import endpoint_lane
 from services.endpoints.domain.ports.catalog import OfferedItem
 from services.endpoints.domain.queue_job import QueueJob
 from services.endpoints.operations.registration import REGISTRATION_KINDS, Registration, registration_args

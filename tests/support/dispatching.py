@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from services.endpoints.domain.catalog import DELIVER_EVENT, INVOKE_DISPATCHER, event_lane, new_queue_job
+from services.endpoints.domain.catalog import DELIVER_EVENT, INVOKE_DISPATCHER, new_queue_job
 from services.endpoints.domain.identifiers import new_uuid7
 from services.endpoints.domain.json_text import dump_json
+from services.endpoints.domain.lanes import event_lane
 from services.endpoints.domain.ledger_settings import LedgerSettings
 from services.endpoints.domain.queue_job import Priority, Queue
 from services.endpoints.operations.deliver_event import DeliverEvent
-from services.endpoints.operations.dispatch_args import delivery_args
 from services.endpoints.operations.dispatch_retries import RetryDelivery, RetryInvocation
 from services.endpoints.operations.finality import Finality
 from services.endpoints.operations.invoke_dispatcher import InvokeDispatcher
@@ -192,7 +192,7 @@ class Scene:
         )
         queue_job = new_queue_job(
             DELIVER_EVENT,
-            delivery_args(record_id),
+            {"id": str(record_id)},
             queue_job_id=queue_job_id,
             lane=event_lane(tenant.environment_id, event_id),
             environment_id=tenant.environment_id,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -63,18 +62,6 @@ KINDS: Final[Mapping[str, Kind]] = {
 }
 
 CALLING_QUEUES: Final = frozenset(kind.queue for kind in KINDS.values() if kind.calls_out)
-MAINTENANCE_LANE: Final = "maintenance"
-_EVENT_LANES: Final = 4
-
-
-def endpoint_lane(endpoint_id: UUID) -> str:
-    """Return the lane key of everything that concerns one endpoint."""
-    return f"endpoint-{endpoint_id}"
-
-
-def event_lane(environment_id: UUID, event_id: str) -> str:
-    """Return the lane key of everything that concerns one event: an environment has four, so that its events share."""
-    return f"environment-{environment_id}-{zlib.crc32(event_id.encode()) % _EVENT_LANES}"
 
 
 def new_queue_job(

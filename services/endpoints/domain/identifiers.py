@@ -27,6 +27,7 @@ _API_KEY_LENGTH: Final = 20
 _TOKEN_LENGTH: Final = 40
 _SIGNING_SECRET_BYTES: Final = 32
 _SLUG: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,99}", re.ASCII)
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 _HOOK_IDENTIFIER: Final = re.compile(rf"[{HOOK_IDENTIFIER_ALPHABET}]{{{HOOK_IDENTIFIER_LENGTH}}}", re.ASCII)
 
 _TIME_ORDERED_VERSION: Final = 7
@@ -115,6 +116,11 @@ def is_slug(text: str) -> bool:
     1 to 100 ASCII characters of `A-Z a-z 0-9 . _ ~ -`, the first one a letter or a digit; never `..`.
     """
     return _SLUG.fullmatch(text) is not None and ".." not in text
+
+
+def is_uuid(text: str) -> bool:
+    """Tell whether `text` is a UUID in its usual form of 36 characters, of any version."""
+    return _UUID.fullmatch(text) is not None
 
 
 def is_hook_identifier(text: str) -> bool:

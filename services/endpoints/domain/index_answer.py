@@ -77,8 +77,7 @@ class IndexReading:
     """An answer that was read.
 
     `data` holds the lists as received, except that an item which cannot be stored is replaced by
-    `{"unstorable": "<why>"}`. `found` counts valid, enabled, non-internal items by the protocol's names, and
-    `disabledJobs`.
+    `{"unstorable": "<why>"}`. `found` counts valid, enabled, non-internal items by the protocol's names.
     """
 
     items: tuple[IndexItem, ...]
@@ -291,11 +290,8 @@ def _name_type(value: JsonValue) -> str:
 def _count(items: Sequence[IndexItem]) -> dict[str, int]:
     found = {shape.list_name: 0 for shape in _SHAPES if shape.adapter is not None}
     names = {shape.kind: shape.list_name for shape in _SHAPES}
-    found["disabledJobs"] = 0
     for item in items:
-        if item.disposition is Disposition.DISABLED:
-            found["disabledJobs"] += 1
-        elif item.disposition is Disposition.ACCEPTED and not item.payload.get("internal"):
+        if item.disposition is Disposition.ACCEPTED and not item.payload.get("internal"):
             found[names[item.kind]] += 1
     return found
 

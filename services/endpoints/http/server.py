@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Protocol
 from uuid import UUID
@@ -18,7 +17,7 @@ from services.endpoints.domain.errors import (
     Reason,
     ServerOverloadedError,
 )
-from services.endpoints.domain.identifiers import is_hook_identifier, is_slug
+from services.endpoints.domain.identifiers import is_hook_identifier, is_slug, is_uuid
 from services.endpoints.http.bodies import BODY_WITHIN, CODINGS, body_of
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ _END_WITHIN: Final = timedelta(seconds=2)
 _HOOK: Final = "/api/v1/endpoints/{environment_id}/{slug}/index/{hook}"
 _NOT_FOUND: Final = "There is no such indexing hook."
 _TOO_LARGE: Final = "The body is larger than 512 KiB."
-_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 _OF_THE_TENANT: Final = frozenset({Reason.RATE_LIMITED, Reason.QUOTA_EXCEEDED})
 # A server without room says RATE_LIMITED, too, but nobody asked too much of it.
 _OF_THE_SERVER: Final = (DatabaseUnavailableError, ServerOverloadedError)
@@ -70,7 +68,7 @@ def hooks_and_health(
 
     async def hook(request: web.Request) -> web.Response:
         named, slug, identifier = (request.match_info[part] for part in ("environment_id", "slug", "hook"))
-        if not (_UUID.fullmatch(named) and is_slug(slug) and is_hook_identifier(identifier)):
+        if not (is_uuid(named) and is_slug(slug) and is_hook_identifier(identifier)):
             return _error(404, _NOT_FOUND)
 
         async def read_body() -> bytes:

@@ -11,9 +11,10 @@ import structlog
 
 from services.endpoints.domain.attempt import AttemptFailedError
 from services.endpoints.domain.attempt_reason import AttemptReason
-from services.endpoints.domain.catalog import INVOKE_DISPATCHER, event_lane, new_queue_job
+from services.endpoints.domain.catalog import INVOKE_DISPATCHER, new_queue_job
 from services.endpoints.domain.filter import FilterError, compiled_filter, event_subject, rule_matches
 from services.endpoints.domain.json_text import JsonTextError, parse_json
+from services.endpoints.domain.lanes import event_lane
 from services.endpoints.domain.ports.dispatch import InvocationKey, NewInvocation
 from services.endpoints.domain.queue_job import QueueJobState
 from services.endpoints.operations.dispatch_args import delivered_event, invocation_args, required

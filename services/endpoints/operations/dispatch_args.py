@@ -17,11 +17,6 @@ _Named = TypeVar("_Named")
 UNREADABLE: Final = "The args of the queue job cannot be read, so it would fail again."
 
 
-def delivery_args(event_record_id: UUID) -> dict[str, Any]:
-    """Return the args of a `deliverEvent`."""
-    return {"id": str(event_record_id)}
-
-
 def invocation_args(key: InvocationKey) -> dict[str, Any]:
     """Return the args of an `events.invokeDispatcher`."""
     return {"id": str(key.dispatcher_id), "eventRecordId": str(key.event_record_id)}

@@ -10,9 +10,9 @@ import structlog
 
 from services.endpoints.domain.attempt import SnoozedError
 from services.endpoints.domain.attempt_reason import AttemptReason
-from services.endpoints.domain.catalog import endpoint_lane
 from services.endpoints.domain.endpoint import EndpointState
 from services.endpoints.domain.endpoint_health import WELL, Finding, Sign, finding_of_ping
+from services.endpoints.domain.lanes import endpoint_lane
 
 if TYPE_CHECKING:
     from services.endpoints.domain.endpoint import Endpoint

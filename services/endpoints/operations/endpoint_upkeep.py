@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from services.endpoints.domain.catalog import PROBE_ENDPOINT, endpoint_lane, new_queue_job
+from services.endpoints.domain.catalog import PROBE_ENDPOINT, new_queue_job
 from services.endpoints.domain.endpoint import EndpointState
 from services.endpoints.domain.endpoint_index import IndexSource
 from services.endpoints.domain.errors import DatabaseDefectError, KongflowError
+from services.endpoints.domain.lanes import endpoint_lane
 from services.endpoints.domain.ports.store import Pool
 from services.endpoints.domain.queue_job import Priority
 from services.endpoints.domain.tenancy import EnvironmentType

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import structlog
 
-from services.endpoints.domain.catalog import endpoint_lane
 from services.endpoints.domain.endpoint_index import IndexSource
 from services.endpoints.domain.errors import (
     ConflictError,
@@ -21,6 +20,7 @@ from services.endpoints.domain.errors import (
     Reason,
 )
 from services.endpoints.domain.identifiers import new_hook_identifier
+from services.endpoints.domain.lanes import endpoint_lane
 from services.endpoints.domain.page import page_of
 from services.endpoints.domain.ports.store import Pool
 from services.endpoints.domain.request_hash import request_hash

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from services.endpoints.domain.catalog import DELIVER_EVENT, event_lane
+from services.endpoints.domain.catalog import DELIVER_EVENT
 from services.endpoints.domain.errors import (
     ConflictError,
     FieldViolation,
@@ -20,6 +20,7 @@ from services.endpoints.domain.errors import (
 from services.endpoints.domain.event import Event, EventState
 from services.endpoints.domain.event_content import differing_fields
 from services.endpoints.domain.identifiers import consecutive_ids
+from services.endpoints.domain.lanes import event_lane
 from services.endpoints.domain.page import page_of
 from services.endpoints.domain.ports.events import EventToWrite
 from services.endpoints.domain.ports.store import Pool

@@ -10,12 +10,13 @@ from uuid import UUID
 
 from services.endpoints.domain.attempt import AttemptFailedError, SnoozedError
 from services.endpoints.domain.attempt_reason import AttemptReason
-from services.endpoints.domain.catalog import KINDS, endpoint_lane, new_queue_job
+from services.endpoints.domain.catalog import KINDS, new_queue_job
 from services.endpoints.domain.endpoint_calls import EndpointCallError
 from services.endpoints.domain.endpoint_health import finding_of_error
 from services.endpoints.domain.endpoint_index import ABSENT, IndexSource, ItemKind, ItemState
 from services.endpoints.domain.index_answer import Disposition, IndexAnswerError, IndexItem, read_index_answer
 from services.endpoints.domain.json_text import dump_json
+from services.endpoints.domain.lanes import endpoint_lane
 from services.endpoints.domain.ports.catalog import OfferedItem
 from services.endpoints.domain.ports.indexes import NewItem
 from services.endpoints.domain.queue_job import Queue, QueueJob, QueueJobState

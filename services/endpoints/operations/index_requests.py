@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from services.endpoints.domain.catalog import INDEX_ENDPOINT, endpoint_lane, new_queue_job
+from services.endpoints.domain.catalog import INDEX_ENDPOINT, new_queue_job
+from services.endpoints.domain.lanes import endpoint_lane
 from services.endpoints.domain.ports.ledger import UniqueKey
 from services.endpoints.domain.queue_job import Priority, QueueJobState
 from services.endpoints.domain.tenancy import EnvironmentType

@@ -10,6 +10,7 @@ from services.endpoints.domain.endpoint_index import IndexSource
 from services.endpoints.domain.errors import KongflowError, Reason
 from services.endpoints.domain.operator_decisions import wrong_state
 from services.endpoints.domain.ports.indexes import ItemKey
+from services.endpoints.operations.dispatch_args import UNREADABLE
 from services.endpoints.operations.registration import registered_item
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from services.endpoints.domain.ports.store import Transaction
     from services.endpoints.operations.index_requests import IndexRequests
 
-_UNREADABLE: Final = "The args of the queue job cannot be read, so it would fail again."
 _INDEX_GONE: Final = "The endpoint index that the queue job belongs to is gone."
 _FETCHED_AGAIN: Final = (
     "The endpoint index that the queue job belongs to was fetched again since, with registrations of its own."
@@ -72,7 +72,7 @@ class RetryIndex:
         for queue_job in queue_jobs:
             fetch = fetches[queue_job.id]
             if fetch is None or fetch.index_id not in kept:
-                message = _UNREADABLE if fetch is None else _INDEX_GONE
+                message = UNREADABLE if fetch is None else _INDEX_GONE
                 refusals[queue_job.id] = wrong_state(queue_job.id, queue_job.state, message)
         for queue_job_id, fetch in fetches.items():
             if fetch is None or queue_job_id in refusals:
@@ -114,7 +114,7 @@ class RetryRegistration:
         for queue_job in queue_jobs:
             registration = registrations[queue_job.id]
             if registration is None:
-                message = _UNREADABLE
+                message = UNREADABLE
             elif registration.endpoint_id in gone:
                 message = _ENDPOINT_GONE
             elif sequences.get(registration.item.index_id, registration.index_sequence) != registration.index_sequence:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from services.endpoints.domain.catalog import MAINTENANCE_LANE, PRUNE, new_queue_job
+from services.endpoints.domain.catalog import PRUNE, new_queue_job
+from services.endpoints.domain.lanes import MAINTENANCE_LANE
 from services.endpoints.domain.ports.ledger import UniqueKey
 from services.endpoints.domain.ports.store import Pool
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from services.endpoints.domain.catalog import event_lane
 from services.endpoints.domain.errors import KongflowError, NotFoundError, Reason
 from services.endpoints.domain.identifiers import (
     MAX_CONSECUTIVE_IDS,
@@ -14,6 +13,7 @@ from services.endpoints.domain.identifiers import (
     first_of_consecutive,
     time_of_uuid7,
 )
+from services.endpoints.domain.lanes import event_lane
 from services.endpoints.domain.ledger_settings import Retention
 from services.endpoints.domain.ports.events import EventFilter, ReplayToWrite
 from services.endpoints.domain.request_hash import request_hash

@@ -25,7 +25,8 @@ def queue_key(queue: str) -> str:
 def message_id(prefix: str, number: int, lanes: Sequence[str]) -> str:
     """Return the id of a message, which says by itself which lane it rings when that is one.
 
-    Whoever pops it need not ask Redis for the rest. Ids sort by number, so that those of equal score keep their order.
+    Whoever pops it need not ask Redis for the rest, and takes it for a message of version 1: one of a later version
+    names no lane in its id. Ids sort by number, so that those of equal score keep their order.
     """
     name = f"{prefix}-{number:016d}"
     return f"{name}:{lanes[0]}" if len(lanes) == 1 else name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -11,7 +10,7 @@ from services.endpoints.domain.event import DEFAULT_SOURCE, NewEvent, PayloadTyp
 from services.endpoints.domain.json_text import JsonTextError, parse_json
 from services.endpoints.domain.queue_job import Priority
 from services.endpoints.rpc import enums
-from services.endpoints.rpc.validate import MAX_JSON_BYTES
+from services.endpoints.rpc.validate import CONTROL_CHARACTER, MAX_JSON_BYTES
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -26,7 +25,6 @@ MAX_TEXT_CHARACTERS: Final = 256
 MAX_KEYS: Final = 10_000
 MAX_KEY_CHARACTERS: Final = 1_024
 
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _EMPTY: Final = "{}"
 _PRIORITIES: Final = enums.members(enums.PRIORITY)
 _PAYLOAD_TYPES: Final = enums.members(enums.PAYLOAD_TYPE)
@@ -67,7 +65,7 @@ def read_event_id(checks: Checks, field: str, text: str) -> str:
 
 
 def _text(checks: Checks, field: str, text: str) -> str:
-    if not text or len(text) > MAX_TEXT_CHARACTERS or _CONTROL.search(text):
+    if not text or len(text) > MAX_TEXT_CHARACTERS or CONTROL_CHARACTER.search(text):
         checks.refuse(field, f"must be 1 to {MAX_TEXT_CHARACTERS} characters without control characters")
     return text
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from services.endpoints.domain.endpoint_url import check_url
 from services.endpoints.domain.errors import FieldViolation, InvalidRequestError, Reason
-from services.endpoints.domain.identifiers import NIL_UUID, is_hook_identifier, is_slug
+from services.endpoints.domain.identifiers import NIL_UUID, is_hook_identifier, is_slug, is_uuid
 from services.endpoints.domain.json_text import JsonTextError, parse_json
 from services.endpoints.domain.page import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 
@@ -26,11 +26,10 @@ MAX_REASON_CHARACTERS: Final = 1000
 MAX_FILTER_CHARACTERS: Final = 1000
 MAX_JSON_BYTES: Final = 512 * 1024
 
-_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 _RANDOM_UUID_VERSION: Final = 4
 _MAX_NANOS: Final = 999_999_999
 _NANOS_OF_A_MICROSECOND: Final = 1_000
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+CONTROL_CHARACTER: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SLUG_RULE: Final = (
     "must be 1 to 100 characters of A-Z a-z 0-9 . _ ~ -, the first a letter or a digit, never two dots in a row"
 )
@@ -72,7 +71,7 @@ class Checks:
         if not text:
             self.refuse(field, "must be given")
             return NIL_UUID
-        value = UUID(text) if _UUID.fullmatch(text) else NIL_UUID
+        value = UUID(text) if is_uuid(text) else NIL_UUID
         if value == NIL_UUID:
             self.refuse(field, "must be a UUID such as 01890a5d-ac96-774b-bcce-b302099a8057, not the nil UUID")
         return value
@@ -85,7 +84,7 @@ class Checks:
         """Read a request id, a version 4 UUID; empty means none."""
         if not text:
             return None
-        value = UUID(text) if _UUID.fullmatch(text) else NIL_UUID
+        value = UUID(text) if is_uuid(text) else NIL_UUID
         if value.version != _RANDOM_UUID_VERSION:
             self.refuse(field, "must be a random (version 4) UUID of 36 characters")
         return value
@@ -112,7 +111,7 @@ class Checks:
         """Read a name for people of 1 to 200 characters; empty means `default`, or is refused without one."""
         if not text and default is not None:
             return default
-        if not text.strip() or len(text) > MAX_NAME_CHARACTERS or _CONTROL.search(text):
+        if not text.strip() or len(text) > MAX_NAME_CHARACTERS or CONTROL_CHARACTER.search(text):
             self.refuse(field, f"must be 1 to {MAX_NAME_CHARACTERS} characters without control characters")
         return text
 

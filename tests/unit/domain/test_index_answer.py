@@ -70,7 +70,7 @@ def test_every_list_is_read_in_order_and_counted() -> None:
         (7, ItemKind.WEBHOOK, "g", None, Disposition.UNSUPPORTED),
         (8, ItemKind.HTTP_ENDPOINT, "h", None, Disposition.UNSUPPORTED),
     ]
-    assert reading.found == {"jobs": 1, "sources": 1, "dynamicTriggers": 1, "dynamicSchedules": 1, "disabledJobs": 1}
+    assert reading.found == {"jobs": 1, "sources": 1, "dynamicTriggers": 1, "dynamicSchedules": 1}
     assert reading.offered == [
         (ItemKind.JOB, "a"),
         (ItemKind.JOB, "c"),

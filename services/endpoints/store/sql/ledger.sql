@@ -228,7 +228,8 @@ WITH next AS (
     ON CONFLICT (queue, lane) DO NOTHING
     RETURNING queue, lane
 )
-SELECT (SELECT due_in FROM next) AS next_due_in, found.*
+SELECT
+    (SELECT due_in FROM next) AS next_due_in, found.queue, found.environment_id, found.priority, found.lane, found.place
 FROM (VALUES (true)) AS always (is_there)
 LEFT JOIN (
     SELECT queue, environment_id, priority, lane, place FROM chosen
