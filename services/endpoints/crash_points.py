@@ -24,7 +24,7 @@ VARIABLE: Final = "KONGFLOW_CRASH_AT"
 EXIT_STATUS: Final = 70
 PLACES: Final = frozenset(
     {
-        "before_commit",  # the detail is the pool: callers, call backs or relay
+        "before_commit",  # the detail is the pool, such as `callers`
         "after_commit",  # the same; nobody has been told yet
         "after_ring_before_publish",
         "after_rescue_before_publish",

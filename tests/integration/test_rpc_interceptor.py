@@ -153,7 +153,7 @@ async def test_a_cancellation_from_inside_does_not_hang_the_caller() -> None:
             assert refusal.metadata == {"reference": "ref-1"}
             await eventually(lambda: journal.calls == [CallRecord(GET, "UNAVAILABLE")])
     interruptions = [(log["event"], log["log_level"]) for log in logs if log.get("reference") == "ref-1"]
-    assert interruptions == [("call was interrupted", "warning")]
+    assert interruptions == [("call_was_interrupted", "warning")]
 
 
 async def test_a_cancellation_from_inside_ends_a_stream_at_once() -> None:

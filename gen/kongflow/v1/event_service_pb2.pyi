@@ -54,13 +54,13 @@ class NewEvent(_message.Message):
     source: _builtins.str
     """Where it happened, at most 256 characters. Empty: `trigger.dev`."""
     priority: _priority_pb2.Priority.ValueType
-    """Which go first among those that are due."""
+    """Which go first among those that are due. Unset: NORMAL."""
     account_id: _builtins.str
     """The account of the customer's own user that it belongs to, at most 256 characters; it is made when it is new.
     Empty: none.
     """
     payload_type: _event_pb2.PayloadType.ValueType
-    """What the payload stands for."""
+    """What the payload stands for. Unset: JSON."""
     is_test: _builtins.bool
     """True: it is sent to try something out, and so are its runs."""
     @_builtins.property

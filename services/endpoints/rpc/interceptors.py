@@ -233,7 +233,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 raise
             # Something the handler waited for was cancelled; unanswered, the caller would hang until its deadline.
             interrupted = interrupted_error(self._new_reference())
-            _log.warning("call was interrupted", reference=interrupted.metadata["reference"], exc_info=error)
+            _log.warning("call_was_interrupted", reference=interrupted.metadata["reference"], exc_info=error)
             await self._fail(call, context, interrupted)
         except grpc.aio.AbortError:
             call.code = context.code()
@@ -250,7 +250,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         answer = _overload(error)
         if answer is None:
             answer = internal_error(self._new_reference())
-            _log.error("call failed with a defect", reference=answer.metadata["reference"], exc_info=error)
+            _log.error("call_failed_with_a_defect", reference=answer.metadata["reference"], exc_info=error)
         return answer
 
     async def _fail(self, call: _Call, context: Context, answer: KongflowError) -> None:

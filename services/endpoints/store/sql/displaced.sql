@@ -83,6 +83,7 @@ WITH held AS MATERIALIZED (
         WHERE
             c.item_id NOT IN (SELECT g.item_id FROM chosen g)
             AND (c.endpoint_id IN (SELECT h.id FROM heirs h)) IS TRUE
+        ORDER BY c.endpoint_id
     ) AS owed
     WHERE e.id = owed.endpoint_id
 ), given_sources AS (
