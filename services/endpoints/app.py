@@ -39,7 +39,7 @@ from services.endpoints.telemetry.metrics import Metrics
 from services.endpoints.wiring import build_operations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
     from aiohttp import web
 
@@ -121,32 +121,7 @@ async def run(
             tracer=tracer,
         )
         memory = MemoryGuard(share=share_of_memory(settings.memory_limit_bytes), give_back=give_memory_back)
-        rpc = RpcServer(
-            services=RpcServices(
-                tenancy=operations.tenancy,
-                endpoints=operations.endpoints,
-                indexing=operations.indexing,
-                catalog=operations.catalog,
-                events=operations.events,
-                explanations=operations.explanations,
-                dispatchers=operations.dispatchers,
-                runs=operations.runs,
-                queue_jobs=operations.queue_jobs,
-                runner=operations.runner,
-                page_tokens=operations.page_tokens,
-            ),
-            authenticator=operations.authentication,
-            observer=metrics,
-            callers=callers,
-            limits=operations.limits,
-            memory=memory,
-            tracer=tracer,
-            address=str(settings.grpc_address),
-            credentials=credentials_of(settings),
-            deadlines=deadlines_of(settings),
-            max_request_bytes=settings.rpc_max_request_bytes,
-            max_metadata_bytes=settings.rpc_max_metadata_bytes,
-        )
+        rpc = _rpc_server(settings, operations, metrics=metrics, callers=callers, memory=memory, tracer=tracer)
         readiness = Readiness(database=store, health=rpc, finding=lambda: memory.finding() or eviction.finding)
         listening = await _listen(
             stack,
@@ -161,31 +136,84 @@ async def run(
         )
         if on_listening is not None:
             on_listening(listening)
-        work = [
-            asyncio.create_task(_work_when_ready(store, readiness, operations, metrics)),
-            asyncio.create_task(wake_ups.run()),
-            asyncio.create_task(eviction.run()),
-        ]
-        stop_wait = asyncio.create_task(stopping.wait())
-        done, _ = await asyncio.wait([*work, stop_wait], return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            if (error := task.exception()) is not None:
-                # Its traceback comes when the drain is over, and somebody may not wait for that.
-                _log.error("server_fails", exc_info=error)
-        _log.info("draining")
-        readiness.drain()
-        operations.watches.end()
-        drained_by = asyncio.get_running_loop().time() + settings.drain_timeout_seconds
-        await rpc.stop(grace=timedelta(seconds=settings.drain_timeout_seconds))
-        with suppress(TimeoutError):
-            async with asyncio.timeout_at(drained_by):
-                await operations.runner.drain()
-        # A call that still waits would fail with its connection, and its endpoint would be blamed.
-        await _end([*work, stop_wait, *operations.runner.begun])
-        for task in work:
-            if not task.cancelled():
-                task.result()
+        await _serve_until(
+            stopping,
+            work=(_work_when_ready(store, readiness, operations, metrics), wake_ups.run(), eviction.run()),
+            drain=timedelta(seconds=settings.drain_timeout_seconds),
+            readiness=readiness,
+            operations=operations,
+            rpc=rpc,
+        )
     _log.info("stopped")
+
+
+async def _serve_until(
+    stopping: asyncio.Event,
+    *,
+    work: Iterable[Coroutine[Any, Any, None]],
+    drain: timedelta,
+    readiness: Readiness,
+    operations: Operations,
+    rpc: RpcServer,
+) -> None:
+    """Do the work until told to stop, or some of it fails; then refuse new calls and finish what has begun."""
+    tasks = [asyncio.create_task(each) for each in work]
+    stop_wait = asyncio.create_task(stopping.wait())
+    done, _ = await asyncio.wait([*tasks, stop_wait], return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        if (error := task.exception()) is not None:
+            # Its traceback comes when the drain is over, and somebody may not wait for that.
+            _log.error("server_fails", exc_info=error)
+    _log.info("draining")
+    readiness.drain()
+    operations.watches.end()
+    drained_by = asyncio.get_running_loop().time() + drain.total_seconds()
+    await rpc.stop(grace=drain)
+    with suppress(TimeoutError):
+        async with asyncio.timeout_at(drained_by):
+            await operations.runner.drain()
+    # A call that still waits would fail with its connection, and its endpoint would be blamed.
+    await _end([*tasks, stop_wait, *operations.runner.begun])
+    for task in tasks:
+        if not task.cancelled():
+            task.result()
+
+
+def _rpc_server(
+    settings: EndpointsSettings,
+    operations: Operations,
+    *,
+    metrics: Metrics,
+    callers: Callers,
+    memory: MemoryGuard,
+    tracer: Tracer,
+) -> RpcServer:
+    return RpcServer(
+        services=RpcServices(
+            tenancy=operations.tenancy,
+            endpoints=operations.endpoints,
+            indexing=operations.indexing,
+            catalog=operations.catalog,
+            events=operations.events,
+            explanations=operations.explanations,
+            dispatchers=operations.dispatchers,
+            runs=operations.runs,
+            queue_jobs=operations.queue_jobs,
+            runner=operations.runner,
+            page_tokens=operations.page_tokens,
+        ),
+        authenticator=operations.authentication,
+        observer=metrics,
+        callers=callers,
+        limits=operations.limits,
+        memory=memory,
+        tracer=tracer,
+        address=str(settings.grpc_address),
+        credentials=credentials_of(settings),
+        deadlines=deadlines_of(settings),
+        max_request_bytes=settings.rpc_max_request_bytes,
+        max_metadata_bytes=settings.rpc_max_metadata_bytes,
+    )
 
 
 async def _listen(
