@@ -228,16 +228,16 @@ async def test_whatever_endpoints_offer_and_drop_is_there_when_one_of_them_offer
 class Deployments:
     """Two deployments of one app, of which green was registered last; the job differs in its event."""
 
-    def __init__(self, operator: Operator, blue: FakeEndpoint, green: FakeEndpoint) -> None:
+    def __init__(self, operator: Operator, environment_id: str, blue: FakeEndpoint, green: FakeEndpoint) -> None:
         self.operator = operator
+        self.environment_id = environment_id
         self.blue = blue
         self.green = green
         self.ids: dict[str, str] = {}
 
     async def register(self, endpoint: FakeEndpoint) -> None:
-        ours = self.operator.stage.ours.development
         request = endpoint_service_pb2.CreateEndpointRequest(
-            environment_id=ours.id, slug=endpoint.slug, url=endpoint.url
+            environment_id=self.environment_id, slug=endpoint.slug, url=endpoint.url
         )
         created = await self.operator.caller.endpoints.CreateEndpoint(request)
         self.ids[endpoint.slug] = created.endpoint.id
@@ -256,28 +256,32 @@ class Deployments:
         return indexes
 
     async def job(self) -> tuple[str, str, list[str]]:
-        request = catalog_service_pb2.ListJobsRequest(environment_id=self.operator.stage.ours.development.id)
+        request = catalog_service_pb2.ListJobsRequest(environment_id=self.environment_id)
         (shown,) = (await self.operator.caller.catalog.ListJobs(request)).jobs
         latest = shown.latest_version
         return latest.endpoint_slug, state_name(latest), list(latest.event_names)
 
 
-@pytest.fixture
-async def deployments(stage: Stage, connection: asyncpg.Connection[asyncpg.Record]) -> AsyncIterator[Deployments]:
+@pytest.fixture(params=["development"])
+async def deployments(
+    stage: Stage, connection: asyncpg.Connection[asyncpg.Record], request: pytest.FixtureRequest
+) -> AsyncIterator[Deployments]:
     def offer(event: str) -> dict[str, Any]:
         return {**EMPTY_INDEX, "jobs": [event_job("shared", event=event)]}
 
-    key = stage.ours.development_key
+    environment, key = getattr(stage.ours, request.param), getattr(stage.ours, f"{request.param}_key")
     async with (
         FakeEndpoint(index=offer("a.event"), api_key=key, slug="blue") as blue,
         FakeEndpoint(index=offer("b.event"), api_key=key, slug="green") as green,
     ):
-        both = Deployments(Operator(stage, connection), blue, green)
+        both = Deployments(Operator(stage, connection), environment.id, blue, green)
         for endpoint in (blue, green):
             await both.register(endpoint)
         yield both
 
 
+# In PRODUCTION both were indexed just now, which would put another index of them off for a quarter of an hour.
+@pytest.mark.parametrize("deployments", ["development", "production"], indirect=True)
 async def test_an_endpoint_that_offers_other_content_is_indexed_at_once(deployments: Deployments) -> None:
     assert await deployments.job() == ("green", "ACTIVE", ["b.event"])
     await deployments.drop_green()

@@ -78,7 +78,7 @@ class EndpointUpkeep:
         return await self._store.transact(work, Pool.RELAY)
 
     async def ask_for_indexes(self) -> int:
-        """Ask for an index of each endpoint that is due one, through its window; return how many were asked for."""
+        """Ask for an index of each endpoint that is due one, by schedule through its window; return how many."""
         is_scheduled = bool(self._policy.reindex_every)
         async with self._store.reading(Pool.RELAY) as tx:
             due = await tx.endpoints.due_indexes(limit=MAX_INDEXES_AT_ONCE, is_scheduled=is_scheduled)
@@ -111,7 +111,7 @@ class EndpointUpkeep:
                 return False
             if is_wanted:
                 reason = _AT_ONCE if due.at_once else _BY_SCHEDULE
-                wish = IndexWish(IndexSource.INTERNAL, reason, priority=Priority.LOW)
+                wish = IndexWish(IndexSource.INTERNAL, reason, priority=Priority.LOW, past_window=due.at_once)
                 await self._requests.request(tx, endpoint, credential.environment.type, wish)
             has_schedule = credential.environment.type is EnvironmentType.PRODUCTION
             next_in = self._policy.next_index_in(jitter=self._jitter()) if has_schedule else None

@@ -38,6 +38,7 @@ class IndexWish:
 
     With `has_moved` the endpoint got another url: what its old one asked for is no reason to wait, nor is the window
     that an index of the old one began.
+    With `past_window` the window is no reason to wait, but what the endpoint asked for is.
     With `quiet` the index waits until no such wish has come for so long, but no more than a minute in all.
     """
 
@@ -48,6 +49,7 @@ class IndexWish:
     priority: Priority = Priority.NORMAL
     force: bool = False
     has_moved: bool = False
+    past_window: bool = False
     quiet: timedelta = _NONE
 
 
@@ -98,7 +100,8 @@ class IndexRequests:
         now, window = await tx.ledger.clock_and_window(_WINDOW, value)
         earliest = max(wish.run_at or now, now + wish.quiet)
         window_end = _window_end(window, waiting, now=now)
-        is_held_back = not (wish.force or wish.has_moved) and window_end is not None and window_end > earliest
+        is_free = wish.force or wish.has_moved or wish.past_window
+        is_held_back = not is_free and window_end is not None and window_end > earliest
         if is_held_back and window_end is not None:
             earliest = window_end
         if wish.force:
