@@ -72,7 +72,7 @@ def fail(new: NewQueueJob, *, retry_in: timedelta | None, counts_attempt: bool =
 STATEMENTS = (
     Statement("ledger.promote_due", Transition.FALL_DUE, lambda tx, _new: tx.ledger.promote_due(limit=10)),
     Statement(
-        "ledger.open_windows",
+        "ledger.hasten_held_back",
         Transition.HASTEN,
         lambda tx, _new: tx.ledger.open_windows([HOLDER], window="window", waiting="waiting"),
     ),
@@ -80,12 +80,16 @@ STATEMENTS = (
     Statement(
         "ledger.reschedule",
         Transition.HASTEN,
-        lambda tx, new: tx.ledger.reschedule(new.id, run_at=PAST, args=new.args, priority=Priority.LOW),
+        lambda tx, new: tx.ledger.reschedule(
+            new.id, run_at=PAST, args=new.args, priority=Priority.LOW, fresh_attempts=1
+        ),
     ),
     Statement(
         "ledger.reschedule",
         Transition.PUT_OFF,
-        lambda tx, new: tx.ledger.reschedule(new.id, run_at=FUTURE, args=new.args, priority=Priority.LOW),
+        lambda tx, new: tx.ledger.reschedule(
+            new.id, run_at=FUTURE, args=new.args, priority=Priority.LOW, fresh_attempts=1
+        ),
     ),
     Statement(
         "ledger.move",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -191,14 +192,20 @@ async def test_index_that_failed_opens_the_window(pair: Pair) -> None:
     assert state_name(final) == "SUCCEEDED"
 
 
-async def test_index_that_waits_for_the_window_of_one_that_failed_runs_at_once(pair: Pair) -> None:
+@pytest.mark.parametrize("answers", [(404,), (500, 404)], ids=["first-attempt", "second-attempt"])
+async def test_index_that_waits_for_the_window_of_one_that_failed_runs_at_once(
+    pair: Pair, answers: tuple[int, ...]
+) -> None:
     tenant = await pair.new_tenant(environment_type="PRODUCTION")
     client = pair.client(tenant.api_key)
-    release = asyncio.Event()
+    release, left = asyncio.Event(), list(answers)
 
-    async def fail_when_released(_request: Any, _endpoint: FakeEndpoint) -> Any:
+    async def fail_when_released(_request: Any, endpoint: FakeEndpoint) -> Any:
         await release.wait()
-        return aiohttp.web.Response(status=404)
+        answer = left.pop(0)
+        if not left:
+            endpoint.behaviour = None
+        return aiohttp.web.Response(status=answer)
 
     async with FakeEndpoint(index=index_of(1), api_key=tenant.api_key) as endpoint:
         created = await client.create_endpoint(tenant, endpoint.url)
@@ -207,7 +214,6 @@ async def test_index_that_waits_for_the_window_of_one_that_failed_runs_at_once(p
         failing = await client.index(created.endpoint.id)
         await eventually(lambda: len(endpoint.calls("INDEX_ENDPOINT")) == 2)
         waiting = await client.index(created.endpoint.id)
-        endpoint.behaviour = None
         release.set()
         failed = (await client.watch(failing.index.id))[-1]
         final = (await client.watch(waiting.index.id))[-1]
@@ -231,11 +237,13 @@ async def test_request_does_not_cut_short_the_wait_that_an_endpoint_asked_for_bu
         waiting = await eventually(after_the_first_attempt)
         endpoint.behaviour = None
         joined = await client.index(created.endpoint.id)
+        after_joining = await after_the_first_attempt()
         forced = await client.index(created.endpoint.id, force=True)
         final = (await client.watch(first.index.id))[-1]
 
     assert waiting.run_time.ToSeconds() - first.index.create_time.ToSeconds() >= 90
     assert (joined.queue_job_id, joined.run_time) == (first.queue_job_id, waiting.run_time)
+    assert (waiting.attempt, waiting.max_attempts, after_joining.max_attempts) == (1, 5, 6)
     assert (forced.queue_job_id, forced.run_time.ToSeconds() < waiting.run_time.ToSeconds()) == (
         first.queue_job_id,
         True,
@@ -320,6 +328,30 @@ async def test_second_deployment_hook_restarts_the_wait_of_the_first(pair: Pair)
 
     assert len(indexes) == 2
     assert run_times[0].ToNanoseconds() < run_times[1].ToNanoseconds()
+
+
+async def test_deployment_hook_has_its_wait_after_a_failed_attempt_too(pair: Pair) -> None:
+    tenant = await pair.new_tenant(environment_type="PRODUCTION")
+    client = pair.client(tenant.api_key)
+    async with FakeEndpoint(index=index_of(1), api_key=tenant.api_key) as endpoint, aiohttp.ClientSession() as http:
+        created = await client.create_endpoint(tenant, endpoint.url)
+        await client.watch(created.index_id)
+        endpoint.behaviour = on("INDEX_ENDPOINT", status(503, headers={"Retry-After": "3"}))
+        hook = f"{pair.http_url}/api/v1/endpoints/{tenant.environment_id}/fake-endpoint/index"
+        hook = f"{hook}/{created.endpoint.indexing_hook_identifier}"
+
+        async def after_the_first_attempt() -> Any:
+            return next((each for each in await client.queue_jobs(kind="indexEndpoint") if each.errors), None)
+
+        async with http.post(hook, json={"deployment": 1}) as response:
+            assert response.status == 200
+        failed = await eventually(after_the_first_attempt, within=timedelta(seconds=20))
+        async with http.post(hook, json={"deployment": 2}) as response:
+            assert response.status == 200
+        waiting = await after_the_first_attempt()
+
+    assert waiting.run_time.ToNanoseconds() - failed.run_time.ToNanoseconds() > 1_000_000_000
+    assert waiting.max_attempts == 6
 
 
 async def test_only_get_endpoint_index_carries_what_the_asker_sent_along(pair: Pair) -> None:

@@ -99,6 +99,13 @@ class IndexEndpoint:
         credential = await tx.endpoints.credential(endpoint.environment_id) if endpoint else None
         if endpoint is None or credential is None:
             return None
+        is_forced = queue_job.args.get("force") is True
+        if not (is_forced and queue_job.attempt == queue_job.args.get("forcedAttempt", _FIRST)):
+            await self._health.admit(tx, endpoint)
+        sequence = await tx.endpoints.draw_sequence(endpoint_id)
+        if sequence is None or await tx.indexes.begin(index_id, sequence=sequence) is None:
+            return None
+        # After the endpoint, as whoever asks for an index does.
         await self._requests.close_window(
             tx,
             endpoint_id=endpoint_id,
@@ -106,12 +113,6 @@ class IndexEndpoint:
             environment_type=credential.environment.type,
             queue_job_id=queue_job.id,
         )
-        is_forced = queue_job.args.get("force") is True
-        if not (is_forced and queue_job.attempt == queue_job.args.get("forcedAttempt", _FIRST)):
-            await self._health.admit(tx, endpoint)
-        sequence = await tx.endpoints.draw_sequence(endpoint_id)
-        if sequence is None or await tx.indexes.begin(index_id, sequence=sequence) is None:
-            return None
         address = call_address(self._secret_box, credential, slug=endpoint.slug, url=endpoint.url, call_id=queue_job.id)
         return Fetch(endpoint, address, index_id, sequence)
 
@@ -182,10 +183,10 @@ class IndexEndpoint:
                 for item in changed
             ]
         )
+        await self._health.note_answer(tx, endpoint)
         # With registrations to come, this index is not over, and `store_answer` said all there is to say of it.
         if unsettled := older if changed else [*older, begun.index_id]:
             await self._requests.settle(tx, unsettled)
-        await self._health.note_answer(tx, endpoint)
 
     def _read(self, body: JsonValue) -> Fetched:
         reading = read_index_answer(body, max_items=self._max_items)

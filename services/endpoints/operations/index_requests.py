@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from services.endpoints.domain.catalog import INDEX_ENDPOINT, new_queue_job
@@ -15,7 +15,6 @@ from services.endpoints.domain.tenancy import EnvironmentType
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
     from typing import Any
     from uuid import UUID
 
@@ -29,6 +28,7 @@ _WAITING: Final = "indexEndpoint"
 _WINDOW: Final = "indexEndpoint.window"
 _WAITING_CLAIM_LASTS: Final = timedelta(days=400)
 _MAX_POSTPONED: Final = timedelta(seconds=60)
+_QUIET_SINCE: Final = "quietSince"
 _NONE: Final = timedelta()
 
 
@@ -39,7 +39,8 @@ class IndexWish:
     With `has_moved` the endpoint got another url: what its old one asked for is no reason to wait, nor is the window
     that an index of the old one began.
     With `past_window` the window is no reason to wait, but what the endpoint asked for is.
-    With `quiet` the index waits until no such wish has come for so long, but no more than a minute in all.
+    With `quiet` the index waits until no such wish has come for so long, but no more than a minute after the first of
+    them since it was last fetched.
     """
 
     source: IndexSource
@@ -90,13 +91,14 @@ class IndexRequests:
     ) -> IndexRequested:
         """Return the index that answers `wish`; the caller has serialized the endpoint in this transaction.
 
-        A waiting index of the same source is joined: the last reason and source data win, and `joined_run_at` says when
-        it starts. Otherwise one is enqueued: now, at `run_at`, or when the window ends, whichever is last; with `force`
-        it is now, whatever `run_at` says.
+        A waiting index of the same source is joined: the last reason and source data win, `joined_run_at` says when it
+        starts, and if it has failed before, it has all its attempts once more. Otherwise one is enqueued: now, at
+        `run_at`, or when the window ends, whichever is last; with `force` it is now, whatever `run_at` says.
         """
         value = _of(endpoint.id, wish.source.value)
         waiting = await self._lock_waiting(tx, value)
-        # After the lock: an index that began meanwhile has closed its window.
+        # After the lock: an index that began meanwhile has closed its window. Held until the end: who opens the window
+        # finds what this wish left waiting for it.
         now, window = await tx.ledger.clock_and_window(_WINDOW, value)
         earliest = max(wish.run_at or now, now + wish.quiet)
         window_end = _window_end(window, waiting, now=now)
@@ -107,7 +109,7 @@ class IndexRequests:
         if wish.force:
             earliest = now
         if waiting is not None:
-            joined = await self._join(tx, endpoint, wish, waiting, earliest=earliest, now=now)
+            joined = await self._join(tx, endpoint, environment_type, wish, waiting, earliest=earliest, now=now)
             if joined is not None:
                 return joined
         return await self._enqueue(
@@ -159,6 +161,7 @@ class IndexRequests:
         self,
         tx: Transaction,
         endpoint: Endpoint,
+        environment_type: EnvironmentType,
         wish: IndexWish,
         waiting: WaitingQueueJob,
         *,
@@ -168,9 +171,14 @@ class IndexRequests:
         index = await tx.indexes.join(waiting.id, source_data_json=wish.source_data_json, reason=wish.reason)
         if index is None:
             return None
-        run_at = joined_run_at(waiting, wish, earliest=earliest, now=now, asked_at=index.created_at)
+        quiet_since = _quiet_since(waiting, wish, now=now)
+        run_at = joined_run_at(waiting, wish, earliest=earliest, now=now, quiet_since=quiet_since)
         await tx.ledger.reschedule(
-            waiting.id, run_at=run_at, args=_args(endpoint.id, index.id, wish), priority=wish.priority
+            waiting.id,
+            run_at=run_at,
+            args=_args(endpoint.id, index.id, wish, quiet_since=quiet_since),
+            priority=wish.priority,
+            fresh_attempts=self._kind.attempts_in(environment_type),
         )
         return IndexRequested(index, waiting.id, deduplicated=True, run_time=run_at)
 
@@ -198,7 +206,7 @@ class IndexRequests:
         run_time = run_at or index.created_at
         queue_job = new_queue_job(
             INDEX_ENDPOINT,
-            _args(endpoint.id, index_id, wish),
+            _args(endpoint.id, index_id, wish, quiet_since=index.created_at if wish.quiet else None),
             queue_job_id=queue_job_id,
             lane=endpoint_lane(endpoint.id),
             environment_id=endpoint.environment_id,
@@ -212,20 +220,30 @@ class IndexRequests:
 
 
 def joined_run_at(
-    waiting: WaitingQueueJob, wish: IndexWish, *, earliest: datetime, now: datetime, asked_at: datetime
+    waiting: WaitingQueueJob, wish: IndexWish, *, earliest: datetime, now: datetime, quiet_since: datetime | None
 ) -> datetime:
-    """Return when a waiting index, first asked for at `asked_at`, runs after `wish` joined it.
+    """Return when a waiting index runs after `wish` joined it.
 
     Alone, the wish would run at `earliest`. An index that waits after a failed attempt keeps its time, which the
     endpoint may have asked for, unless the wish forces or the endpoint has moved. A wish for quiet moves the index
-    back, within a minute of `asked_at`, so that a steady stream of them cannot starve it; no other wish makes it later,
-    and none lets it wait for a time that only an earlier one named.
+    back, within a minute of the first such wish, at `quiet_since`, so that a steady stream of them cannot starve it; no
+    other wish makes it later, and none lets it wait for a time that only an earlier one named.
     """
-    if waiting.has_begun and not (wish.force or wish.has_moved):
-        return waiting.run_at
-    if wish.quiet and not wish.force:
-        return max(min(waiting.run_at, earliest), min(now + wish.quiet, asked_at + _MAX_POSTPONED))
-    return min(waiting.run_at, earliest)
+    is_kept = waiting.has_begun and not (wish.force or wish.has_moved)
+    run_at = waiting.run_at if is_kept else min(waiting.run_at, earliest)
+    if wish.quiet and quiet_since is not None and not wish.force:
+        return max(run_at, min(now + wish.quiet, quiet_since + _MAX_POSTPONED))
+    return run_at
+
+
+def _quiet_since(waiting: WaitingQueueJob, wish: IndexWish, *, now: datetime) -> datetime | None:
+    """Return when the first wish for quiet came that no fetch of the waiting index has answered, `wish` included."""
+    since = waiting.args.get(_QUIET_SINCE)
+    if since is not None:
+        known = datetime.fromisoformat(since)
+        if waiting.started_at is None or known > waiting.started_at:
+            return known
+    return now if wish.quiet else None
 
 
 def _of(endpoint_id: UUID, source: str) -> str:
@@ -240,10 +258,12 @@ def _window_end(window: Window | None, waiting: WaitingQueueJob | None, *, now: 
     return window.expires_at
 
 
-def _args(endpoint_id: UUID, index_id: UUID, wish: IndexWish) -> dict[str, Any]:
+def _args(endpoint_id: UUID, index_id: UUID, wish: IndexWish, *, quiet_since: datetime | None = None) -> dict[str, Any]:
     args: dict[str, Any] = {"id": str(endpoint_id), "indexId": str(index_id), "source": wish.source.value}
     if wish.force:
         args["force"] = True
+    if quiet_since is not None:
+        args[_QUIET_SINCE] = quiet_since.isoformat()
     if wish.reason is not None:
         args["reason"] = wish.reason
     if wish.source_data_json is not None:

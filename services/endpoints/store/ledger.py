@@ -321,7 +321,7 @@ class PostgresLedger:
         await self._execute("serialize", key)
 
     async def clock_and_window(self, key: str, value: str) -> tuple[datetime, Window | None]:
-        """Read the clock, and who claimed a key last."""
+        """Read the clock, and who claimed a key last, and hold that claim."""
         (row,) = await self._fetch("clock_and_window", key, value)
         queue_job_id = row["queue_job_id"]
         return row["now"], None if queue_job_id is None else Window(queue_job_id, row["expires_at"])
@@ -332,8 +332,14 @@ class PostgresLedger:
 
     async def open_windows(self, queue_job_ids: Sequence[UUID], *, window: str, waiting: str) -> None:
         """Give up the keys that queue jobs hold, and let run what waited for that."""
-        self._changed()
-        await self._execute("open_windows", queue_job_ids, window, waiting)
+        opened = [
+            (row["value"], row["expires_at"])
+            for row in await self._fetch("give_up_claims", queue_job_ids)
+            if row["key"] == window
+        ]
+        if opened:
+            self._changed()
+            await self._execute("hasten_held_back", waiting, *zip(*opened, strict=True))
 
     async def waiting_claimant(self, key: str, value: str) -> UUID | None:
         """Read which queue job claimed a key last, when it waits."""
@@ -349,11 +355,17 @@ class PostgresLedger:
         return _waiting(await self._fetch("lock_queue_job", queue_job_id))
 
     async def reschedule(
-        self, queue_job_id: UUID, *, run_at: datetime, args: Mapping[str, Any], priority: Priority
+        self,
+        queue_job_id: UUID,
+        *,
+        run_at: datetime,
+        args: Mapping[str, Any],
+        priority: Priority,
+        fresh_attempts: int,
     ) -> None:
-        """Give a waiting queue job new arguments and a time."""
+        """Give a waiting queue job new arguments, a time and, when it has begun, attempts."""
         self._changed()
-        await self._execute("reschedule", queue_job_id, run_at, to_json(args).decode(), priority.value)
+        await self._execute("reschedule", queue_job_id, run_at, to_json(args).decode(), priority.value, fresh_attempts)
 
     async def move(self, queue_job_id: UUID, *, run_at: datetime, priority: Priority) -> None:
         """Give a waiting queue job another time and priority."""
@@ -435,6 +447,7 @@ def _waiting(rows: Sequence[asyncpg.Record]) -> WaitingQueueJob | None:
         row["id"],
         QueueJobState(row["state"]),
         row["run_at"],
+        from_json(row["args"]),
+        row["started_at"],
         cancel_requested=row["cancel_requested"],
-        has_begun=row["has_begun"],
     )

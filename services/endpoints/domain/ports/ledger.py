@@ -110,13 +110,22 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class WaitingQueueJob:
-    """A queue job that was locked by id, as an index request needs to see it; `has_begun` once an attempt was made."""
+    """A queue job that was locked by id, as an index request needs to see it.
+
+    `started_at` is when its last attempt began, None before the first.
+    """
 
     id: UUID
     state: QueueJobState
     run_at: datetime
+    args: Mapping[str, Any]
+    started_at: datetime | None
     cancel_requested: bool
-    has_begun: bool
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether an attempt was made."""
+        return self.started_at is not None
 
 
 class UniqueKey(NamedTuple):
@@ -298,11 +307,14 @@ class Ledger(Protocol):
         ...
 
     async def clock_and_window(self, key: str, value: str) -> tuple[datetime, Window | None]:
-        """Read the clock that decides, and who claimed a unique key last if anybody did."""
+        """Read the clock that decides, and who claimed a unique key last if anybody did.
+
+        The claim stays as it is until this transaction ends: who opens or renews it waits.
+        """
         ...
 
     async def claim(self, unique: UniqueKey) -> None:
-        """Claim a unique key for a queue job, whoever has it."""
+        """Claim a unique key for a queue job, whoever has it; one that has it already keeps it until the same time."""
         ...
 
     async def open_windows(self, queue_job_ids: Sequence[UUID], *, window: str, waiting: str) -> None:
@@ -332,8 +344,12 @@ class Ledger(Protocol):
         run_at: datetime,
         args: Mapping[str, Any],
         priority: Priority,
+        fresh_attempts: int,
     ) -> None:
-        """Give a waiting queue job new arguments and this time; its priority never sinks."""
+        """Give a waiting queue job new arguments and this time; its priority never sinks.
+
+        One that has begun may be tried `fresh_attempts` times from here.
+        """
         ...
 
     async def move(self, queue_job_id: UUID, *, run_at: datetime, priority: Priority) -> None:

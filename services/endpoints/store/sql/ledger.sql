@@ -430,7 +430,7 @@ DELETE FROM queue_lanes WHERE claim = $1 AND state = 'RUNNING' RETURNING claim
 -- name: lock_running
 -- Locks the queue job that this attempt runs.
 SELECT
-    id, state, run_at, cancel_requested_at IS NOT NULL AS cancel_requested, started_at IS NOT NULL AS has_begun
+    id, state, run_at, args::text AS args, started_at, cancel_requested_at IS NOT NULL AS cancel_requested
 FROM queue_jobs
 WHERE id = $1 AND state = 'RUNNING' AND attempt = $2
 FOR UPDATE
@@ -554,28 +554,39 @@ WHERE id = ANY($1::uuid[]) AND state IN ('SCHEDULED', 'AVAILABLE')
 SELECT pg_advisory_xact_lock(hashtextextended($1::text, 0))
 
 -- name: clock_and_window
--- Reads the clock that decides, and who claimed a key last if anybody did.
-SELECT clock_timestamp() AS now, u.queue_job_id, u.expires_at
+-- Reads the clock that decides, and who claimed a key last if anybody did; that claim stays until the transaction ends.
+WITH held AS MATERIALIZED (
+    SELECT queue_job_id, expires_at FROM queue_uniques WHERE key = $1 AND value = $2 FOR SHARE
+)
+SELECT clock_timestamp() AS now, held.queue_job_id, held.expires_at
 FROM (VALUES (1)) AS always
-LEFT JOIN queue_uniques u ON u.key = $1 AND u.value = $2
+LEFT JOIN held ON true
 
 -- name: claim
--- Claims a key for a queue job.
+-- Claims a key for a queue job; one that has it already, keeps it until the same time.
 INSERT INTO queue_uniques (key, value, queue_job_id, expires_at)
 VALUES ($1, $2, $3, clock_timestamp() + $4::interval)
-ON CONFLICT (key, value) DO UPDATE SET queue_job_id = excluded.queue_job_id, expires_at = excluded.expires_at
+ON CONFLICT (key, value) DO UPDATE SET
+    queue_job_id = excluded.queue_job_id,
+    expires_at = CASE
+        WHEN queue_uniques.queue_job_id = excluded.queue_job_id AND queue_uniques.expires_at > clock_timestamp()
+            THEN queue_uniques.expires_at
+        ELSE excluded.expires_at
+    END
 
--- name: open_windows
--- Gives up the keys that these queue jobs hold; who claimed the key $3 and waits for the end of the key $2 is due.
-WITH opened AS (
-    DELETE FROM queue_uniques WHERE queue_job_id = ANY($1::uuid[])
-    RETURNING key, value, expires_at
-), waiting AS (
+-- name: give_up_claims
+-- Gives up the keys that these queue jobs hold.
+DELETE FROM queue_uniques WHERE queue_job_id = ANY($1::uuid[]) RETURNING key, value, expires_at
+
+-- name: hasten_held_back
+-- Makes due who claimed the key $1 with one of these values and waits for the end of a window that was just opened.
+-- Passes by what somebody changes: a request that asks for an index holds the window, so it came after the opening.
+WITH waiting AS (
     SELECT held_back.id
-    FROM opened
-    JOIN queue_uniques AS claim ON claim.key = $3 AND claim.value = opened.value
+    FROM unnest($2::text[], $3::timestamptz[]) AS opened (value, expires_at)
+    JOIN queue_uniques AS claim ON claim.key = $1 AND claim.value = opened.value
     JOIN queue_jobs AS held_back ON held_back.id = claim.queue_job_id
-    WHERE opened.key = $2 AND held_back.state = 'SCHEDULED' AND held_back.run_at = opened.expires_at
+    WHERE held_back.state = 'SCHEDULED' AND held_back.run_at = opened.expires_at
     ORDER BY held_back.id
     FOR UPDATE OF held_back SKIP LOCKED
 )
@@ -591,7 +602,7 @@ WHERE id = (SELECT queue_job_id FROM queue_uniques WHERE key = $1 AND value = $2
 -- name: lock_claimant
 -- Locks the queue job that claimed a key last, whatever its state.
 SELECT
-    id, state, run_at, cancel_requested_at IS NOT NULL AS cancel_requested, started_at IS NOT NULL AS has_begun
+    id, state, run_at, args::text AS args, started_at, cancel_requested_at IS NOT NULL AS cancel_requested
 FROM queue_jobs
 WHERE id = (SELECT queue_job_id FROM queue_uniques WHERE key = $1 AND value = $2)
 FOR UPDATE
@@ -599,13 +610,14 @@ FOR UPDATE
 -- name: lock_queue_job
 -- Locks one queue job, whatever its state.
 SELECT
-    id, state, run_at, cancel_requested_at IS NOT NULL AS cancel_requested, started_at IS NOT NULL AS has_begun
+    id, state, run_at, args::text AS args, started_at, cancel_requested_at IS NOT NULL AS cancel_requested
 FROM queue_jobs
 WHERE id = $1
 FOR UPDATE
 
 -- name: reschedule
 -- Gives a waiting queue job new arguments and a time; one that was forced stays so, and which attempt is forced is kept.
+-- One that has begun may be tried $5 times from here.
 UPDATE queue_jobs SET
     args = $3::jsonb || CASE
         WHEN $3::jsonb @> '{"force": true}' THEN jsonb_build_object('forcedAttempt', attempt + 1)
@@ -615,6 +627,7 @@ UPDATE queue_jobs SET
         ELSE '{}'::jsonb
     END,
     priority = least(priority, $4::smallint),
+    max_attempts = CASE WHEN started_at IS NULL THEN max_attempts ELSE least(attempt + $5, 32767) END,
     run_at = $2::timestamptz,
     state = CASE WHEN $2::timestamptz > clock_timestamp() THEN 'SCHEDULED' ELSE 'AVAILABLE' END
 WHERE id = $1 AND state IN ('SCHEDULED', 'AVAILABLE')
