@@ -167,6 +167,9 @@ GROUPS: Final[Mapping[str, Sequence[Fixed]]] = {
         ),
         _fixed("integrations of one job", "endpoints.domain.offer:MAX_INTEGRATIONS", _MEMORY),
         _fixed("one option of a source", "endpoints.domain.offer:MAX_OPTION_BYTES", _STORED),
+        _fixed(
+            "an event's name or source in a rule", "endpoints.domain.offer:MAX_MATCHED_CHARACTERS", "no event has more"
+        ),
         _fixed("event names of one trigger", "endpoints.domain.offer:MAX_EVENT_NAMES", "each becomes a dispatcher"),
         _fixed(
             "the longest `Retry-After` that is obeyed",

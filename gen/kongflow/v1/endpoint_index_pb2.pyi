@@ -61,7 +61,7 @@ class _EndpointIndexStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_En
     ENDPOINT_INDEX_STATE_PENDING: _EndpointIndexState.ValueType  # 1
     """It waits for its turn."""
     ENDPOINT_INDEX_STATE_FETCHING: _EndpointIndexState.ValueType  # 2
-    """The endpoint is being asked, or will be asked again."""
+    """The endpoint is being asked. It is PENDING again when that failed and will be repeated; `error` says why."""
     ENDPOINT_INDEX_STATE_REGISTERING: _EndpointIndexState.ValueType  # 3
     """The endpoint answered; its items are being registered."""
     ENDPOINT_INDEX_STATE_SUCCEEDED: _EndpointIndexState.ValueType  # 4
@@ -79,7 +79,7 @@ ENDPOINT_INDEX_STATE_UNSPECIFIED: EndpointIndexState.ValueType  # 0
 ENDPOINT_INDEX_STATE_PENDING: EndpointIndexState.ValueType  # 1
 """It waits for its turn."""
 ENDPOINT_INDEX_STATE_FETCHING: EndpointIndexState.ValueType  # 2
-"""The endpoint is being asked, or will be asked again."""
+"""The endpoint is being asked. It is PENDING again when that failed and will be repeated; `error` says why."""
 ENDPOINT_INDEX_STATE_REGISTERING: EndpointIndexState.ValueType  # 3
 """The endpoint answered; its items are being registered."""
 ENDPOINT_INDEX_STATE_SUCCEEDED: EndpointIndexState.ValueType  # 4
@@ -177,7 +177,7 @@ class EndpointIndex(_message.Message):
     and in ListEndpointIndexes and WatchEndpointIndex always; GetEndpointIndex returns it.
     """
     data_json: _builtins.str
-    """The endpoint's whole answer as JSON text. Empty unless GetEndpointIndex was asked to `include_data`, and until the
+    """What the endpoint's answer lists, as JSON text: what the protocol does not name is left out. Empty unless GetEndpointIndex was asked to `include_data`, and until the
     endpoint has answered.
     """
     revision: _builtins.int

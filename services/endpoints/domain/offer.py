@@ -23,6 +23,8 @@ MAX_SOURCE_KEY_CHARACTERS: Final = 500
 MAX_JOB_SLUG_CHARACTERS: Final = MAX_SOURCE_KEY_CHARACTERS
 MAX_OPTION_BYTES: Final = 2_000
 MAX_EVENT_NAMES: Final = 100
+# No event has a longer name or source.
+MAX_MATCHED_CHARACTERS: Final = 256
 MAX_INTEGRATIONS: Final = 100
 MIN_INTERVAL_SECONDS: Final = 20
 MAX_INTERVAL_SECONDS: Final = 2_592_000
@@ -115,6 +117,9 @@ Filter = Annotated[dict[str, object], AfterValidator(_check_filter)]
 Name = Annotated[str, StringConstraints(max_length=500)]
 EventName = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 EventNames = Annotated[list[EventName], BeforeValidator(_as_list), Field(min_length=1, max_length=MAX_EVENT_NAMES)]
+Matched = Annotated[str, StringConstraints(max_length=MAX_MATCHED_CHARACTERS)]
+MatchedName = Annotated[str, StringConstraints(min_length=1, max_length=MAX_MATCHED_CHARACTERS)]
+MatchedNames = Annotated[list[MatchedName], BeforeValidator(_as_list), Field(min_length=1, max_length=MAX_EVENT_NAMES)]
 Titles = Annotated[list[Name], BeforeValidator(_as_list)]
 Limit = Annotated[int, BeforeValidator(_as_integer), Field(ge=1, le=MAX_CONCURRENCY)]
 IntervalSeconds = Annotated[int, BeforeValidator(_as_integer), Field(ge=MIN_INTERVAL_SECONDS, le=MAX_INTERVAL_SECONDS)]
@@ -166,8 +171,8 @@ class EventSpecification(_Wire):
 class EventRule(_Wire):
     """Which events a dispatcher matches."""
 
-    event: EventNames
-    source: Name
+    event: MatchedNames
+    source: Matched
     payload: Filter | None = None
     context: Filter | None = None
 

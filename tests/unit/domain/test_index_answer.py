@@ -279,6 +279,15 @@ def test_the_refused_twin_of_a_disabled_job_is_not_offered() -> None:
     assert set(reading.offered) == {(ItemKind.JOB, "b")}
 
 
+@pytest.mark.parametrize(("characters", "disposition"), [(256, Disposition.ACCEPTED), (257, Disposition.REFUSED)])
+@pytest.mark.parametrize("part", ["event", "source"])
+def test_a_rule_names_only_what_an_event_can_have(part: str, characters: int, disposition: Disposition) -> None:
+    offered = job("a")
+    offered["trigger"]["rule"][part] = "x" * characters
+
+    assert read_one(jobs=[offered]).disposition is disposition
+
+
 @pytest.mark.parametrize(("characters", "disposition"), [(300, Disposition.ACCEPTED), (301, Disposition.REFUSED)])
 def test_an_option_is_as_long_as_its_stored_key_may_be(characters: int, disposition: Disposition) -> None:
     item = read_one(sources=[source(options={"\U0001f600" * 200: ["ok", "\U0001f600" * characters]})])
