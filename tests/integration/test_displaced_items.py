@@ -160,6 +160,30 @@ async def test_other_content_is_asked_for_rather_than_given(tenant: Tenant) -> N
     assert await owners(tenant) == {"hello 1.0.0": "teal"}
 
 
+async def test_what_others_offer_outlives_the_endpoint_that_had_it_with_what_hangs_on_it(tenant: Tenant) -> None:
+    blue, green = await tenant.endpoint("blue"), await tenant.endpoint("green")
+    mine: dict[str, Any] = {"jobs": [job(trigger=static_trigger("a.event"))], "sources": [source(params={"room": "a"})]}
+    await tenant.register(blue, **mine)
+    await tenant.register(green, jobs=[job(trigger=static_trigger("b.event"))], sources=[source(params={"room": "b"})])
+    await tenant.connection.execute("UPDATE event_dispatchers SET operator_disabled = true")
+    await tenant.connection.execute("UPDATE trigger_sources SET active = true, channel_data = '{\"hook\": 1}'")
+    kept = """
+        SELECT
+            v.id AS version_id, d.id AS dispatcher_id, d.operator_disabled, s.id, s.active, s.channel_data, x.ciphertext
+        FROM job_versions v
+        JOIN event_dispatchers d ON d.job_version_id = v.id, trigger_sources s
+        JOIN trigger_source_secrets x ON x.source_id = s.id
+    """
+    before = await tenant.rows(kept)
+    await delete(tenant, green)
+    assert (await owners(tenant), await asked(tenant), await displaced(tenant)) == ({}, ["blue"], 0)
+    await tenant.register(blue, 2, **mine)
+    assert await owners(tenant) == {"acme.room-http": "blue", "hello 1.0.0": "blue"}
+    assert await tenant.rows(kept) == before
+    latest = await tenant.latest()
+    assert (latest["alias"], latest["event_names"]) == ("1.0.0", ["a.event"])
+
+
 async def test_what_a_newer_registration_took_over_meanwhile_stays_there(tenant: Tenant) -> None:
     blue, green = await tenant.endpoint("blue"), await tenant.endpoint("green")
     late = tenant.queue_jobs(blue, 1, **SHARED)

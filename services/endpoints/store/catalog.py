@@ -94,6 +94,7 @@ class PostgresCatalog:
             jobs = await self._connection.fetch(_SQL["lock_all_jobs"], endpoint_id)
         absent = [row["id"] for row in jobs]
         disabled = await self._disable_all_but(endpoint_id, [], absent=absent, sequence=None)
+        await self._displaced.bequeath(endpoint_id)
         if absent:
             with translated():
                 await self._connection.execute(_SQL["leave_to_others"], endpoint_id)

@@ -55,6 +55,14 @@ class DisplacedItems:
             rows = await self._connection.fetch(_SQL["give_back"], *_columns(held), source_ids)
         return {(row["job_id"], row["environment_id"]) for row in rows}
 
+    async def bequeath(self, endpoint_id: UUID) -> None:
+        """Give what an endpoint that is being deleted has left, all of it disabled, to those that were displaced.
+
+        They offer other content, and were asked for an index: it makes theirs of what hangs on the item.
+        """
+        with translated():
+            await self._connection.execute(_SQL["bequeath"], endpoint_id)
+
 
 def _columns(held: Sequence[tuple[UUID, UUID]]) -> tuple[list[UUID], list[UUID]]:
     return [endpoint_id for endpoint_id, _ in held], [job_id for _, job_id in held]

@@ -97,3 +97,44 @@ SET endpoint_id = c.endpoint_id, state = 'ACTIVE', index_sequence = c.index_sequ
 FROM chosen c
 WHERE v.id = c.item_id
 RETURNING v.job_id, v.environment_id
+
+-- name: bequeath
+-- Gives what the endpoint $1, which is being deleted, has left of items that others offer to who had them last, disabled.
+--
+-- What hangs on the item stays with it. The heir was asked for an index when the item was disabled, and registers its own
+-- content. Of each item, the ten that were displaced last are considered.
+WITH held AS MATERIALIZED (
+    SELECT v.id FROM job_versions v WHERE v.endpoint_id = $1
+    UNION ALL
+    SELECT s.id FROM trigger_sources s WHERE s.endpoint_id = $1
+), candidates AS MATERIALIZED (
+    SELECT h.id AS item_id, d.endpoint_id, d.index_sequence, d.displaced_at
+    FROM held h
+    CROSS JOIN LATERAL (
+        SELECT o.endpoint_id, o.index_sequence, o.displaced_at
+        FROM displaced_items o
+        WHERE o.item_id = h.id
+        ORDER BY o.displaced_at DESC
+        LIMIT 10
+    ) AS d
+), heirs AS MATERIALIZED (
+    -- One that is being deleted takes nothing.
+    SELECT e.id
+    FROM (SELECT DISTINCT c.endpoint_id FROM candidates c) AS wanted
+    JOIN endpoints e ON e.id = wanted.endpoint_id
+    ORDER BY e.id
+    FOR KEY SHARE OF e SKIP LOCKED
+), chosen AS MATERIALIZED (
+    SELECT DISTINCT ON (c.item_id) c.item_id, c.endpoint_id, c.index_sequence
+    FROM candidates c
+    WHERE (c.endpoint_id IN (SELECT h.id FROM heirs h)) IS TRUE
+    ORDER BY c.item_id, c.displaced_at DESC
+), given_sources AS (
+    UPDATE trigger_sources s
+    SET endpoint_id = c.endpoint_id, index_sequence = c.index_sequence, updated_at = now()
+    FROM chosen c
+    WHERE s.id = c.item_id
+)
+UPDATE job_versions v SET endpoint_id = c.endpoint_id, index_sequence = c.index_sequence, updated_at = now()
+FROM chosen c
+WHERE v.id = c.item_id
