@@ -264,7 +264,7 @@ async def test_events_with_many_listeners_are_spread_over_transactions(scene: Sc
     queue_jobs = await scene.pulled(DELIVER_EVENT.name)
 
     async with scene.store.transaction() as tx:
-        left = list(await deliver.run(tx, queue_jobs))
+        left = [each.queue_job for each in await deliver.run(tx, queue_jobs)]
 
     assert left == queue_jobs[2:]
     states = [(await scene.event(event))["state"] for event in events]

@@ -18,7 +18,7 @@ from services.endpoints.domain.ports.store import Pool
 from services.endpoints.domain.run import InvocationState
 from tests.support.dispatching import Scene, new_scene
 from tests.support.eventually import eventually
-from tests.support.offers import dynamic
+from tests.support.offers import dynamic, job, static_trigger
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
     from services.endpoints.domain.ports.store import Transaction
     from services.endpoints.store.postgres import PostgresStore
+
+
+class _ChangedMindError(Exception):
+    """Rolls a transaction back."""
 
 
 @pytest.fixture
@@ -243,3 +247,51 @@ async def test_numbers_have_no_gaps_whatever_rolls_back_beside_them(scene: Scene
     assert await scene.runs() == [(slug, number, "1.0.0") for slug in slugs for number in range(1, 17)]
     counters = await scene.tenant.rows("SELECT last_number FROM job_counters")
     assert counters == [{"last_number": 16}] * 3
+
+
+@pytest.mark.parametrize(("is_deleted", "state"), [(True, "SKIPPED"), (False, "COMPLETED")])
+async def test_an_endpoint_that_is_being_deleted_keeps_nobody_waiting(
+    scene: Scene, is_deleted: bool, state: str
+) -> None:
+    """Its deletion locks it before its jobs, which runs refer to: who waited for it would hold what it waits for."""
+    await scene.register("welcome")
+    neighbour = await scene.tenant.endpoint("neighbour")
+    await scene.tenant.register(neighbour, jobs=[job("audit", trigger=static_trigger("user.created"))])
+    endpoint_id = scene.endpoint_id
+
+    async def delete(tx: Transaction) -> None:
+        await tx.catalog.disable_endpoint(endpoint_id)
+        event = await scene.send()
+        await asyncio.wait_for(scene.work_off(), 10)
+        assert await scene.runs() == [("audit", 1, "1.0.0")]
+        assert sorted(each["state"] for each in await scene.invocations(event)) == ["COMPLETED", "PENDING"]
+        waiting = [each for each in await scene.queue_jobs(INVOKE_DISPATCHER.name) if each["state"] == "SCHEDULED"]
+        assert ["ENDPOINT_BEING_DELETED" in each["errors"] for each in waiting] == [True]
+        await tx.endpoints.delete(endpoint_id)
+        if not is_deleted:
+            raise _ChangedMindError
+
+    with suppress(_ChangedMindError):
+        async with scene.store.transaction() as tx:
+            await delete(tx)
+    await scene.connection.execute("UPDATE queue_jobs SET run_at = now() WHERE state = 'SCHEDULED'")
+    await scene.work_off()
+    assert await scene.runs() == [("audit", 1, "1.0.0")] + ([] if is_deleted else [("welcome", 1, "1.0.0")])
+    states = await scene.tenant.rows("SELECT state FROM event_invocations ORDER BY updated_at DESC LIMIT 1")
+    assert [each["state"] for each in states] == [state]
+
+
+async def test_the_deletion_of_an_endpoint_waits_for_the_runs_that_are_being_made(scene: Scene) -> None:
+    await scene.register("welcome")
+    await delivered(scene)
+
+    async def delete(tx: Transaction) -> None:
+        await tx.catalog.disable_endpoint(scene.endpoint_id)
+        await tx.endpoints.delete(scene.endpoint_id)
+
+    async with scene.store.transaction() as tx:
+        await scene.invoke.run(tx, await scene.pulled(INVOKE_DISPATCHER.name))
+        deletion = asyncio.create_task(scene.store.transact(delete))
+        await eventually(scene.somebody_waits_for_a_lock)
+    await asyncio.wait_for(deletion, 10)
+    assert await scene.runs() == []

@@ -20,6 +20,7 @@ class RunnableVersion(NamedTuple):
 
     job_id: UUID
     version_id: UUID
+    endpoint_id: UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Target:
     job_slug: str
     job_id: UUID | None = None
     version_id: UUID | None = None
+    endpoint_id: UUID | None = None
     version: str | None = None
     is_active: bool = False
 
@@ -47,9 +49,9 @@ class Target:
     @property
     def runnable(self) -> RunnableVersion | None:
         """What may run of it; None when something hinders it."""
-        if self.job_id is None or self.version_id is None or not self.is_active:
+        if self.job_id is None or self.version_id is None or self.endpoint_id is None or not self.is_active:
             return None
-        return RunnableVersion(self.job_id, self.version_id)
+        return RunnableVersion(self.job_id, self.version_id, self.endpoint_id)
 
 
 @dataclass(frozen=True, slots=True)

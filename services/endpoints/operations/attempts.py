@@ -10,8 +10,6 @@ from services.endpoints.domain.ports.ledger import FinalQueueJob
 from services.endpoints.domain.queue_job import QueueJobState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from services.endpoints.domain.ports.ledger import Failure
     from services.endpoints.domain.queue_job import QueueJob
 
@@ -62,11 +60,3 @@ def completed_queue_job(queue_job: QueueJob) -> FinalQueueJob:
     return FinalQueueJob(
         queue_job.id, queue_job.kind, queue_job.args, queue_job.environment_id, QueueJobState.COMPLETED
     )
-
-
-def done_of(batch: Sequence[QueueJob], left: Sequence[QueueJob] | None) -> Sequence[QueueJob]:
-    """Return what a handler did of a batch when it left some of it."""
-    if not left:
-        return batch
-    ids = {queue_job.id for queue_job in left}
-    return [queue_job for queue_job in batch if queue_job.id not in ids]

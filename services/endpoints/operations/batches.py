@@ -19,7 +19,7 @@ from services.endpoints.domain.ports.ledger import Lanes
 from services.endpoints.domain.ports.store import Pool
 from services.endpoints.domain.queue_job import Queue
 from services.endpoints.domain.turns import lanes_per_message
-from services.endpoints.operations.attempts import FencedError, Way, done_of, require_held
+from services.endpoints.operations.attempts import FencedError, Way, require_held
 from services.endpoints.operations.following import recorded, traced
 from services.endpoints.operations.gathering import Gathering, RunResult
 from services.endpoints.operations.suspects import Suspects
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from services.endpoints.domain.queue_job import QueueJob
     from services.endpoints.operations.endings import Endings
     from services.endpoints.operations.gathering import Share
-    from services.endpoints.operations.handlers import BatchHandler
+    from services.endpoints.operations.handlers import BatchHandler, Left
     from services.endpoints.operations.leases import LeaseKeeper
 
 _log = structlog.get_logger(__name__)
@@ -191,7 +191,7 @@ class BatchRunner:
                 if isolating:
                     await self._isolate(tx, handler, followed, completed, failures)
                 else:
-                    completed += done_of(followed, await handler.run(tx, followed))
+                    self._tell_apart(followed, await handler.run(tx, followed), completed, failures)
         return completed, failures
 
     async def _isolate(
@@ -216,7 +216,22 @@ class BatchRunner:
             await self._isolate(tx, handler, batch[:middle], completed, failures)
             await self._isolate(tx, handler, batch[middle:], completed, failures)
         else:
-            completed += done_of(batch, left)
+            self._tell_apart(batch, left, completed, failures)
+
+    def _tell_apart(
+        self,
+        batch: Sequence[QueueJob],
+        left: Sequence[Left] | None,
+        completed: list[QueueJob],
+        failures: list[Failure],
+    ) -> None:
+        """Note what a handler did of a batch, and what it snoozed."""
+        if not left:
+            completed += batch
+            return
+        left_ids = {each.queue_job.id for each in left}
+        completed += [queue_job for queue_job in batch if queue_job.id not in left_ids]
+        failures += [self._endings.failure(each.queue_job, each.snoozed) for each in left if each.snoozed]
 
     async def _run_suspect(self, queue: Queue, lane: str) -> RunResult:
         """Run a lane by itself: one queue job, and twice as many after each time that went well."""

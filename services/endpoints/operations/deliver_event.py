@@ -19,6 +19,7 @@ from services.endpoints.domain.ports.dispatch import InvocationKey, NewInvocatio
 from services.endpoints.domain.queue_job import QueueJobState
 from services.endpoints.operations.dispatch_args import delivered_event, invocation_args, required
 from services.endpoints.operations.fair_shares import in_turns
+from services.endpoints.operations.handlers import Left
 from services.endpoints.operations.parts import in_parts
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class DeliverEvent:
         self._max_invocations = max_invocations
         self._max_filter_bytes = max_filter_bytes
 
-    async def run(self, tx: Transaction, queue_jobs: Sequence[QueueJob]) -> Sequence[QueueJob]:
+    async def run(self, tx: Transaction, queue_jobs: Sequence[QueueJob]) -> Sequence[Left]:
         """Give the events that are still PENDING to all dispatchers that want them, and mark them DELIVERED.
 
         What would make the transaction long is left: an event is begun only while few invocations came of those before.
@@ -109,7 +110,7 @@ class DeliverEvent:
         traces = {event_id: queue_job.trace_context for event_id, queue_job in zip(event_ids, queue_jobs, strict=True)}
         await self._give(tx, [event for event in events if event.id in matches], matches, traces)
         left = pending.keys() - matches.keys()
-        return [queue_job for queue_job, event_id in zip(queue_jobs, event_ids, strict=True) if event_id in left]
+        return [Left(queue_job) for queue_job, event_id in zip(queue_jobs, event_ids, strict=True) if event_id in left]
 
     async def on_final(self, tx: Transaction, queue_jobs: Sequence[FinalQueueJob]) -> None:
         """End the events that will not be delivered: FAILED after the last attempt, CANCELLED by an operator."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from uuid import UUID
 
+    from services.endpoints.domain.attempt import SnoozedError
     from services.endpoints.domain.errors import KongflowError
     from services.endpoints.domain.ports.ledger import Failure, FinalQueueJob
     from services.endpoints.domain.ports.queue_control import RetriedQueueJob
@@ -18,14 +19,22 @@ Begun = TypeVar("Begun")
 Answer = TypeVar("Answer")
 
 
+class Left(NamedTuple):
+    """A queue job that a batch left: due as before, or snoozed."""
+
+    queue_job: QueueJob
+    snoozed: SnoozedError | None = None
+
+
 class BatchHandler(Protocol):
     """A kind that only touches the database."""
 
-    async def run(self, tx: Transaction, queue_jobs: Sequence[QueueJob]) -> Sequence[QueueJob] | None:
+    async def run(self, tx: Transaction, queue_jobs: Sequence[QueueJob]) -> Sequence[Left] | None:
         """Do the effects of all `queue_jobs` in as few statements as possible.
 
-        Returns those it left, never all of them, so that the transaction stays short; None means none. They are due as
-        before. An exception undoes the batch, which is then halved until the culprit stands alone.
+        Returns those it left, so that the transaction stays short; None means none. Not all of them are due as before,
+        or they would be run again at once, for ever. An exception undoes the batch, which is then halved until the
+        culprit stands alone.
 
         Raises:
             AttemptFailedError: with the reason to store.

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
+from services.endpoints.domain.attempt import SnoozedError
+from services.endpoints.domain.attempt_reason import AttemptReason
 from services.endpoints.domain.invocation import decide
 from services.endpoints.domain.ports.dispatch import InvocationOutcome, WantedRun
 from services.endpoints.domain.queue_job import QueueJobState
 from services.endpoints.domain.run import InvocationState
 from services.endpoints.operations.dispatch_args import invoked, required
 from services.endpoints.operations.fair_shares import in_turns
+from services.endpoints.operations.handlers import Left
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,6 +28,11 @@ if TYPE_CHECKING:
     from services.endpoints.domain.queue_job import QueueJob
 
 MAX_RUNS_AT_ONCE: Final = 10_000
+_BEING_DELETED: Final = SnoozedError(
+    "An endpoint that the event starts a job of is being deleted.",
+    reason=AttemptReason.ENDPOINT_BEING_DELETED,
+    delay=timedelta(seconds=1),
+)
 
 
 class InvokeDispatcher:
@@ -34,10 +43,11 @@ class InvokeDispatcher:
         self._new_id = new_id
         self._max_runs = max_runs
 
-    async def run(self, tx: Transaction, queue_jobs: Sequence[QueueJob]) -> Sequence[QueueJob]:
+    async def run(self, tx: Transaction, queue_jobs: Sequence[QueueJob]) -> Sequence[Left]:
         """Make the runs of every invocation that is still PENDING; a repeated one makes none twice.
 
         What would make the transaction long is left: an invocation is begun only while few runs came of those before.
+        Nothing waits for an endpoint that is being deleted: what it would run is decided when that has ended.
 
         Raises:
             AttemptFailedError: the args do not name an invocation.
@@ -49,6 +59,8 @@ class InvokeDispatcher:
         if not pending:
             return ()
         decisions = await self._decide(tx, pending)
+        held_back = await self._held_back(tx, decisions)
+        decisions = {key: decision for key, decision in decisions.items() if key not in held_back}
         wanted = [
             WantedRun(self._new_id(), key, version.job_id, version.version_id)
             for key, decision in decisions.items()
@@ -62,7 +74,11 @@ class InvokeDispatcher:
             ]
         )
         left = pending.keys() - decisions.keys()
-        return [queue_job for queue_job, key in zip(queue_jobs, keys, strict=True) if key in left]
+        return [
+            Left(queue_job, _BEING_DELETED if key in held_back else None)
+            for queue_job, key in zip(queue_jobs, keys, strict=True)
+            if key in left
+        ]
 
     async def on_final(self, tx: Transaction, queue_jobs: Sequence[FinalQueueJob]) -> None:
         """Mark the invocations that failed for good or were cancelled, and say why."""
@@ -97,3 +113,15 @@ class InvokeDispatcher:
             decisions[key] = decision
             runs += len(decision.versions)
         return decisions
+
+    async def _held_back(self, tx: Transaction, decisions: Mapping[InvocationKey, Decision]) -> set[InvocationKey]:
+        """Hold the endpoints that are to run something; return the invocations of those that could not be held."""
+        wanted = {version.endpoint_id for decision in decisions.values() for version in decision.versions}
+        missing = wanted - await tx.dispatch.hold_endpoints(wanted) if wanted else wanted
+        if not missing:
+            return set()
+        return {
+            key
+            for key, decision in decisions.items()
+            if not missing.isdisjoint(version.endpoint_id for version in decision.versions)
+        }

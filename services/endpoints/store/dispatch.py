@@ -137,6 +137,10 @@ class PostgresDispatch:
             for row in dispatchers
         }
 
+    async def hold_endpoints(self, endpoint_ids: Collection[UUID]) -> set[UUID]:
+        """Lock endpoints against their deletion."""
+        return {row["id"] for row in await self._fetch("hold_endpoints", endpoint_ids)}
+
     async def make_runs(self, wanted: Sequence[WantedRun]) -> Counter[InvocationKey]:
         """Write the runs that are missing."""
         if not wanted:
@@ -235,6 +239,7 @@ def _target(row: asyncpg.Record) -> Target:
         job_slug=row["job_slug"],
         job_id=row["job_id"],
         version_id=row["version_id"],
+        endpoint_id=row["version_endpoint_id"],
         version=row["version"],
         is_active=row["active"],
     )

@@ -14,12 +14,12 @@ from services.endpoints.domain.invocation import (
 )
 from services.endpoints.domain.run import InvocationState
 
-JOB, VERSION = UUID(int=1), UUID(int=2)
-READY = Target("ready", JOB, VERSION, "2.0.0", is_active=True)
-DISABLED = Target("off", JOB, VERSION, "2.0.0", is_active=False)
+JOB, VERSION, ENDPOINT = UUID(int=1), UUID(int=2), UUID(int=3)
+READY = Target("ready", JOB, VERSION, ENDPOINT, "2.0.0", is_active=True)
+DISABLED = Target("off", JOB, VERSION, ENDPOINT, "2.0.0", is_active=False)
 UNVERSIONED = Target("bare", JOB)
 UNKNOWN = Target("gone")
-RUN = RunnableVersion(JOB, VERSION)
+RUN = RunnableVersion(JOB, VERSION, ENDPOINT)
 
 
 def of_job(*targets: Target, is_enabled: bool = True) -> InvokedDispatcher:

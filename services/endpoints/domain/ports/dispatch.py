@@ -171,11 +171,15 @@ class Dispatch(Protocol):
         """Read dispatchers with what they start now; those that are gone are left out."""
         ...
 
+    async def hold_endpoints(self, endpoint_ids: Collection[UUID]) -> set[UUID]:
+        """Lock endpoints against their deletion without waiting for any; those that are being deleted are left out."""
+        ...
+
     async def make_runs(self, wanted: Sequence[WantedRun]) -> Mapping[InvocationKey, int]:
         """Write the runs that are missing, numbered in this order, and return how many of each invocation.
 
         The numbers of a job have no gaps: its counter is locked until the transaction ends, and what rolls back takes
-        no number. The invocations are locked.
+        no number. The invocations are locked, and the endpoints held: their deletion takes its locks the other way.
         """
         ...
 

@@ -125,7 +125,7 @@ WHERE dispatcher.id = ANY($1::uuid[])
 -- name: read_targets
 -- Reads the jobs that dispatchers start, by slug, each with the version its alias `latest` names in their environment.
 SELECT
-    named.dispatcher_id, named.job_slug, named.job_id, latest.version_id, latest.version,
+    named.dispatcher_id, named.job_slug, named.job_id, latest.version_id, latest.version_endpoint_id, latest.version,
     coalesce(latest.state = 'ACTIVE', false) AS active
 FROM (
     SELECT dispatcher.id AS dispatcher_id, dispatcher.environment_id, job.slug AS job_slug, job.id AS job_id
@@ -143,13 +143,17 @@ FROM (
     WHERE dispatcher.id = ANY($1::uuid[])
 ) AS named
 LEFT JOIN LATERAL (
-    SELECT version.id AS version_id, version.version, version.state
+    SELECT version.id AS version_id, version.endpoint_id AS version_endpoint_id, version.version, version.state
     FROM job_aliases AS alias
     JOIN job_versions AS version ON version.id = alias.version_id
     WHERE alias.job_id = named.job_id AND alias.environment_id = named.environment_id AND alias.name = 'latest'
     OFFSET 0
 ) AS latest ON true
 ORDER BY named.dispatcher_id, named.job_slug COLLATE "C"
+
+-- name: hold_endpoints
+-- Locks endpoints by id against their deletion, passing by those that are being deleted.
+SELECT id FROM endpoints WHERE id = ANY($1::uuid[]) ORDER BY id FOR KEY SHARE SKIP LOCKED
 
 -- name: lock_counters
 -- Inserts the counters that are new and locks all of them by job; who holds one may give numbers to runs of its job.
