@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from services.endpoints.store.postgres import PostgresStore
 
 JOBS = 1_000
+DROPPED = 4_000
 ENDPOINTS = 200
 PAGE = 51
 
@@ -79,6 +80,18 @@ async def test_one_job_costs_one(many: Explained, tenant: Tenant) -> None:
     found = await _catalog(explaining).get_job(tenant.environment_id, f"job-{JOBS // 2:04}")
     assert found is not None
     assert explaining.plans[-1].rows_of("job") <= 12, explaining.plans[-1]
+
+
+async def test_each_job_that_is_dropped_costs_the_same_before_its_table_is_analyzed(tenant: Tenant) -> None:
+    blue, green = await tenant.endpoint("blue"), await tenant.endpoint("green")
+    for endpoint_id in (blue, green):
+        await tenant.register(endpoint_id, jobs=[job(f"job-{number:04}") for number in range(DROPPED)])
+    explaining = ExplainingConnection(tenant.connection, nouns=("catalog", "displaced"))
+    async with tenant.connection.transaction():
+        await _catalog(explaining).disable_endpoint(green)
+    plans = {plan.block: plan for plan in explaining.plans}
+    for block in ("disable_jobs", "give_back"):
+        assert plans[block].rows_of("job_versions") <= 5 * DROPPED, plans[block]
 
 
 async def test_a_page_of_endpoints_costs_a_page(many: Explained, tenant: Tenant) -> None:

@@ -184,6 +184,35 @@ async def test_what_others_offer_outlives_the_endpoint_that_had_it_with_what_han
     assert (latest["alias"], latest["event_names"]) == ("1.0.0", ["a.event"])
 
 
+async def test_old_versions_go_first_unless_something_of_them_is_left_to_others(tenant: Tenant) -> None:
+    app, other = await tenant.endpoint("app"), await tenant.endpoint("other")
+    for sequence, version in enumerate(("1.0.0", "2.0.0", "3.0.0"), start=1):
+        await tenant.register(
+            app, sequence, jobs=[job("kept", version), *([job("dropped"), job("shared")] if sequence == 1 else [])]
+        )
+        if sequence == 1:
+            await tenant.connection.execute(
+                "INSERT INTO event_dispatchers (id, origin, event_names, source, dispatchable_type, dispatchable_id,"
+                " job_version_id, environment_id)"
+                " SELECT gen_random_uuid(), 'API', '{a}', 's', 'JOB_VERSION', v.id, v.id, v.environment_id"
+                " FROM job_versions v JOIN jobs j ON j.id = v.job_id WHERE j.slug <> 'dropped'"
+            )
+    await tenant.disable_absent(app, 4, jobs=[job("kept", "3.0.0")])
+    await tenant.register(other, jobs=[job("shared", "2.0.0")])
+
+    deleted = [await tenant.catalog.delete_disabled_versions(app, limit=1) for _ in range(3)]
+
+    assert deleted == [True, True, False]
+    stored = "SELECT j.slug, v.version FROM job_versions v JOIN jobs j ON j.id = v.job_id ORDER BY j.slug, v.version"
+    assert [tuple(row.values()) for row in await tenant.rows(stored)] == [
+        ("kept", "1.0.0"),
+        ("kept", "3.0.0"),
+        ("shared", "1.0.0"),
+        ("shared", "2.0.0"),
+    ]
+    assert await tenant.connection.fetchval("SELECT count(*) FROM event_dispatchers WHERE origin = 'API'") == 2
+
+
 async def test_what_a_newer_registration_took_over_meanwhile_stays_there(tenant: Tenant) -> None:
     blue, green = await tenant.endpoint("blue"), await tenant.endpoint("green")
     late = tenant.queue_jobs(blue, 1, **SHARED)

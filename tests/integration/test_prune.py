@@ -239,19 +239,7 @@ async def test_deleted_endpoint_has_lost_a_long_history_before_its_last_transact
 ) -> None:
     endpoint = await stage.store_endpoint()
     await _insert_old_indexes(connection, UUID(endpoint.id), items=[1_000, 0])
-    await connection.execute(
-        """
-        CREATE FUNCTION refuse_with_history() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN
-            IF EXISTS (SELECT FROM endpoint_indexes WHERE endpoint_id = OLD.id) THEN
-                RAISE 'It still has a history.';
-            END IF;
-            RETURN OLD;
-        END $$;
-        CREATE TRIGGER refuse_with_history BEFORE DELETE ON endpoints
-            FOR EACH ROW EXECUTE FUNCTION refuse_with_history();
-        """
-    )
+    await _refuse_deletion_of_endpoints_with(connection, "endpoint_indexes")
 
     await stage.writer.endpoints.DeleteEndpoint(endpoint_service_pb2.DeleteEndpointRequest(endpoint_id=endpoint.id))
 
@@ -277,23 +265,50 @@ async def test_deleted_endpoint_has_lost_its_many_runs_before_its_last_transacti
         " environment_id, organization_id, project_id FROM job_runs CROSS JOIN generate_series(1, 1000) AS n"
     )
     assert await connection.fetchval("SELECT count(*) FROM job_runs") == 1_001
-    await connection.execute(
-        """
-        CREATE FUNCTION refuse_with_runs() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN
-            IF EXISTS (SELECT FROM job_runs WHERE endpoint_id = OLD.id) THEN
-                RAISE 'It still has runs.';
-            END IF;
-            RETURN OLD;
-        END $$;
-        CREATE TRIGGER refuse_with_runs BEFORE DELETE ON endpoints
-            FOR EACH ROW EXECUTE FUNCTION refuse_with_runs();
-        """
-    )
+    await _refuse_deletion_of_endpoints_with(connection, "job_runs")
 
     await stage.writer.endpoints.DeleteEndpoint(endpoint_service_pb2.DeleteEndpointRequest(endpoint_id=clinic.id))
 
     assert await connection.fetchval("SELECT count(*) FROM endpoints") == 0
+
+
+async def test_deleted_endpoint_has_lost_its_many_old_versions_before_its_last_transaction(
+    stage: Stage, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    async with clinic_of(Operator(stage, connection)) as clinic:
+        clinic.endpoint.index = answer(jobs=[job("welcome")])
+        await clinic.ask(force=True)
+        await clinic.operator.work_off()
+    await connection.execute(
+        "INSERT INTO job_versions (id, job_id, version, environment_id, endpoint_id, organization_id, project_id,"
+        " queue_id, event_specification, trigger, state, content_hash, index_sequence)"
+        " SELECT gen_random_uuid(), job_id, '0.' || n || '.0', environment_id, endpoint_id, organization_id,"
+        " project_id, queue_id, event_specification, trigger, 'DISABLED', content_hash, index_sequence"
+        " FROM job_versions CROSS JOIN generate_series(1, 1001) AS n"
+    )
+    # Only the last transaction disables the others.
+    old = "(SELECT v.endpoint_id FROM job_versions v WHERE v.version < '1') AS rest"
+    await _refuse_deletion_of_endpoints_with(connection, old)
+
+    await stage.writer.endpoints.DeleteEndpoint(endpoint_service_pb2.DeleteEndpointRequest(endpoint_id=clinic.id))
+
+    assert await connection.fetchval("SELECT count(*) FROM endpoints") == 0
+
+
+async def _refuse_deletion_of_endpoints_with(connection: asyncpg.Connection[asyncpg.Record], rows: str) -> None:
+    await connection.execute(
+        f"""
+        CREATE FUNCTION refuse_with_rows() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF EXISTS (SELECT FROM {rows} WHERE endpoint_id = OLD.id) THEN
+                RAISE 'It still has rows.';
+            END IF;
+            RETURN OLD;
+        END $$;
+        CREATE TRIGGER refuse_with_rows BEFORE DELETE ON endpoints
+            FOR EACH ROW EXECUTE FUNCTION refuse_with_rows();
+        """
+    )
 
 
 async def _prune(world: World) -> None:

@@ -226,7 +226,7 @@ class ExplainingConnection:
 # By the sentence that each begins with: filters that nobody asked for are not those of the file.
 _BLOCKS: Final = {
     text.partition("\n")[0]: (noun, name)
-    for noun in ("catalog", "dispatchers", "endpoints", "events", "ledger", "queue_control")
+    for noun in ("catalog", "dispatchers", "displaced", "endpoints", "events", "ledger", "queue_control")
     for name, text in load(noun).items()
 }
 

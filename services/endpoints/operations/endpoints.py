@@ -61,6 +61,7 @@ _Result = TypeVar("_Result")
 _log = structlog.get_logger(__name__)
 
 _ROWS_AT_ONCE: Final = 20_000
+_VERSIONS_AT_ONCE: Final = 2_000
 _SHORT_HISTORY: Final = 1_000
 
 
@@ -341,8 +342,8 @@ class EndpointOperations:
     async def delete(self, principal: Principal, endpoint_id: UUID, *, allow_missing: bool) -> None:
         """Delete an endpoint: its waiting work is cancelled, its running work ends without effect.
 
-        A long history and many runs go first, a bounded number of rows in each transaction: what has gone stays gone
-        when the rest fails, and the next attempt goes on from there.
+        A long history, many runs and many disabled job versions go first, a bounded number of rows in each transaction:
+        what has gone stays gone when the rest fails, and the next attempt goes on from there.
 
         Raises:
             NotFoundError: there is none for this principal and that is not allowed.
@@ -362,6 +363,9 @@ class EndpointOperations:
         async def delete_runs(tx: Transaction) -> bool:
             return await tx.dispatch.delete_runs(endpoint_id, limit=_ROWS_AT_ONCE)
 
+        async def delete_versions(tx: Transaction) -> bool:
+            return await tx.catalog.delete_disabled_versions(endpoint_id, limit=_VERSIONS_AT_ONCE)
+
         async def work(tx: Transaction) -> None:
             await self._index_requests.serialize(tx, endpoint.environment_id, endpoint.slug)
             cancelled = await tx.ledger.cancel_lane(endpoint_lane(endpoint_id), message="The endpoint was deleted.")
@@ -373,6 +377,8 @@ class EndpointOperations:
         while has_long_history and await self._store.transact(delete_history):
             pass
         while has_long_history and await self._store.in_one_statement(delete_runs):
+            pass
+        while has_long_history and await self._store.in_one_statement(delete_versions):
             pass
         await self._store.transact(work)
 

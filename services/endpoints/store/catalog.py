@@ -24,7 +24,7 @@ from services.endpoints.store.errors import translated
 from services.endpoints.store.fitting import fitting
 from services.endpoints.store.latest_version import follow_latest_versions
 from services.endpoints.store.plans import plan_for_rows
-from services.endpoints.store.queries import decided, load
+from services.endpoints.store.queries import changed_rows, decided, load
 from services.endpoints.store.registration import Registrations
 
 if TYPE_CHECKING:
@@ -86,6 +86,12 @@ class PostgresCatalog:
             jobs = await self._connection.fetch(_SQL["lock_absent_jobs"], endpoint_id, slugs)
         absent = [row["id"] for row in jobs]
         return await self._disable_all_but(endpoint_id, offered, absent=absent, sequence=sequence)
+
+    async def delete_disabled_versions(self, endpoint_id: UUID, *, limit: int) -> bool:
+        """Delete versions that nobody needs when the endpoint is gone."""
+        with translated():
+            status = await self._connection.execute(_SQL["delete_disabled_versions"], endpoint_id, limit)
+        return changed_rows(status) >= limit
 
     async def disable_endpoint(self, endpoint_id: UUID) -> list[tuple[ItemKind, str]]:
         """Lock an endpoint, disable everything it offers and leave what hangs on its jobs to other endpoints."""

@@ -21,7 +21,7 @@ from services.endpoints.domain.ports.dispatch import (
 from services.endpoints.domain.queue_job import Priority
 from services.endpoints.domain.run import InvocationState, Run, RunState
 from services.endpoints.store.errors import translated
-from services.endpoints.store.queries import decided, load
+from services.endpoints.store.queries import changed_rows, decided, load
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -192,14 +192,14 @@ class PostgresDispatch:
         """Delete events that ended long enough ago."""
         locked = [row["id"] for row in await self._fetch("lock_old_events", older_than, limit)]
         return (
-            _count(await self._execute("delete_runs", locked, limit))
-            + _count(await self._execute("delete_invocations", locked, limit))
-            + _count(await self._execute("delete_emptied_events", locked))
+            changed_rows(await self._execute("delete_runs", locked, limit))
+            + changed_rows(await self._execute("delete_invocations", locked, limit))
+            + changed_rows(await self._execute("delete_emptied_events", locked))
         )
 
     async def delete_runs(self, endpoint_id: UUID, *, limit: int) -> bool:
         """Delete runs that would go with an endpoint."""
-        return _count(await self._execute("delete_runs_of_endpoint", endpoint_id, limit)) >= limit
+        return changed_rows(await self._execute("delete_runs_of_endpoint", endpoint_id, limit)) >= limit
 
     async def _fetch(self, block: str, *arguments: object) -> list[asyncpg.Record]:
         with translated():
@@ -208,11 +208,6 @@ class PostgresDispatch:
     async def _execute(self, block: str, *arguments: object) -> str:
         with translated():
             return await self._connection.execute(_SQL[block], *arguments)
-
-
-def _count(status: str) -> int:
-    """Return how many rows a command changed, by what PostgreSQL says of it, such as `DELETE 3`."""
-    return int(status.rpartition(" ")[2])
 
 
 def _columns(keys: Collection[InvocationKey]) -> tuple[list[UUID], list[UUID]]:

@@ -16,7 +16,7 @@ from services.endpoints.domain.endpoint_index import (
     ItemState,
 )
 from services.endpoints.store.errors import translated
-from services.endpoints.store.queries import decided, load
+from services.endpoints.store.queries import changed_rows, decided, load
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -201,7 +201,7 @@ class PostgresIndexes:
     async def _delete(self, locked: Sequence[UUID], *, limit: int) -> int:
         with translated():
             items = await self._connection.execute(_SQL["delete_items"], locked, limit)
-        return int(items.rpartition(" ")[2]) + len(await self._fetch("delete_emptied", locked))
+        return changed_rows(items) + len(await self._fetch("delete_emptied", locked))
 
     async def _fetch(self, block: str, *arguments: object) -> list[asyncpg.Record]:
         with translated():

@@ -31,7 +31,7 @@ from services.endpoints.domain.queue_job import (
 from services.endpoints.domain.tracing import current_traceparent
 from services.endpoints.domain.turns import FewRung, Outlook, Place, WaitingEnvironment
 from services.endpoints.store.errors import translated
-from services.endpoints.store.queries import load
+from services.endpoints.store.queries import changed_rows, load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -90,7 +90,7 @@ class PostgresLedger:
     async def promote_due(self, *, limit: int) -> int:
         """Make due queue jobs AVAILABLE."""
         newest = max(1, limit // _NEWEST_SHARE)
-        return _count(await self._execute("promote_due", max(1, limit - newest), newest))
+        return changed_rows(await self._execute("promote_due", max(1, limit - newest), newest))
 
     async def outlook(self, after: Mapping[Queue, UUID], *, limit: int) -> Outlook:
         """Read which environments have work due, and when the next falls due."""
@@ -251,7 +251,7 @@ class PostgresLedger:
         if closing.names:
             self._changed()
         ids = [queue_job.id for queue_job in queue_jobs]
-        completed = _count(await self._execute("complete", ids, closing.queue.value, closing.names))
+        completed = changed_rows(await self._execute("complete", ids, closing.queue.value, closing.names))
         if completed != len(queue_jobs):
             raise LostQueueJobError(f"{len(queue_jobs) - completed} of {len(queue_jobs)} queue jobs were not held.")
 
@@ -381,7 +381,7 @@ class PostgresLedger:
         rows = await self._fetch(
             "delete_old", retention.completed, retention.cancelled, retention.discarded, retention.max_rows_at_once
         )
-        keys = _count(await self._execute("delete_expired_uniques", retention.max_rows_at_once))
+        keys = changed_rows(await self._execute("delete_expired_uniques", retention.max_rows_at_once))
         return len(rows) + keys
 
     async def _fetch(self, block: str, *arguments: object) -> list[asyncpg.Record]:
@@ -391,11 +391,6 @@ class PostgresLedger:
     async def _execute(self, block: str, *arguments: object) -> str:
         with translated():
             return await self._connection.execute(_SQL[block], *arguments)
-
-
-def _count(status: str) -> int:
-    """Return how many rows a command changed, by what PostgreSQL says of it, such as `UPDATE 3`."""
-    return int(status.rpartition(" ")[2])
 
 
 def _names(lanes: Sequence[OverdueLane]) -> tuple[list[str], list[str]]:

@@ -25,6 +25,11 @@ def load(noun: str) -> Mapping[str, str]:
     return {name: block.strip() for name, block in zip(parts[::2], parts[1::2], strict=True)}
 
 
+def changed_rows(status: str) -> int:
+    """Return how many rows a command changed, by what PostgreSQL says of it, such as `DELETE 3`."""
+    return int(status.rpartition(" ")[2])
+
+
 def decided(statement: str, arguments: Sequence[object]) -> str:
     """Return a statement in which every `$1::text IS NULL` says whether it holds for these arguments.
 

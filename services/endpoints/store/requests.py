@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from services.endpoints.domain.errors import FieldViolation, InvalidRequestError, Reason
 from services.endpoints.store.errors import translated
-from services.endpoints.store.queries import load
+from services.endpoints.store.queries import changed_rows, load
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -62,4 +62,4 @@ class PostgresRequests:
         """Delete request ids past their 24 hours."""
         with translated():
             status = await self._connection.execute(_SQL["delete_expired"], limit)
-        return int(status.rpartition(" ")[2])
+        return changed_rows(status)

@@ -114,6 +114,13 @@ class Catalog(Protocol):
         """
         ...
 
+    async def delete_disabled_versions(self, endpoint_id: UUID, *, limit: int) -> bool:
+        """Delete at most `limit` DISABLED job versions of an endpoint that is about to be deleted, in one statement.
+
+        Those stay of which something is left to another endpoint. Returns False once there may be no more.
+        """
+        ...
+
     async def disable_endpoint(self, endpoint_id: UUID) -> list[tuple[ItemKind, str]]:
         """Disable everything an endpoint offers, so that it may be deleted; return what was enabled, sorted.
 

@@ -144,7 +144,7 @@ class Endpoints(Protocol):
         ...
 
     async def has_long_history(self, endpoint_id: UUID, *, rows: int) -> bool:
-        """Tell whether more would go with an endpoint than `rows` runs, or final indexes and items of them."""
+        """Tell whether more than `rows` runs, disabled job versions, or final indexes and items go with an endpoint."""
         ...
 
     async def delete(self, endpoint_id: UUID) -> bool:

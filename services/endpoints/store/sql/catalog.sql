@@ -223,7 +223,9 @@ FROM (
     JOIN jobs j ON j.id = t.job_id
     CROSS JOIN LATERAL (
         SELECT o.id FROM job_versions o
-        WHERE o.job_id = t.job_id AND o.endpoint_id IS NOT DISTINCT FROM $1 AND o.state = 'ACTIVE'
+        WHERE
+            o.job_id = t.job_id
+            AND (o.endpoint_id, o.state) IS NOT DISTINCT FROM ($1, 'ACTIVE') -- by no index of these, which have many jobs
         OFFSET 0
     ) AS o
 ) AS held
@@ -237,6 +239,38 @@ FROM (SELECT DISTINCT v.job_id FROM job_versions v WHERE v.endpoint_id = $1) AS 
 JOIN jobs j ON j.id = held.job_id
 ORDER BY j.project_id, j.slug COLLATE "C"
 FOR NO KEY UPDATE OF j
+
+-- name: delete_disabled_versions
+-- Deletes at most $2 DISABLED versions of an endpoint that is to be deleted, of which nothing is left to others.
+--
+-- That is one on which nothing hangs, and any of a job that only this endpoint has and offers no more.
+DELETE FROM job_versions
+WHERE ctid = ANY(ARRAY(
+    SELECT v.ctid
+    FROM job_versions v
+    WHERE
+        v.endpoint_id = $1 AND v.state = 'DISABLED'
+        AND (
+            NOT EXISTS (
+                SELECT FROM job_aliases a WHERE a.version_id = v.id
+                UNION ALL
+                SELECT FROM event_dispatchers d WHERE d.job_version_id = v.id
+                UNION ALL
+                SELECT FROM displaced_items d WHERE d.job_version_id = v.id
+                OFFSET 0
+            )
+            OR NOT EXISTS (
+                SELECT
+                FROM job_versions o
+                WHERE
+                    o.job_id = v.job_id AND o.environment_id = v.environment_id
+                    AND (o.endpoint_id, o.state) IS DISTINCT FROM ($1, 'DISABLED')
+                OFFSET 0
+            )
+        )
+    LIMIT $2
+    FOR UPDATE OF v SKIP LOCKED
+))
 
 -- name: leave_to_others
 -- Points dispatchers and aliases of the versions of the endpoint $1 at the best version another endpoint has of their job.

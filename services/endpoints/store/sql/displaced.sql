@@ -36,8 +36,8 @@ WITH held AS MATERIALIZED (
         SELECT o.id, o.content_hash
         FROM job_versions o
         WHERE
-            o.job_id = t.job_id AND o.state = 'DISABLED'
-            AND o.endpoint_id IS NOT DISTINCT FROM t.endpoint_id -- not by the index of endpoints, which have many jobs
+            o.job_id = t.job_id
+            AND (o.endpoint_id, o.state) IS NOT DISTINCT FROM (t.endpoint_id, 'DISABLED') -- by no index of these
         OFFSET 0
     ) AS v
     UNION ALL

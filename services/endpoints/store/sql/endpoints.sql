@@ -68,7 +68,7 @@ RETURNING
 UPDATE endpoints SET index_sequence = index_sequence + 1 WHERE id = $1 RETURNING index_sequence
 
 -- name: has_long_history
--- Tells whether an endpoint has more than $2 runs, or final indexes and items of them; it reads no more to know.
+-- Tells whether an endpoint has more than $2 runs, DISABLED versions, or final indexes and items; it reads no more.
 SELECT
     (
         SELECT count(*)
@@ -95,6 +95,12 @@ SELECT
             WHERE version.endpoint_id = $1 AND inherited.endpoint_id <> $1
             LIMIT $2 + 1
         ) AS of_events
+    ) > $2
+    OR (
+        SELECT count(*)
+        FROM (
+            SELECT FROM job_versions AS version WHERE version.endpoint_id = $1 AND version.state = 'DISABLED' LIMIT $2 + 1
+        ) AS of_jobs
     ) > $2 AS is_long
 
 -- name: delete

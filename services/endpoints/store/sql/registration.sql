@@ -103,8 +103,8 @@ WITH wanted AS MATERIALIZED (
     FROM wanted w
     WHERE
         v.job_id = w.job_id AND v.environment_id = w.environment_id
-        AND v.endpoint_id IS NOT DISTINCT FROM w.endpoint_id -- not by the index of endpoints, which have many jobs
-        AND v.version <> w.version AND v.state = 'ACTIVE'
+        AND (v.endpoint_id, v.state) IS NOT DISTINCT FROM (w.endpoint_id, 'ACTIVE') -- by no index of these
+        AND v.version <> w.version
 )
 INSERT INTO job_versions (
     id, job_id, version, environment_id, endpoint_id, organization_id, project_id, queue_id, event_specification,
