@@ -6,7 +6,9 @@ import asyncio
 import random
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
+import grpc.aio
 import pytest
 from kongflow.v1 import catalog_service_pb2, endpoint_service_pb2
 
@@ -14,14 +16,13 @@ from services.endpoints.domain.endpoint_health import HealthPolicy
 from services.endpoints.store.migrations import runner
 from tests.support.catalog import Tenant, connected_tenant, second_connection
 from tests.support.eventually import eventually
-from tests.support.fake_endpoint import EMPTY_INDEX, FakeEndpoint, event_job
+from tests.support.fake_endpoint import EMPTY_INDEX, FakeEndpoint, event_job, on, status
 from tests.support.offers import job, source, static_trigger
 from tests.support.operator import Operator
 from tests.support.pair import state_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from uuid import UUID
 
     import asyncpg
 
@@ -57,7 +58,7 @@ async def displaced(tenant: Tenant) -> int:
 
 async def asked(tenant: Tenant) -> list[str]:
     """Return the endpoints of which an index is due at once."""
-    due = "SELECT slug FROM endpoints WHERE next_index_at = '-infinity' ORDER BY slug"
+    due = "SELECT slug FROM endpoints WHERE owed_index_at <= now() ORDER BY slug"
     return [row["slug"] for row in await tenant.rows(due)]
 
 
@@ -308,6 +309,10 @@ class Deployments:
         await self.operator.work_off()
         return indexes
 
+    async def pass_time(self, by: timedelta) -> None:
+        """Have what is owed be due so much sooner."""
+        await self.operator.connection.execute("UPDATE endpoints SET owed_index_at = owed_index_at - $1::interval", by)
+
     async def job(self) -> tuple[str, str, list[str]]:
         request = catalog_service_pb2.ListJobsRequest(environment_id=self.environment_id)
         (shown,) = (await self.operator.caller.catalog.ListJobs(request)).jobs
@@ -344,7 +349,42 @@ async def test_an_endpoint_that_offers_other_content_is_indexed_at_once(deployme
     newest = "SELECT reason FROM endpoint_indexes WHERE endpoint_id = $1 ORDER BY sequence DESC LIMIT 1"
     reason = await deployments.operator.connection.fetchval(newest, deployments.ids["blue"])
     assert reason == "Indexed anew because another endpoint dropped what this one offers with other content."
+    await deployments.pass_time(timedelta(hours=1))
     assert await deployments.keep_up() == 0
+
+
+async def test_an_index_that_is_owed_is_asked_for_again_until_it_is_answered(deployments: Deployments) -> None:
+    deployments.blue.behaviour = on("INDEX_ENDPOINT", status(404))
+    await deployments.drop_green()
+    assert [await deployments.keep_up() for _ in range(2)] == [1, 0]
+    assert await deployments.job() == ("green", "DISABLED", ["b.event"])
+    deployments.blue.behaviour = None
+    await deployments.pass_time(timedelta(minutes=14))
+    assert await deployments.keep_up() == 0
+    await deployments.pass_time(timedelta(minutes=1))
+    assert await deployments.keep_up() == 1
+    assert await deployments.job() == ("blue", "ACTIVE", ["a.event"])
+
+
+async def test_who_was_passed_by_because_its_deletion_failed_is_indexed_at_once(
+    deployments: Deployments, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """Half a deletion is made by hand: it has said what it is about to do, holds the endpoint, and fails."""
+    blue, service = UUID(deployments.ids["blue"]), deployments.operator.stage.service
+    refuse = (
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'No.'; END $$;"
+        " CREATE TRIGGER refuse BEFORE DELETE ON endpoints FOR EACH ROW EXECUTE FUNCTION refuse()"
+    )
+    await connection.execute(refuse)
+    request = endpoint_service_pb2.DeleteEndpointRequest(endpoint_id=str(blue))
+    with pytest.raises(grpc.aio.AioRpcError):
+        await deployments.operator.caller.endpoints.DeleteEndpoint(request)
+    async with service.store.transaction() as tx:
+        await tx.connection.execute("SELECT FROM endpoints WHERE id = $1 FOR UPDATE", blue)
+        await deployments.drop_green()
+    assert await deployments.job() == ("green", "DISABLED", ["b.event"])
+    assert await deployments.keep_up() == 1
+    assert await deployments.job() == ("blue", "ACTIVE", ["a.event"])
 
 
 async def test_a_suspended_endpoint_is_indexed_at_once_when_it_is_back(deployments: Deployments) -> None:
@@ -382,7 +422,7 @@ async def test_what_is_asked_for_at_once_is_asked_for_by_schedule_after_a_downgr
 ) -> None:
     connection, ours = deployments.operator.connection, deployments.operator.stage.ours
     await deployments.operator.stage.store_endpoint(environment_id=ours.production.id, slug="production")
-    await connection.execute("UPDATE endpoints SET next_index_at = '-infinity' WHERE slug <> 'green'")
+    await connection.execute("UPDATE endpoints SET owed_index_at = now() WHERE slug <> 'green'")
     await runner.downgrade(database_url, "0012")
     due = await connection.fetch("SELECT slug, next_index_at <= now() AS is_due FROM endpoints ORDER BY slug")
     assert [tuple(row) for row in due] == [("blue", None), ("green", None), ("production", True)]

@@ -415,10 +415,10 @@ async def test_an_index_that_two_servers_find_due_is_asked_for_once(clinic: Clin
     await clinic.pass_time(20 * MINUTE)
     await connection.execute("UPDATE endpoints SET next_index_at = now() WHERE next_index_at IS NOT NULL")
     async with store.reading() as tx:
-        (due,) = await tx.endpoints.due_indexes(limit=2, is_scheduled=True)
+        (due,) = await tx.endpoints.due_indexes(limit=2)
     assert await upkeep.ask_for_indexes() == 1
     await clinic.operator.work_off()
-    assert not await upkeep._ask_for_index(due)
+    assert not await store.transact(lambda tx: upkeep._ask_for_due(tx, due))
     assert (clinic.calls, await waiting(clinic)) == (1, [])
 
 

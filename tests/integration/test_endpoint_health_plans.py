@@ -28,10 +28,11 @@ FEW = 4
 ONE_MINUTE = timedelta(minutes=1)
 
 # Of ten endpoints one fails; some probes are due, half of them asked for. Half of all are indexed by schedule.
+# One in three is owed an index.
 _FILL = """
 INSERT INTO endpoints
     (id, slug, url, indexing_hook_identifier, environment_id, organization_id, project_id, state, consecutive_failures,
-    next_probe_at, probe_queue_job_id, next_index_at)
+    next_probe_at, probe_queue_job_id, next_index_at, owed_index_at)
 SELECT
     ('01900000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'endpoint-' || n, 'http://127.0.0.1/', 'hookhookho',
     gen_random_uuid(), gen_random_uuid(), gen_random_uuid(),
@@ -39,7 +40,8 @@ SELECT
     CASE WHEN n % 10 = 0 THEN 3 ELSE 0 END,
     CASE WHEN n % 10 = 0 THEN now() + (n - $1::int / 5) * interval '1 second' END,
     CASE WHEN n % 20 = 0 THEN gen_random_uuid() END,
-    CASE WHEN n % 2 = 0 THEN now() + (n - $1::int / 5) * interval '1 second' END
+    CASE WHEN n % 2 = 0 THEN now() + (n - $1::int / 5) * interval '1 second' END,
+    CASE WHEN n % 3 = 0 THEN now() + (n - $1::int / 5) * interval '1 second' END
 FROM generate_series(1, $1::int) AS n
 """
 _ASK = """
@@ -126,9 +128,13 @@ async def test_health_of_one_among_many_is_kept_for_the_price_of_one(crowd: Post
             Pool.RELAY,
             "endpoints",
             "due_indexes",
-            {"bigint": MAX_INDEXES_AT_ONCE, "boolean": True},
+            {"bigint": MAX_INDEXES_AT_ONCE},
             MAX_INDEXES_AT_ONCE,
         ),
+        (Pool.RELAY, "endpoints", "owed_indexes", {"bigint": MAX_INDEXES_AT_ONCE}, MAX_INDEXES_AT_ONCE),
+        (Pool.RELAY, "endpoints", "is_index_owed", dict(one), 1),
+        (Pool.RELAY, "endpoints", "owe_index", {**one, "interval": ONE_MINUTE}, 1),
+        (Pool.CALLS, "endpoints", "owe_no_index", dict(one), 1),
         (Pool.CALLS, "endpoints", "claim_probe", {**one, "interval": ONE_MINUTE}, 1),
         (Pool.CALLS, "endpoints", "hold_wait", dict(one), 1),
         (Pool.CALLERS, "endpoints", "hasten_probe", {**one, "interval": ONE_MINUTE}, 1),

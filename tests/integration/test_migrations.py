@@ -18,7 +18,7 @@ from services.endpoints.store.postgres import DEFAULT_POOLS
 if TYPE_CHECKING:
     from pathlib import Path
 
-HEAD = "0014"
+HEAD = "0015"
 
 # Everything a migration may make, with its full definition, alembic's own table left out.
 SCHEMA = """

@@ -1,9 +1,10 @@
-"""Asks for what endpoints are due: probes of those that fail, and new indexes by schedule or at once."""
+"""Asks for what endpoints are due: probes of those that fail, and new indexes that are owed or due by schedule."""
 
 from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -15,7 +16,6 @@ from services.endpoints.domain.errors import DatabaseDefectError, KongflowError
 from services.endpoints.domain.lanes import endpoint_lane
 from services.endpoints.domain.ports.store import Pool
 from services.endpoints.domain.queue_job import Priority
-from services.endpoints.domain.tenancy import EnvironmentType
 from services.endpoints.operations.index_requests import IndexWish
 
 if TYPE_CHECKING:
@@ -31,8 +31,9 @@ _log = structlog.get_logger(__name__)
 MAX_PROBES_AT_ONCE: Final = 200
 MAX_INDEXES_AT_ONCE: Final = 20
 _EVERY: Final = timedelta(seconds=5)
+_OWED_AGAIN_IN: Final = timedelta(minutes=15)
 _BY_SCHEDULE: Final = "Indexed anew by schedule."
-_AT_ONCE: Final = "Indexed anew because another endpoint dropped what this one offers with other content."
+_OWED: Final = "Indexed anew because another endpoint dropped what this one offers with other content."
 
 
 class EndpointUpkeep:
@@ -49,7 +50,7 @@ class EndpointUpkeep:
         self._jitter = jitter
 
     async def run_once(self) -> tuple[int, int]:
-        """Ask for due probes and due indexes; return how many of each, at most 200 and 20."""
+        """Ask for due probes and indexes; return how many of each, at most 200, and 20 owed and 20 by schedule."""
         return await self.ask_for_probes(), await self.ask_for_indexes()
 
     async def ask_for_probes(self) -> int:
@@ -78,14 +79,15 @@ class EndpointUpkeep:
         return await self._store.transact(work, Pool.RELAY)
 
     async def ask_for_indexes(self) -> int:
-        """Ask for an index of each endpoint that is due one, by schedule through its window; return how many."""
-        is_scheduled = bool(self._policy.reindex_every)
+        """Ask for an index of each endpoint that is owed one, or due one by schedule; return how many."""
         async with self._store.reading(Pool.RELAY) as tx:
-            due = await tx.endpoints.due_indexes(limit=MAX_INDEXES_AT_ONCE, is_scheduled=is_scheduled)
+            owed = await tx.endpoints.owed_indexes(limit=MAX_INDEXES_AT_ONCE)
+            due = await tx.endpoints.due_indexes(limit=MAX_INDEXES_AT_ONCE) if self._policy.reindex_every else []
         asked = 0
-        for endpoint in due:
+        works = [(each, self._ask_for_owed) for each in owed] + [(each, self._ask_for_due) for each in due]
+        for endpoint, work in works:
             try:
-                asked += await self._ask_for_index(endpoint)
+                asked += await self._store.transact(partial(work, due=endpoint), Pool.RELAY)
             except (KongflowError, DatabaseDefectError) as error:
                 # The others are not to wait for one that somebody holds.
                 _log.warning(
@@ -93,31 +95,33 @@ class EndpointUpkeep:
                 )
         return asked
 
-    async def _ask_for_index(self, due: DueEndpoint) -> bool:
-        """Ask for one endpoint's index and put its next one off.
+    async def _ask_for_owed(self, tx: Transaction, due: DueEndpoint) -> bool:
+        """Ask for the index that an endpoint is owed, past its window, and again unless it has answered by then."""
+        await self._requests.serialize(tx, due.environment_id, due.slug)
+        if not await tx.endpoints.is_index_owed(due.id):
+            return False
+        wish = IndexWish(IndexSource.INTERNAL, _OWED, priority=Priority.LOW, past_window=True)
+        is_asked = await self._ask(tx, due, wish)
+        await tx.endpoints.owe_index(due.id, asked_in=_OWED_AGAIN_IN)
+        return is_asked
 
-        A suspended one is passed over until then, and one that is due at once until it is back.
-        """
+    async def _ask_for_due(self, tx: Transaction, due: DueEndpoint) -> bool:
+        """Ask for an index by schedule and put the next one off; a suspended endpoint is passed over until then."""
+        await self._requests.serialize(tx, due.environment_id, due.slug)
+        # Asked for by another server since, it may have run: a second request would wait for its window's end.
+        if not await tx.endpoints.is_index_due(due.id):
+            return False
+        is_asked = await self._ask(tx, due, IndexWish(IndexSource.INTERNAL, _BY_SCHEDULE, priority=Priority.LOW))
+        await tx.endpoints.schedule_index(due.id, next_in=self._policy.next_index_in(jitter=self._jitter()))
+        return is_asked
 
-        async def work(tx: Transaction) -> bool:
-            await self._requests.serialize(tx, due.environment_id, due.slug)
-            endpoint = await tx.endpoints.get(due.id)
-            credential = await tx.endpoints.credential(due.environment_id)
-            # Asked for by another server since, it may have run: a second request would wait for its window's end.
-            if endpoint is None or credential is None or not await tx.endpoints.is_index_due(due.id):
-                return False
-            is_wanted = endpoint.state is not EndpointState.SUSPENDED
-            if due.at_once and not is_wanted:
-                return False
-            if is_wanted:
-                reason = _AT_ONCE if due.at_once else _BY_SCHEDULE
-                wish = IndexWish(IndexSource.INTERNAL, reason, priority=Priority.LOW, past_window=due.at_once)
-                await self._requests.request(tx, endpoint, credential.environment.type, wish)
-            has_schedule = credential.environment.type is EnvironmentType.PRODUCTION
-            next_in = self._policy.next_index_in(jitter=self._jitter()) if has_schedule else None
-            return await tx.endpoints.schedule_index(due.id, next_in=next_in) and is_wanted
-
-        return await self._store.transact(work, Pool.RELAY)
+    async def _ask(self, tx: Transaction, due: DueEndpoint, wish: IndexWish) -> bool:
+        endpoint = await tx.endpoints.get(due.id)
+        credential = await tx.endpoints.credential(due.environment_id)
+        if endpoint is None or credential is None or endpoint.state is EndpointState.SUSPENDED:
+            return False
+        await self._requests.request(tx, endpoint, credential.environment.type, wish)
+        return True
 
     async def run(self, rounds: Rounds) -> None:
         """Look every five seconds until cancelled."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import structlog
@@ -37,7 +38,7 @@ from services.endpoints.operations.pings import failed_ping
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from datetime import datetime, timedelta
+    from datetime import datetime
     from uuid import UUID
 
     from services.endpoints.domain.endpoint import Endpoint, EndpointState
@@ -380,6 +381,8 @@ class EndpointOperations:
             pass
         while has_long_history and await self._store.in_one_statement(delete_versions):
             pass
+        # Others pass by what is being deleted when they drop what it offers, too: for this the rest may have to fail.
+        await self._store.in_one_statement(lambda tx: tx.endpoints.owe_index(endpoint_id, asked_in=timedelta()))
         await self._store.transact(work)
 
     async def ping(self, principal: Principal, endpoint_id: UUID, *, deadline: timedelta | None = None) -> PingResult:

@@ -183,6 +183,7 @@ class IndexEndpoint:
                 for item in changed
             ]
         )
+        await tx.endpoints.owe_no_index(endpoint.id)
         await self._health.note_answer(tx, endpoint)
         # With registrations to come, this index is not over, and `store_answer` said all there is to say of it.
         if unsettled := older if changed else [*older, begun.index_id]:

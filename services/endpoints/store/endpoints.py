@@ -152,18 +152,33 @@ class PostgresEndpoints:
         """Let the next probe be asked for."""
         await self._execute("forget_probe", endpoint_id, queue_job_id)
 
-    async def due_indexes(self, *, limit: int, is_scheduled: bool) -> list[DueEndpoint]:
-        """Read endpoints that are due to be indexed anew."""
-        rows = await self._rows("due_indexes", limit, is_scheduled)
-        return [DueEndpoint(row["id"], row["environment_id"], row["slug"], at_once=row["at_once"]) for row in rows]
+    async def due_indexes(self, *, limit: int) -> list[DueEndpoint]:
+        """Read endpoints that are due to be indexed anew by schedule."""
+        return [_due_index(row) for row in await self._rows("due_indexes", limit)]
+
+    async def owed_indexes(self, *, limit: int) -> list[DueEndpoint]:
+        """Read endpoints whose owed index is to be asked for."""
+        return [_due_index(row) for row in await self._rows("owed_indexes", limit)]
+
+    async def is_index_owed(self, endpoint_id: UUID) -> bool:
+        """Tell whether an endpoint's owed index is to be asked for."""
+        return await self._row("is_index_owed", endpoint_id) is not None
+
+    async def owe_index(self, endpoint_id: UUID, *, asked_in: timedelta) -> None:
+        """Have an index of an endpoint asked for until it has answered one."""
+        await self._execute("owe_index", endpoint_id, asked_in)
+
+    async def owe_no_index(self, endpoint_id: UUID) -> None:
+        """Have the index that an endpoint was owed not asked for again."""
+        await self._execute("owe_no_index", endpoint_id)
 
     async def is_index_due(self, endpoint_id: UUID) -> bool:
-        """Tell whether an endpoint is due to be indexed anew."""
+        """Tell whether an endpoint is due to be indexed anew by schedule."""
         return await self._row("is_index_due", endpoint_id) is not None
 
-    async def schedule_index(self, endpoint_id: UUID, *, next_in: timedelta | None) -> bool:
-        """Put a due index off by a period, or for ever."""
-        return await self._row("schedule_index", endpoint_id, next_in) is not None
+    async def schedule_index(self, endpoint_id: UUID, *, next_in: timedelta) -> None:
+        """Put a due index off by a period."""
+        await self._execute("schedule_index", endpoint_id, next_in)
 
     async def has_long_history(self, endpoint_id: UUID, *, rows: int) -> bool:
         """Tell whether more would go with an endpoint than these rows."""
@@ -186,6 +201,10 @@ class PostgresEndpoints:
     async def _row(self, block: str, *arguments: object) -> asyncpg.Record | None:
         with translated():
             return await self._connection.fetchrow(_SQL[block], *arguments)
+
+
+def _due_index(row: asyncpg.Record) -> DueEndpoint:
+    return DueEndpoint(row["id"], row["environment_id"], row["slug"])
 
 
 def _endpoint(row: asyncpg.Record | None) -> Endpoint | None:

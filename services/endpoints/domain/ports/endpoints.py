@@ -38,12 +38,11 @@ class HeldHealth:
 
 @dataclass(frozen=True, slots=True)
 class DueEndpoint:
-    """An endpoint that something is due for, by schedule or `at_once`; `slug` is empty where nobody needs it."""
+    """An endpoint that something is due for; `slug` is empty where nobody needs it."""
 
     id: UUID
     environment_id: UUID
     slug: str = ""
-    at_once: bool = False
 
 
 class Endpoints(Protocol):
@@ -128,19 +127,36 @@ class Endpoints(Protocol):
         """Let the next probe be asked for."""
         ...
 
-    async def due_indexes(self, *, limit: int, is_scheduled: bool) -> list[DueEndpoint]:
-        """Read endpoints that are due to be indexed anew, those at once first, then the longest due if `is_scheduled`.
-
-        At once are those that another endpoint gave back to, unless they are SUSPENDED: these are when they come back.
-        """
+    async def due_indexes(self, *, limit: int) -> list[DueEndpoint]:
+        """Read endpoints that are due to be indexed anew by schedule, the longest due first."""
         ...
 
     async def is_index_due(self, endpoint_id: UUID) -> bool:
-        """Tell whether an endpoint is due to be indexed anew."""
+        """Tell whether an endpoint is due to be indexed anew by schedule."""
         ...
 
-    async def schedule_index(self, endpoint_id: UUID, *, next_in: timedelta | None) -> bool:
-        """Put a due index off by a period, or for ever with None; False when it is not due any more."""
+    async def schedule_index(self, endpoint_id: UUID, *, next_in: timedelta) -> None:
+        """Put an index that is due by schedule off by a period."""
+        ...
+
+    async def owed_indexes(self, *, limit: int) -> list[DueEndpoint]:
+        """Read endpoints whose owed index is to be asked for, the longest due first.
+
+        Without it, something that the endpoint offers may stay disabled, because another endpoint dropped it. One that
+        is SUSPENDED is left out until it is back.
+        """
+        ...
+
+    async def is_index_owed(self, endpoint_id: UUID) -> bool:
+        """Tell whether an endpoint's owed index is to be asked for now."""
+        ...
+
+    async def owe_index(self, endpoint_id: UUID, *, asked_in: timedelta) -> None:
+        """Have an index of an endpoint asked for after a time, and again and again until it has answered one."""
+        ...
+
+    async def owe_no_index(self, endpoint_id: UUID) -> None:
+        """Have the index that an endpoint was owed not asked for again: it has answered one."""
         ...
 
     async def has_long_history(self, endpoint_id: UUID, *, rows: int) -> bool:

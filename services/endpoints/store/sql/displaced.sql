@@ -28,7 +28,7 @@ WHERE d.job_id = t.job_id AND d.endpoint_id = t.endpoint_id
 -- Gives what the endpoints $1 had of the jobs $2, and the sources $3, all disabled by now, to those that were displaced.
 --
 -- Of each item, the ten that were displaced last are considered: it costs the same however many there are. One with the
--- same content gets it, a HEALTHY one first, then the latest; where none has, all of them are due for an index at once.
+-- same content gets it, a HEALTHY one first, then the latest; where none has, all of them are owed an index.
 WITH held AS MATERIALIZED (
     SELECT v.id, v.content_hash
     FROM unnest($1::uuid[], $2::uuid[]) AS t (endpoint_id, job_id)
@@ -76,7 +76,7 @@ WITH held AS MATERIALIZED (
     WHERE c.is_same AND (c.endpoint_id IN (SELECT h.id FROM heirs h)) IS TRUE
     ORDER BY c.item_id, c.is_healthy DESC, c.displaced_at DESC
 ), asked AS (
-    UPDATE endpoints e SET next_index_at = '-infinity'
+    UPDATE endpoints e SET owed_index_at = clock_timestamp()
     FROM (
         SELECT DISTINCT c.endpoint_id
         FROM candidates c

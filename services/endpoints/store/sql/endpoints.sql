@@ -168,21 +168,38 @@ WHERE endpoints.id = asked.id AND endpoints.probe_queue_job_id IS NULL
 UPDATE endpoints SET probe_queue_job_id = NULL WHERE id = $1 AND probe_queue_job_id = $2
 
 -- name: due_indexes
--- Reads endpoints that are due to be indexed anew, the longest due first: those at once come first, unless SUSPENDED.
-SELECT id, environment_id, slug, next_index_at = '-infinity' AS at_once
+-- Reads endpoints that are due to be indexed anew by schedule, the longest due first.
+SELECT id, environment_id, slug
 FROM endpoints
-WHERE
-    next_index_at <= (SELECT CASE WHEN $2 THEN clock_timestamp() ELSE '-infinity' END)
-    AND (next_index_at > '-infinity' OR state <> 'SUSPENDED')
+WHERE next_index_at <= (SELECT clock_timestamp())
 ORDER BY next_index_at
 LIMIT $1
 
 -- name: is_index_due
--- Finds an endpoint if it is due to be indexed anew.
+-- Finds an endpoint if it is due to be indexed anew by schedule.
 SELECT id FROM endpoints WHERE id = $1 AND next_index_at <= clock_timestamp()
 
 -- name: schedule_index
--- Puts a due index off by a period, or for ever; nothing happens when another server has done so.
+-- Puts a due index off by a period; nothing happens when another server has done so.
 UPDATE endpoints SET next_index_at = clock_timestamp() + $2::interval
 WHERE id = $1 AND next_index_at <= clock_timestamp()
-RETURNING id
+
+-- name: owed_indexes
+-- Reads endpoints whose owed index is to be asked for, the longest due first; a SUSPENDED one waits until it is back.
+SELECT id, environment_id, slug
+FROM endpoints
+WHERE owed_index_at <= (SELECT clock_timestamp()) AND state <> 'SUSPENDED'
+ORDER BY owed_index_at
+LIMIT $1
+
+-- name: is_index_owed
+-- Finds an endpoint if its owed index is to be asked for.
+SELECT id FROM endpoints WHERE id = $1 AND owed_index_at <= clock_timestamp() AND state <> 'SUSPENDED'
+
+-- name: owe_index
+-- Has an index of an endpoint asked for in $2, and again and again until it has answered one.
+UPDATE endpoints SET owed_index_at = clock_timestamp() + $2::interval WHERE id = $1
+
+-- name: owe_no_index
+-- Has the index that an endpoint was owed not asked for again.
+UPDATE endpoints SET owed_index_at = NULL WHERE id = $1 AND owed_index_at IS NOT NULL
