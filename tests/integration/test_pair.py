@@ -172,6 +172,7 @@ async def test_new_url_is_indexed_at_once_though_the_old_one_was_asked_just_now(
     assert await client.active_jobs(tenant) == {"new": True}
     (snoozed,) = [each for each in await client.queue_jobs(kind="indexEndpoint") if each.id == finals[0].queue_job_id]
     assert ([error.reason for error in snoozed.errors], snoozed.attempt) == (["ENDPOINT_MOVED"], 1)
+    assert snoozed.run_time.ToDatetime() - snoozed.errors[0].time.ToDatetime() >= timedelta(seconds=0.9)
 
 
 async def test_index_that_failed_opens_the_window(pair: Pair) -> None:
