@@ -126,7 +126,7 @@ async def test_a_dynamic_trigger_runs_each_of_its_jobs_and_names_those_it_cannot
     invocation = await scene.invocation(event)
     assert (invocation["state"], invocation["run_count"]) == ("COMPLETED", 2)
     assert invocation["reason"] == (
-        "The job 'missing' does not exist. The job 'third' is disabled in its latest version 1.0.0."
+        "The job 'missing' is not offered by the endpoint. The job 'third' is disabled in its latest version 1.0.0."
     )
 
 
@@ -134,7 +134,7 @@ async def test_a_dynamic_trigger_runs_each_of_its_jobs_and_names_those_it_cannot
     ("jobs", "enabled", "reason"),
     [
         ([], True, "The dynamic trigger 'on-demand' has no jobs."),
-        ([("missing", "1.0.0")], True, "The job 'missing' does not exist."),
+        ([("missing", "1.0.0")], True, "The job 'missing' is not offered by the endpoint."),
         ([("welcome", "1.0.0")], False, "The dynamic trigger 'on-demand' is disabled."),
     ],
 )
@@ -247,6 +247,22 @@ async def test_numbers_have_no_gaps_whatever_rolls_back_beside_them(scene: Scene
     assert await scene.runs() == [(slug, number, "1.0.0") for slug in slugs for number in range(1, 17)]
     counters = await scene.tenant.rows("SELECT last_number FROM job_counters")
     assert counters == [{"last_number": 16}] * 3
+
+
+async def test_a_dynamic_trigger_starts_only_what_its_endpoint_offers(scene: Scene) -> None:
+    """A job that another endpoint has taken over since is still offered; one that only another has never was."""
+    await scene.register("taken", "own")
+    other = await scene.tenant.endpoint("other")
+    await scene.tenant.register(other, jobs=[job("taken", trigger=static_trigger("user.created")), job("foreign")])
+    jobs = [(slug, "1.0.0") for slug in ("foreign", "own", "taken")]
+    await scene.tenant.register(scene.endpoint_id, sequence=9, dynamicTriggers=[dynamic("on-demand", jobs)])
+    await scene.dispatcher("asked", trigger_id=await scene.connection.fetchval("SELECT id FROM dynamic_triggers"))
+
+    event = await scene.send("asked")
+    await scene.work_off()
+
+    assert [slug for slug, _, _ in await scene.runs()] == ["own", "taken"]
+    assert (await scene.invocation(event))["reason"] == ("The job 'foreign' is not offered by the endpoint.")
 
 
 @pytest.mark.parametrize(("is_deleted", "state"), [(True, "SKIPPED"), (False, "COMPLETED")])

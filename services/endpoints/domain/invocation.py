@@ -27,7 +27,7 @@ class RunnableVersion(NamedTuple):
 class Target:
     """A job that a dispatcher names, with the version its alias `latest` points at in the dispatcher's environment.
 
-    `job_id` is None when the project has no job of this slug, the version's fields when it has no such alias.
+    `job_id` is None when the endpoint offers no job of this slug, the version's fields when it has no such alias.
     """
 
     job_slug: str
@@ -41,7 +41,7 @@ class Target:
     def hindrance(self) -> str | None:
         """Why it cannot run, to be put after its name; None when it can."""
         if self.job_id is None:
-            return "does not exist"
+            return "is not offered by the endpoint"
         if self.version_id is None:
             return "has no latest version in this environment"
         return None if self.is_active else f"is disabled in its latest version {self.version}"

@@ -44,12 +44,12 @@ def of_trigger(*targets: Target, is_trigger_enabled: bool = True) -> InvokedDisp
         (of_trigger(READY, READY), "COMPLETED", 2, None),
         (of_trigger(), "SKIPPED", 0, "The dynamic trigger 'on-demand' has no jobs."),
         (of_trigger(READY, is_trigger_enabled=False), "SKIPPED", 0, "The dynamic trigger 'on-demand' is disabled."),
-        (of_trigger(UNKNOWN), "SKIPPED", 0, "The job 'gone' does not exist."),
+        (of_trigger(UNKNOWN), "SKIPPED", 0, "The job 'gone' is not offered by the endpoint."),
         (
             of_trigger(READY, UNKNOWN, DISABLED),
             "COMPLETED",
             1,
-            "The job 'gone' does not exist. The job 'off' is disabled in its latest version 2.0.0.",
+            "The job 'gone' is not offered by the endpoint. The job 'off' is disabled in its latest version 2.0.0.",
         ),
     ],
 )
@@ -68,6 +68,8 @@ def test_a_reason_is_bounded_and_counts_what_it_leaves_out() -> None:
 
     assert decision.reason is not None
     assert len(decision.reason) <= MAX_REASON_CHARACTERS + len(" And 100 more.")
-    named = decision.reason.count("does not exist")
+    named = decision.reason.count("is not offered")
     assert 0 < named < 100
-    assert decision.reason.endswith(f"The job 'job-{named - 1:03}' does not exist. And {100 - named} more.")
+    assert decision.reason.endswith(
+        f"The job 'job-{named - 1:03}' is not offered by the endpoint. And {100 - named} more."
+    )

@@ -139,7 +139,21 @@ FROM (
     JOIN dynamic_triggers AS trigger ON trigger.id = dispatcher.dynamic_trigger_id
     JOIN endpoints AS endpoint ON endpoint.id = trigger.endpoint_id
     JOIN dynamic_trigger_jobs AS attached ON attached.dynamic_trigger_id = trigger.id
-    LEFT JOIN jobs AS job ON job.project_id = endpoint.project_id AND job.slug = attached.job_slug
+    LEFT JOIN jobs AS job
+        ON job.project_id = endpoint.project_id AND job.slug = attached.job_slug
+        AND ( -- its own, or one that it offers and another endpoint registered since
+            EXISTS (
+                SELECT
+                FROM job_versions AS own
+                WHERE own.job_id = job.id AND own.environment_id = dispatcher.environment_id
+                    AND own.endpoint_id IS NOT DISTINCT FROM trigger.endpoint_id
+            )
+            OR EXISTS (
+                SELECT
+                FROM displaced_items AS offered
+                WHERE offered.job_id = job.id AND offered.endpoint_id = trigger.endpoint_id
+            )
+        )
     WHERE dispatcher.id = ANY($1::uuid[])
 ) AS named
 LEFT JOIN LATERAL (
