@@ -534,7 +534,9 @@ class IndexEndpointRequest(_message.Message):
     """A random (version 4) UUID that makes the call safe to repeat for 24 hours. Empty: a repeat is a new request."""
     @_builtins.property
     def run_time(self) -> _timestamp_pb2.Timestamp:
-        """When to begin, at most one year ahead. Unset or in the past: now."""
+        """When to begin, at most one year ahead. Unset or in the past: now. One index serves all requests that wait for it, at
+        the earliest of their times.
+        """
 
     def __init__(
         self,

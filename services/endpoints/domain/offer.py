@@ -131,10 +131,10 @@ class _Wire(BaseModel):
 
 
 class JobReference(_Wire):
-    """Names one version of a job."""
+    """Names one version of a job, of whatever form: one that is none is refused with its job, not with who names it."""
 
     id: JobSlug
-    version: Version
+    version: Name
 
 
 class DisplayProperty(_Wire):

@@ -200,7 +200,7 @@ def test_a_refusal_names_the_field(changes: dict[str, Any], reason: str) -> None
         ({"sources": [source(channel="FTP")]}, "channel must be 'HTTP', 'SQS' or 'SMTP'"),
         ({"sources": [source(options={"event": [""]})]}, "options.event[0] must not be empty"),
         ({"sources": [source("k" * 501)]}, "sources[0]: key must have at most 500 characters"),
-        ({"dynamicTriggers": [dynamic(jobs=[("a", "1")])]}, 'Dynamic trigger "on-demand": jobs[0].version "1" must be'),
+        ({"dynamicTriggers": [dynamic(jobs=[("", "1")])]}, 'Dynamic trigger "on-demand": jobs[0].id must not be empty'),
         ({"dynamicSchedules": [{"id": "x"}]}, 'Dynamic schedule "x": jobs is required'),
         ({"jobs": [{}]}, "jobs[0]: id is required"),
         ({"jobs": [job() | {"id": 7}]}, "jobs[0]: id must be a string"),
@@ -258,6 +258,18 @@ def test_an_event_of_an_older_source_is_as_long_as_its_option_may_be() -> None:
     assert reason == (
         'Source "acme.room-http": events[2] must have at most 2000 bytes together with the option\'s name'
     )
+
+
+def test_a_trigger_is_not_refused_with_a_job_that_it_starts() -> None:
+    offered = answer(
+        jobs=[job("good"), job("bad", "1.0")], dynamicTriggers=[dynamic(jobs=[("good", "1.0.0"), ("bad", "1.0")])]
+    )
+    reading = read_index_answer(offered)
+    assert {item.key: item.disposition.name for item in reading.items} == {
+        "good": "ACCEPTED",
+        "bad": "REFUSED",
+        "on-demand": "ACCEPTED",
+    }
 
 
 def test_a_job_that_an_sdk_names_after_a_source_or_a_trigger_is_as_long_as_these() -> None:
