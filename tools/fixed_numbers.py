@@ -258,6 +258,16 @@ GROUPS: Final[Mapping[str, Sequence[Fixed]]] = {
         _fixed("probes asked for at once", "endpoints.operations.endpoint_upkeep:MAX_PROBES_AT_ONCE", "the same"),
         _fixed("scheduled indexes at once", "endpoints.operations.endpoint_upkeep:MAX_INDEXES_AT_ONCE", "the same"),
         _fixed(
+            "how long until an endpoint is asked again for an index that it is owed",
+            "endpoints.operations.endpoint_upkeep:OWED_AGAIN_IN",
+            "it answered badly just now",
+        ),
+        _fixed(
+            "how long until an endpoint is asked at the url that it got while it was asked",
+            "endpoints.operations.index_endpoint:MOVED_PAUSE",
+            "two instances may each give it theirs, again and again",
+        ),
+        _fixed(
             "new ids in a row",
             "endpoints.domain.identifiers:MAX_CONSECUTIVE_IDS",
             "a UUID of version 7 leaves 12 bits for them",

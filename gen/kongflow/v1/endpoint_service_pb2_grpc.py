@@ -153,7 +153,8 @@ class EndpointServiceServicer:
     def DeleteEndpoint(self, request, context):
         """Deletes an endpoint, its indexes and everything that was registered from it. Needs the scope `write`.
 
-        Dispatchers of a job of which another endpoint of the environment has a version stay, with that version.
+        Dispatchers of a job of which another endpoint of the environment has a version stay, with that version. A long history
+        goes first, some of it at a time: a call that fails is repeated, and goes on from there.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

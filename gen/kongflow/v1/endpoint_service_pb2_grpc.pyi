@@ -56,7 +56,8 @@ class EndpointServiceStub:
     DeleteEndpoint: _grpc.UnaryUnaryMultiCallable[_endpoint_service_pb2.DeleteEndpointRequest, _endpoint_service_pb2.DeleteEndpointResponse]
     """Deletes an endpoint, its indexes and everything that was registered from it. Needs the scope `write`.
 
-    Dispatchers of a job of which another endpoint of the environment has a version stay, with that version.
+    Dispatchers of a job of which another endpoint of the environment has a version stay, with that version. A long history
+    goes first, some of it at a time: a call that fails is repeated, and goes on from there.
     """
     PingEndpoint: _grpc.UnaryUnaryMultiCallable[_endpoint_service_pb2.PingEndpointRequest, _endpoint_service_pb2.PingEndpointResponse]
     """Calls an endpoint to see whether it answers; stores nothing but its health: an answer makes it HEALTHY, a failure of
@@ -118,7 +119,8 @@ class EndpointServiceAsyncStub(EndpointServiceStub):
     DeleteEndpoint: _aio.UnaryUnaryMultiCallable[_endpoint_service_pb2.DeleteEndpointRequest, _endpoint_service_pb2.DeleteEndpointResponse]  # type: ignore[assignment]
     """Deletes an endpoint, its indexes and everything that was registered from it. Needs the scope `write`.
 
-    Dispatchers of a job of which another endpoint of the environment has a version stay, with that version.
+    Dispatchers of a job of which another endpoint of the environment has a version stay, with that version. A long history
+    goes first, some of it at a time: a call that fails is repeated, and goes on from there.
     """
     PingEndpoint: _aio.UnaryUnaryMultiCallable[_endpoint_service_pb2.PingEndpointRequest, _endpoint_service_pb2.PingEndpointResponse]  # type: ignore[assignment]
     """Calls an endpoint to see whether it answers; stores nothing but its health: an answer makes it HEALTHY, a failure of
@@ -213,7 +215,8 @@ class EndpointServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_endpoint_service_pb2.DeleteEndpointResponse, _abc.Awaitable[_endpoint_service_pb2.DeleteEndpointResponse]]:
         """Deletes an endpoint, its indexes and everything that was registered from it. Needs the scope `write`.
 
-        Dispatchers of a job of which another endpoint of the environment has a version stay, with that version.
+        Dispatchers of a job of which another endpoint of the environment has a version stay, with that version. A long history
+        goes first, some of it at a time: a call that fails is repeated, and goes on from there.
         """
 
     @_abc_1.abstractmethod

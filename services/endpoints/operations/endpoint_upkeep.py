@@ -30,10 +30,10 @@ _log = structlog.get_logger(__name__)
 
 MAX_PROBES_AT_ONCE: Final = 200
 MAX_INDEXES_AT_ONCE: Final = 20
+OWED_AGAIN_IN: Final = timedelta(minutes=15)
 _EVERY: Final = timedelta(seconds=5)
-_OWED_AGAIN_IN: Final = timedelta(minutes=15)
 _BY_SCHEDULE: Final = "Indexed anew by schedule."
-_OWED: Final = "Indexed anew because another endpoint dropped what this one offers with other content."
+_OWED: Final = "Indexed anew because another endpoint may have dropped what this one offers."
 
 
 class EndpointUpkeep:
@@ -102,7 +102,7 @@ class EndpointUpkeep:
             return False
         wish = IndexWish(IndexSource.INTERNAL, _OWED, priority=Priority.LOW, past_window=True)
         is_asked = await self._ask(tx, due, wish)
-        await tx.endpoints.owe_index(due.id, asked_in=_OWED_AGAIN_IN)
+        await tx.endpoints.owe_index(due.id, asked_in=OWED_AGAIN_IN)
         return is_asked
 
     async def _ask_for_due(self, tx: Transaction, due: DueEndpoint) -> bool:

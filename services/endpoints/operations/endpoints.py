@@ -381,7 +381,7 @@ class EndpointOperations:
             pass
         while has_long_history and await self._store.in_one_statement(delete_versions):
             pass
-        # Others pass by what is being deleted when they drop what it offers, too: for this the rest may have to fail.
+        # Whoever drops an item meanwhile passes by an endpoint that is being deleted: if it stays, it is owed an index.
         await self._store.in_one_statement(lambda tx: tx.endpoints.owe_index(endpoint_id, asked_in=timedelta()))
         await self._store.transact(work)
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 _SWITCHED_OFF: Final = "The endpoint offers it with enabled: false."
 _MOVED: Final = "The endpoint got another url while the one before answered."
 # One whose url changes again and again, as of two instances that each give it theirs, is not asked without pause.
-_MOVED_PAUSE: Final = timedelta(seconds=1)
+MOVED_PAUSE: Final = timedelta(seconds=1)
 _FIRST: Final = 1
 # What the first attempt of an endpoint's first index finds: no older index, nothing unchanged, nothing absent.
 _NOTHING_BEFORE: Final[tuple[list[UUID], set[tuple[ItemKind, str]], list[tuple[ItemKind, str]]]] = ([], set(), [])
@@ -147,7 +147,7 @@ class IndexEndpoint:
         """
         current = await tx.endpoints.get(begun.endpoint.id)
         if current is not None and current.url != begun.endpoint.url:
-            raise SnoozedError(_MOVED, reason=AttemptReason.ENDPOINT_MOVED, delay=_MOVED_PAUSE)
+            raise SnoozedError(_MOVED, reason=AttemptReason.ENDPOINT_MOVED, delay=MOVED_PAUSE)
         endpoint, lane, reading = begun.endpoint, endpoint_lane(begun.endpoint.id), answer.reading
         accepted = [item for item in reading.items if item.disposition is Disposition.ACCEPTED]
         older, unchanged, disabled = _NOTHING_BEFORE
